@@ -1,0 +1,61 @@
+# What a learner, a contributor and CI run. Needs Python (see min_python in settings.ini) with pip and venv, and make.
+PYTHON ?= python3
+# Exact versions of everything, so that the course still runs in two years; `make test CONSTRAINTS=` takes the newest instead.
+CONSTRAINTS ?= constraints.txt
+
+bin := .venv/bin
+stamp := .venv/.whole
+min_python := $(shell sed -n 's/^min_python *= *//p' settings.ini)
+
+.DEFAULT_GOAL := help
+.PHONY: help course test lab bench site export outputs constraints clean distclean
+
+help:  ## Show the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1  /p' $(MAKEFILE_LIST) | awk -F'  ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+# The stamp is written last: a set-up that was interrupted has none, and is begun afresh.
+$(stamp): settings.ini setup.py pyproject.toml $(CONSTRAINTS)
+	@$(PYTHON) -c 'import sys; sys.version_info >= tuple(map(int, "$(min_python)".split("."))) or sys.exit( \
+	    "medtut needs Python $(min_python) or newer, and $(PYTHON) is %d.%d: try make PYTHON=..." % sys.version_info[:2])'
+	@echo "Setting up .venv: some minutes, about 7 GB"
+	@test -f $@ || $(PYTHON) -m venv --clear .venv
+	@rm -f $@
+	@$(bin)/python -m pip install --quiet $(addprefix -c ,$(CONSTRAINTS)) -e '.[lessons,real,dev]'
+	@touch $@
+
+course: $(stamp)  ## Run every lesson top to bottom, then build the site
+	@$(bin)/python tools/run.py
+	@$(MAKE) --no-print-directory site
+
+test: $(stamp)  ## Run all tests, the notebooks among them
+	@$(bin)/python -m pytest
+
+lab: $(stamp)  ## Open JupyterLab on the notebooks
+	@$(bin)/jupyter lab nbs
+
+bench: $(stamp)  ## Run the benchmarks
+	@for f in benchmarks/*.py; do echo "$$f" && $(bin)/python $$f || exit; done
+
+site: $(stamp)  ## Build the site into _docs/html
+	@$(bin)/sphinx-build -M html nbs _docs -W --keep-going --quiet
+	@echo "Open $(CURDIR)/_docs/html/index.html"
+
+export: $(stamp)  ## After editing a notebook: write medtut/ and README.md, clean the notebooks
+	@$(bin)/nbdev-export
+	@$(bin)/nbdev-clean
+	@$(bin)/python tools/readme.py
+
+outputs: $(stamp)  ## Run all notebooks, store their outputs and times, then export
+	@$(bin)/python tools/run.py --save
+	@$(MAKE) --no-print-directory export
+
+constraints: $(stamp)  ## Renew constraints.txt: the newest versions that fit together
+	@$(bin)/uv pip compile pyproject.toml --all-extras --universal --python-version $(min_python) --upgrade --quiet \
+	    --no-annotate --no-emit-index-url --custom-compile-command 'make constraints' --output-file constraints.txt
+
+clean:  ## Remove what was built
+	rm -rf _docs build dist *.egg-info .pytest_cache
+	find . -path ./.venv -prune -o -name __pycache__ -print -o -name .ipynb_checkpoints -print | xargs rm -rf
+
+distclean: clean  ## Remove .venv too
+	rm -rf .venv

@@ -1,0 +1,49 @@
+"The lessons as their notebooks describe themselves: first heading, the quoted line under it, measured minutes"
+import re
+from dataclasses import dataclass
+from importlib.metadata import metadata
+from pathlib import Path
+
+from fastcore.nbio import read_nb
+from nbdev.config import get_config
+
+config = get_config(Path(__file__).parent)
+nbs = config.nbs_path
+
+@dataclass
+class Lesson:
+    path: Path            # the notebook
+    number: int           # as in the file's name
+    title: str            # first heading, without the lesson's number
+    goal: str             # quoted line under the title: what the learner will be able to do
+    minutes: float | None # to run on two CPU cores, as `make outputs` measured it
+
+    @property
+    def time(self): return '' if self.minutes is None else f'{self.minutes:g}'
+
+    @property
+    def badge(self):
+        url = f'https://colab.research.google.com/github/{config.user}/{config.repo}/blob/{config.branch}/nbs/{self.path.name}'
+        return f'[![Open in Colab](images/colab.svg)]({url})'
+
+def read_lesson(path):
+    "What the notebook at `path` says of itself"
+    nb = read_nb(path)
+    head = re.match(r'# (?:Lesson \d+: )?(?P<title>.+)\n+> (?P<goal>.+)', nb.cells[0].source)
+    if not head: raise ValueError(f'{path} must open with a cell of a "# title" and, under it, a line "> what you will be able to do"')
+    return Lesson(path, int(path.name[:2]), **head.groupdict(), minutes=nb.metadata.get('medtut', {}).get('minutes'))
+
+def all_lessons(): return [read_lesson(p) for p in sorted(nbs.glob('[0-9][0-9]_*.ipynb'))]
+
+def lesson_table():
+    "Markdown table of the lessons, its links relative to the notebooks"
+    rows = [f'| {l.number} | [{l.title}]({l.path.name}) | {l.goal} | {l.time} | {l.badge} |' for l in all_lessons()]
+    return '\n'.join(['| | Lesson | You will be able to | Minutes on two CPU cores | |', '|-|-|-|-|-|', *rows])
+
+def filled(md):
+    "`md` with its placeholders filled in: what is known elsewhere is not typed again in a notebook"
+    if '{lessons}' in md: md = md.replace('{lessons}', lesson_table())
+    for url in metadata(config.lib_name).get_all('Project-URL'):
+        label, address = url.split(', ')
+        md = md.replace('{%s}' % label.lower(), address)
+    return md

@@ -1,0 +1,43 @@
+"""Run the lessons, each in a fresh process: `python tools/run.py`
+
+With `--save`, run all notebooks, store their outputs, and note in each lesson how many minutes it took on two CPU cores."""
+import argparse, os, subprocess, sys, time
+from pathlib import Path
+
+from fastcore.nbio import read_nb, write_nb
+from nbdev.doclinks import nbglob
+
+from lessons import all_lessons, config, nbs
+
+def run(path, save=False):
+    "Run the notebook at `path` as `nbdev-test` does; the seconds it took, and what went wrong if anything did"
+    start = time.perf_counter()
+    cmd = [Path(sys.executable).with_name('nbdev-test'), path, *(['--save'] if save else [])]
+    res = subprocess.run(cmd, cwd=config.config_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return time.perf_counter()-start, res.stdout if res.returncode else ''
+
+def note_minutes(path, seconds):
+    "Store the running time in the notebook's metadata"
+    nb = read_nb(path)
+    nb.metadata['medtut'] = dict(minutes=round(seconds/60, 1))
+    write_nb(nb, path)
+
+if __name__ == '__main__':
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--save', action='store_true', help='all notebooks, and store their outputs and times')
+    save = parser.parse_args().save
+    # times are comparable only on the same number of cores, and not every system can be held to two
+    cores = sorted(os.sched_getaffinity(0))[:2] if hasattr(os, 'sched_getaffinity') else []
+    timed = save and len(cores) == 2
+    if timed: os.sched_setaffinity(0, cores)
+
+    names = {l.path: f'Lesson {l.number}: {l.title}' for l in all_lessons()}
+    failed = []
+    for path in (sorted(nbglob(as_path=True)) if save else names):
+        name = names.get(path, str(path.relative_to(nbs)))
+        print(f'{name} ...', end=' ', flush=True)
+        seconds, error = run(path, save)
+        print(f'FAILED after {seconds:.0f} s\n{error}' if error else f'{seconds:.0f} s', flush=True)
+        if error: failed.append(name)
+        elif timed and path in names: note_minutes(path, seconds)
+    if failed: sys.exit(f'Failed: {", ".join(failed)}')
