@@ -31,8 +31,7 @@ class Picture(Figure):
         super().__init__(figsize=(width, height), dpi=dpi, layout='constrained')
         self.alt = alt
 
-    def __repr__(self): return f'Picture: {self.alt}'
-
+    def __repr__(self): return self.alt or super().__repr__()
     def _repr_png_(self): return _png(self)
 
 def _png(fig):
@@ -66,12 +65,15 @@ def _limits(x, width, level):
     if (width is None) != (level is None): raise ValueError(f'a window needs both, found width={width} and level={level}')
     if width is not None:
         if np.ndim(width) or np.ndim(level): raise ValueError(f'found several windows, {width} and {level}: choose one')
-        if not (0 < width < np.inf and np.isfinite(level)): raise ValueError(f'window width must be positive, level finite; found {width}, {level}')
+        if not (0 < width < np.inf and np.isfinite(level)):
+            raise ValueError(f'window width must be positive, level finite; found {width}, {level}')
         return level - width/2, level + width/2
     x = x[np.isfinite(x)]
     lo,hi = (x.min(), x.max()) if x.size else (0., 1.)
     if lo < hi: return lo, hi
     return (0., 1.) if 0 <= lo <= 1 else (lo - max(.5, abs(lo)/1000), lo + max(.5, abs(lo)/1000))  # the same value everywhere
+
+def _span(lo, hi, unit): return f'{lo:.5g} to {hi:.5g} {unit}'.rstrip()
 
 def _pixel(spacing):
     "Row and column distance in mm; 1, 1 if unknown"
@@ -116,7 +118,7 @@ def show_image(
         below,above,gap = (x < lo).any(), (x > hi).any(), np.isnan(x).any()
         if colorbar: ax.figure.colorbar(im, ax=ax, label=unit, shrink=.9, extend=[['neither','max'],['min','both']][int(below)][int(above)])
         if gap: _legend(ax, {'no value': NO_VALUE})
-    about = f'{title or "Image"}, {rows} x {cols} pixels' + (f', shown from {lo:.5g} to {hi:.5g} {unit}'.rstrip() if x.ndim==2 else ', in colour')
+    about = f'{title or "Image"}, {rows} x {cols} pixels' + (f', shown from {_span(lo, hi, unit)}' if x.ndim==2 else ', in colour')
     if isinstance(ax.figure, Picture): ax.figure.alt = '; '.join(filter(None, [ax.figure.alt, about if alt is None else alt]))
     return made or ax
 
@@ -124,7 +126,8 @@ def _legend(ax, colors):
     "Names and colours below the axes, after those that are there"
     old = ax.get_legend()
     handles = (old.legend_handles if old else []) + [Patch(color=c, label=n) for n,c in colors.items()]
-    ax.legend(handles=handles, loc='upper center', bbox_to_anchor=(.5, -.02 if not ax.get_xlabel() else -.18), ncols=2, frameon=False, fontsize='small')
+    below = -.18 if ax.get_xlabel() else -.02
+    ax.legend(handles=handles, loc='upper center', bbox_to_anchor=(.5, below), ncols=2, frameon=False, fontsize='small')
 
 # %% ../nbs/toolbox/show.ipynb #show031
 def show_histogram(
@@ -137,7 +140,7 @@ def show_histogram(
     title:str='',
     alt:str=None, # description in words; None: title, size, window and share of pixels in it
 )->Picture:
-    "An image beside the histogram of its values, the window marked on both; nan is left out and counted. Raises `ValueError` as `show_image`"
+    "An image beside the histogram of its values, the window marked; nan is left out, its share told. Raises `ValueError` as `show_image`"
     x = _numbers(x)
     lo,hi = _limits(x, width, level)
     v = x[np.isfinite(x)]
@@ -148,9 +151,10 @@ def show_histogram(
         bins = np.arange(v.min() - .5, v.max() + step, step)
     fig = Picture(8.4, 3.6)
     image,chart = fig.subplots(1, 2, width_ratios=(1, 1.1))
-    about = f'{title or "Image"} beside the histogram of its values; {share:.0%} of them lie from {lo:.5g} to {hi:.5g} {unit}'.rstrip()
+    about = f'{title or "Image"} beside the histogram of its values; {share:.0%} of them lie from {_span(lo, hi, unit)}'
     show_image(x, width, level, unit, spacing, title, ax=image, alt=about if alt is None else alt)
-    chart.axvspan(lo, hi, color=OKABE_ITO['orange'], alpha=.35, lw=0, label=f'shown: {lo:.5g} to {hi:.5g} {unit}'.rstrip() + f', {share:.0%} of pixels')
+    band = f'shown: {_span(lo, hi, unit)}, {share:.0%} of pixels'
+    chart.axvspan(lo, hi, color=OKABE_ITO['orange'], alpha=.35, lw=0, label=band)
     chart.hist(v, bins, color='.25', log=True)
     gap = 1 - v.size/x.size
     chart.set(xlabel=unit or 'value', ylabel='pixels (log scale)', title=f'{gap:.0%} without a value' if gap else '')
@@ -171,7 +175,7 @@ def show_grid(
     size:float=1.8, # height of an image, inches
     alt:str=None, # description in words; None: number of images, titles, window
 )->Picture:
-    "Images in rows, with titles, on one grey scale unless told otherwise. Raises `ValueError` as `show_image`, and for a wrong number of titles"
+    "Images in rows on one grey scale, unless told otherwise. Raises `ValueError` as `show_image`, and if titles do not match"
     images = [_numbers(x, f'image {i}', colors=True) for i,x in enumerate(images)]
     titles = [''] * len(images) if titles is None else [str(t) for t in titles]
     if not images: raise ValueError('no images to show: found an empty sequence')
@@ -185,7 +189,7 @@ def show_grid(
     cols = min(columns, len(images))
     rows = -(-len(images)//cols)
     wide = np.clip(max(sc*x.shape[1]/(sr*x.shape[0]) for x in images), .4, 3)
-    about = f'{len(images)} images' + (f', shown from {lo:.5g} to {hi:.5g} {unit}'.rstrip() if shared else '') + ': ' + ', '.join(filter(None, titles))
+    about = f'{len(images)} images' + (f', shown from {_span(lo, hi, unit)}' if shared else '') + ': ' + ', '.join(filter(None, titles))
     fig = Picture(cols*size*wide + .9*shared, rows*(size + .3), alt=about.removesuffix(': ') if alt is None else alt)
     axs = fig.subplots(rows, cols, squeeze=False)
     for ax in axs.flat: ax.axis('off')
@@ -205,10 +209,11 @@ def class_colors(
     Raises `ValueError` for a name that comes twice or for more names than colours"""
     names = [n for n in ([names] if isinstance(names, str) else names) if n!='background']
     if len(set(names))!=len(names): raise ValueError(f'a name comes twice in {names}: give every class its own')
-    fixed = {n: c for n in names for part,c in _TUMOUR_COLORS.items() if n.lower().startswith(part)}
+    fixed = {n: c for part,c in _TUMOUR_COLORS.items() for n in [n for n in names if n.lower().startswith(part)][:1]}
     free = [c for c in OKABE_ITO.values() if c not in {NO_VALUE, *fixed.values()}]
     rest = [n for n in names if n not in fixed]
-    if len(rest) > len(free): raise ValueError(f'found {len(names)} classes, but only {len(free) + len(fixed)} colours can be told apart: join classes, or give colors')
+    if len(rest) > len(free):
+        raise ValueError(f'found {len(names)} classes, but only {len(free) + len(fixed)} colours can be told apart: join some, or give colors')
     return {n: fixed.get(n) or free[rest.index(n)] for n in names}
 
 # %% ../nbs/toolbox/show.ipynb #show063
@@ -224,15 +229,18 @@ def show_mask(
     Raises `ValueError` if sizes differ, a label has no name, or the mask holds no whole numbers"""
     image,found = _numbers(image, colors=True), _numbers(mask, 'mask')
     labels = np.round(found)
-    if not (np.isfinite(found).all() and np.allclose(found, labels, rtol=0, atol=1e-3)): raise ValueError('a mask holds whole numbers; found nan or fractions: for probabilities use show_heat')
+    if not (np.isfinite(found).all() and np.allclose(found, labels, rtol=0, atol=1e-3)):
+        raise ValueError('a mask holds whole numbers; found nan or fractions: for probabilities use show_heat')
     names = {k: n for k,n in ({1: names} if isinstance(names, str) else names).items() if k}
     there = set(np.unique(labels).astype(int).tolist()) - {0}
-    if there - set(names): raise ValueError(f'found label {sorted(there - set(names))} in the mask, but names only for {sorted(names)}: add the missing to names')
+    if extra := sorted(there - set(names)):
+        raise ValueError(f'found label {extra} in the mask, but names only for {sorted(names)}: add the missing')
     if colors is None: colors = class_colors(names.values())
-    if set(names.values()) - set(colors): raise ValueError(f'no colour for {sorted(set(names.values()) - set(colors))}: add it to colors')
+    if bare := sorted(set(names.values()) - set(colors)): raise ValueError(f'no colour for {bare}: add it to colors')
     paint = np.zeros((*labels.shape, 4))
     for k,n in names.items(): paint[labels==k] = (*to_rgb(colors[n]), alpha)
-    kwargs.setdefault('alt', f'{kwargs.get("title") or "Image"} with a mask: ' + ', '.join(f'{n} {np.mean(labels==k):.1%} of the pixels' for k,n in names.items()))
+    parts = ', '.join(f'{n} {np.mean(labels==k):.1%} of the pixels' for k,n in names.items())
+    kwargs.setdefault('alt', f'{kwargs.get("title") or "Image"} with a mask: {parts}')
     shown,ax = _paint_over(image, paint, kwargs)
     _legend(ax, {n if k in there else f'{n} (none)': colors[n] for k,n in names.items()})
     return shown
@@ -257,7 +265,7 @@ def show_heat(
     heat_cmap:str='inferno', # matplotlib colour map of the heat; choose one whose lightness rises evenly
     **kwargs, # for `show_image`: width, level, spacing, title, cmap, size, ax, alt
 )->Picture: # or `ax`, if that was given
-    "A heat map on an image, transparent where there is no heat, with a colour bar. Raises `ValueError` if sizes differ or `high` is not above `low`"
+    "A heat map on an image, transparent where there is none, with a colour bar. Raises `ValueError` if sizes differ or `high` <= `low`"
     image,heat = _numbers(image, colors=True), _numbers(heat, 'heat map')
     known = heat[np.isfinite(heat)]
     if high is None: high = known.max() if known.size and known.max() > low else low + 1
@@ -266,9 +274,10 @@ def show_heat(
     shades = colormaps[heat_cmap].with_extremes(bad=NO_VALUE)
     paint = shades(np.ma.masked_invalid(share))
     paint[..., 3] = np.where(np.isnan(share), 1, alpha*share)
-    kwargs.setdefault('alt', f'{kwargs.get("title") or "Image"} with a heat map' + (f' of {label}' if label else '') + f' from {low:.5g} to {high:.5g}')
+    kwargs.setdefault('alt', f'{kwargs.get("title") or "Image"} with a heat map, {label or "amount"} from {_span(low, high, "")}')
     shown,ax = _paint_over(image, paint, kwargs)
-    ax.figure.colorbar(ScalarMappable(Normalize(low, high), shades), ax=ax, label=label, shrink=.9, extend='max' if (known > high).any() else 'neither')
+    extend = 'max' if (known > high).any() else 'neither'
+    ax.figure.colorbar(ScalarMappable(Normalize(low, high), shades), ax=ax, label=label, shrink=.9, extend=extend)
     if np.isnan(heat).any() and not ax.get_legend(): _legend(ax, {'no value': NO_VALUE})
     return shown
 
@@ -287,7 +296,7 @@ class Slider:
         self.draw,self.values,self.label,self.columns,self.pngs = draw, list(values), label, columns, {}
         if not self.values: raise ValueError('a slider needs at least one value, found none')
         self.shots = [self.values[i] for i in sorted({round(i) for i in np.linspace(0, len(self.values) - 1, shots)})]
-        self.alt = f'{label} ' + ', '.join(map(str, self.shots)) if alt is None else alt
+        self.alt = f'Pictures at {label} ' + ', '.join(map(str, self.shots)) if alt is None else alt
         if _in_kernel(): _ipywidgets()
 
     def png(self, value): # the picture at `value`, headed with it; drawn once
@@ -309,7 +318,7 @@ class Slider:
         knob.observe(lambda change: setattr(image, 'value', self.png(change['new'])), 'value')
         return widgets.VBox([knob, image])
 
-    def __repr__(self): return f'Slider: {self.alt}'
+    def __repr__(self): return self.alt
 
     def _repr_mimebundle_(self, **kwargs):
         self.sheet().save(static := BytesIO(), 'PNG')
@@ -319,7 +328,7 @@ class Slider:
 def _frame(draw, value, label):
     "What `draw` makes of `value`, headed with it"
     fig = draw(value)
-    if not isinstance(fig, Figure): raise ValueError(f'draw must return a figure, found {type(fig).__name__}: let it return show_image(...)')
+    if not isinstance(fig, Figure): raise ValueError(f'draw must return a figure, such as show_image(...), found {type(fig).__name__}')
     fig.suptitle(f'{label} {value}')
     return fig
 
@@ -344,13 +353,14 @@ class Animation:
         alt:str=None, # description in words; None: label, first and last value
     ):
         frames = [Image.open(BytesIO(_png(_frame(draw, v, label)))).convert('RGB') for v in values]
-        if len(sizes := {f.size for f in frames})!=1: raise ValueError(f'need frames, all of one size; found {len(frames)} of {sorted(sizes)} pixels')
+        if len(sizes := {f.size for f in frames})!=1:
+            raise ValueError(f'need frames, all of one size; found {len(frames)} of {sorted(sizes)} pixels')
         frames = [f.quantize(64, dither=Image.Dither.NONE) for f in frames]
         frames[0].save(gif := BytesIO(), 'GIF', save_all=True, append_images=frames[1:], duration=ms, loop=0)
-        self.data,self.alt = gif.getvalue(), f'{label} {values[0]} to {values[-1]}' if alt is None else alt
+        self.data,self.alt = gif.getvalue(), f'Animation, {label} {values[0]} to {values[-1]}' if alt is None else alt
 
     def save(self, path):
         with open(path, 'wb') as f: f.write(self.data)
 
-    def __repr__(self): return f'Animation: {self.alt}'
+    def __repr__(self): return self.alt
     def _repr_html_(self): return f'<img alt="{escape(self.alt)}" src="data:image/gif;base64,{b64encode(self.data).decode()}">'
