@@ -9,7 +9,7 @@ from nbdev.processors import FilterDefaults
 
 nbs = Path(__file__).parent
 sys.path.insert(0, str(nbs.parent/'tools'))
-from lessons import config, filled, read_lesson
+from lessons import config, filled, notebooks, read_lesson
 
 project = html_title = config.lib_name
 author = metadata(project)['Author']
@@ -18,7 +18,7 @@ extensions = ['myst_nb', 'sphinx_copybutton', 'sphinx-mathjax-offline']
 exclude_patterns = ['_*', '**.ipynb_checkpoints']
 nb_execution_mode = 'off'
 nb_merge_streams = True
-myst_enable_extensions = ['alert', 'amsmath', 'attrs_inline', 'dollarmath']
+myst_enable_extensions = ['amsmath', 'attrs_inline', 'dollarmath']
 myst_heading_anchors = 4
 suppress_warnings = ['myst.header']  # the headings of `show_doc` are all of level 3
 
@@ -37,14 +37,14 @@ html_favicon = '_static/favicon.svg'
 tags = {('include', 'false'): 'remove-cell', ('echo', 'false'): 'remove-input', ('output', 'false'): 'remove-output',
     ('code-fold', 'true'): 'hide-cell', ('code-fold', ''): 'hide-cell'}
 
-notebooks = sorted(p.relative_to(nbs) for p in nbs.rglob('*.ipynb') if p.parent.name != '.ipynb_checkpoints')
+pages = [path.relative_to(nbs) for path in notebooks()]
 
 def exported_module(path):
     "The module that a notebook exports, None if it exports none"
     cells = [c for c in read_nb(nbs/path).cells if c.has_directive('default_exp')]
     return cells[0].directive('default_exp') if cells else None
 
-modules = {path: f'{config.lib_name}.{name}' for path in notebooks if (name := exported_module(path))}
+modules = {path: f'{config.lib_name}.{name}' for path in pages if (name := exported_module(path))}
 # nbdev leaves the lesson's number out of a page's name
 module_of_page = {nbpath2html(path).as_posix(): module for path, module in modules.items()}
 
@@ -64,7 +64,12 @@ def api_link(m):
     found = [n for n, o in public(module).items() if n.lower() == name and documented(o)]
     return f'[{text}](#{target(module, name)})' if found else text
 
+def admonition(m):
+    "GitHub's `> [!WARNING]` as MyST's directive"
+    return f'````{{{m[1].lower()}}}\n' + re.sub('^> ?', '', m[2], flags=re.M).rstrip() + '\n````\n'
+
 def site_markdown(md):
+    md = re.sub(r'^> \[!(\w+)\]\n((?:>.*\n?)+)', admonition, md, flags=re.M)
     return re.sub(r'\[(`[^`]+`)\]\(/([\w/]+\.html)#(\w+)[^)]*\)', api_link, filled(md))
 
 def show_doc_markdown(cell, module):
@@ -78,6 +83,7 @@ def site_code_cell(cell):
     cell.remove_directives()
     cell.source = re.sub(r'\A#\s*@title.*\n?', '', cell.source)  # Colab's name of a folded cell
     cell.metadata = dict(tags=[tag for (k, v), tag in tags.items() if options.get(k) == v], mystnb={})
+    if 'fig-alt' in options: cell.metadata['mystnb']['image'] = dict(alt=options['fig-alt'].strip('"'))
     if 'code-summary' in options:
         summary = options['code-summary'].strip('"')
         cell.metadata['mystnb'] |= dict(code_prompt_show=summary, code_prompt_hide=summary)
@@ -93,8 +99,8 @@ def lesson_line(lesson):
     time = f' Minutes on two CPU cores: {lesson.time}, measured.' if lesson.time else ''
     return f'{lesson.badge}{time}'
 
-def toctree(caption, pages):
-    return mk_cell('\n'.join(['```{toctree}', ':hidden:', f':caption: {caption}', '', *map(str, pages), '```']), 'markdown')
+def toctree(caption, docs):
+    return mk_cell('\n'.join(['```{toctree}', ':hidden:', f':caption: {caption}', '', *map(str, docs), '```']), 'markdown')
 
 def prepare_notebook(path, text):
     "A notebook's text for MyST-NB"
@@ -107,7 +113,7 @@ def prepare_notebook(path, text):
             site_code_cell(c)
             if asis: c.cell_type, c.source = 'markdown', show_doc_markdown(c, modules[path])
         if c.cell_type == 'markdown': c.source = site_markdown(c.source)
-    lessons, toolbox = [p for p in notebooks if p.name[0].isdigit()], [p for p in notebooks if p.parts[0] == 'toolbox']
+    lessons, toolbox = [p for p in pages if p.name[0].isdigit()], [p for p in pages if p.parts[0] == 'toolbox']
     if path in lessons: nb.cells.insert(1, mk_cell(lesson_line(read_lesson(nbs/path)), 'markdown'))
     if path.stem == 'index': nb.cells += [toctree('Lessons', lessons), toctree('Toolbox', toolbox), toctree('Reference', ['api'])]
     return nb2str(nb)
@@ -123,7 +129,7 @@ def api_index():
 
 def prepare(app, docname, source):
     path = Path(f'{docname}.ipynb')
-    if path in notebooks: source[0] = prepare_notebook(path, source[0])
+    if path in pages: source[0] = prepare_notebook(path, source[0])
     if docname == 'api': source[0] += '\n'.join(api_index()) + '\n'
     if docname in ('index', 'api'): app.env.note_reread()  # made from other pages too
 

@@ -6,9 +6,12 @@ from pathlib import Path
 
 from fastcore.nbio import read_nb
 from nbdev.config import get_config
+from nbdev.doclinks import nbglob
 
 config = get_config(Path(__file__).parent)
 nbs = config.nbs_path
+
+def notebooks(): return sorted(nbglob(nbs, as_path=True))
 
 @dataclass
 class Lesson:

@@ -5,9 +5,8 @@ import argparse, os, subprocess, sys, time
 from pathlib import Path
 
 from fastcore.nbio import read_nb, write_nb
-from nbdev.doclinks import nbglob
 
-from lessons import all_lessons, config, nbs
+from lessons import all_lessons, config, nbs, notebooks
 
 def run(path, save=False):
     "Run the notebook at `path` as `nbdev-test` does; the seconds it took, and what went wrong if anything did"
@@ -33,7 +32,7 @@ if __name__ == '__main__':
 
     names = {l.path: f'Lesson {l.number}: {l.title}' for l in all_lessons()}
     failed = []
-    for path in (sorted(nbglob(as_path=True)) if save else names):
+    for path in (notebooks() if save else names):
         name = names.get(path, str(path.relative_to(nbs)))
         print(f'{name} ...', end=' ', flush=True)
         seconds, error = run(path, save)

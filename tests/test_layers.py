@@ -1,0 +1,78 @@
+"The modules keep to their layers: who may import whom, and what an import may cost"
+import ast, subprocess, sys
+from pathlib import Path
+
+import pytest
+
+import medtut
+
+package = Path(medtut.__file__).parent
+files = {'.'.join(p.relative_to(package).with_suffix('').parts): p for p in package.rglob('*.py') if not p.name.startswith('_')}
+each_module = pytest.mark.parametrize('module', sorted(files))
+
+# Lesson modules never import each other. Reading pixels is the one thing that all share, so `dicom` is the ground floor.
+# `show` draws for notebooks, and `phantoms` make sample data: `datasets` alone reaches for them, and only when asked to.
+for_lessons = {'volumes', 'splits', 'metrics', 'datasets'}
+may_import = dict(
+    dicom=set(), slices=for_lessons | {'dicom'}, chest=for_lessons | {'dicom'}, cam=for_lessons, grading=for_lessons, segmentation=for_lessons,
+    volumes={'dicom', 'datasets'}, splits={'datasets'}, metrics={'datasets'}, show={'datasets'}, datasets=set(), phantoms=set())
+# what a table of DICOM files, a volume or a score must not make anyone wait for
+light = ['', 'dicom', 'volumes', 'metrics', 'splits']
+frameworks = {'torch', 'torchvision', 'fastai'}
+notebook_tools = {'nbdev', 'IPython', 'ipywidgets', 'jupyterlab', 'notebook', 'sphinx', 'myst_nb'}
+
+def layer(module): return module.partition('.')[0]
+
+def imports(tree, module):
+    "Absolute names of what `tree` imports: of `from a import b` both `a` and `a.b`, since `b` may be a module"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import): yield from (a.name for a in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            source = node.module or ''
+            if node.level: source = '.'.join(['medtut', *module.split('.')][:-node.level] + source.split('.')).rstrip('.')
+            yield from (source, *(f'{source}.{a.name}' for a in node.names))
+
+def own(names): return {name.removeprefix('medtut.') for name in names if name.startswith('medtut.')}
+
+def parsed(module): return ast.parse(files[module].read_text(encoding='utf-8'))
+
+def test_every_module_has_a_layer(): assert {layer(m) for m in files} <= set(may_import)
+
+@each_module
+def test_arrows_point_down(module):
+    allowed = may_import[layer(module)] | {layer(module)}
+    if module == 'datasets': allowed |= {'phantoms'}
+    imported = {layer(m) for m in own(imports(parsed(module), module)) if layer(m) in may_import}
+    assert imported <= allowed
+
+@each_module
+def test_phantoms_only_when_asked(module):
+    "No import of phantoms runs with the import of a module: it stands inside a function"
+    tree = parsed(module)
+    inside = {id(n) for f in ast.walk(tree) if isinstance(f, (ast.FunctionDef, ast.AsyncFunctionDef)) for n in ast.walk(f)}
+    at_once = [n for n in ast.walk(tree) if id(n) not in inside]
+    names = {m for n in at_once if isinstance(n, (ast.Import, ast.ImportFrom)) for m in own(imports(n, module))}
+    assert layer(module) == 'phantoms' or 'phantoms' not in {layer(m) for m in names}
+
+@each_module
+def test_only_chest_imports_fastai(module):
+    assert module == 'chest' or 'fastai' not in {name.partition('.')[0] for name in imports(parsed(module), module)}
+
+@each_module
+def test_no_star_imports(module):
+    assert not [n for n in ast.walk(parsed(module)) if isinstance(n, ast.ImportFrom) and n.names[0].name == '*']
+
+def loaded_by(module, without=()):
+    "Top-level packages that a new Python has loaded after importing `module`, with those named in `without` not to be had"
+    code = f"import sys; sys.modules.update(dict.fromkeys({sorted(without)})); import {module}; print(*{{m.partition('.')[0] for m in sys.modules}})"
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+@pytest.mark.parametrize('module', [m for m in light if not m or m in files])
+def test_light_import(module):
+    assert not loaded_by(f'medtut.{module}'.rstrip('.')) & (frameworks | notebook_tools)
+
+@pytest.mark.parametrize('module', sorted(set(files) - {'chest'}))  # fastai itself needs IPython
+def test_imports_without_notebook_tools(module):
+    loaded_by(f'medtut.{module}', without=notebook_tools)

@@ -1,0 +1,75 @@
+"The notebooks and all that is made from them agree"
+import json, re, shutil, subprocess, sys
+from pathlib import Path
+
+import pytest
+from fastcore.nbio import read_nb
+
+import medtut
+from lessons import all_lessons, config, notebooks, nbs
+from readme import readme
+
+def name(path): return str(path.relative_to(nbs))
+each_notebook = pytest.mark.parametrize('path', notebooks(), ids=name)
+
+@pytest.fixture(scope='module')
+def fresh(root, tmp_path_factory):
+    "A copy of the project in which every module is exported anew and every notebook cleaned"
+    copy = tmp_path_factory.mktemp('fresh')
+    shutil.copytree(nbs, copy/'nbs', ignore=lambda folder, names: [n for n in names if n.startswith('.')])
+    (copy/config.lib_name).mkdir()
+    for file in ('pyproject.toml', f'{config.lib_name}/__init__.py'): shutil.copy(root/file, copy/file)
+    for command in ('nbdev-export', 'nbdev-clean'):
+        subprocess.run([Path(sys.executable).with_name(command)], cwd=copy, check=True, capture_output=True)
+    return copy
+
+def modules(root):
+    return {str(p.relative_to(root)): p.read_text(encoding='utf-8') for p in sorted((root/config.lib_name).rglob('*.py'))}
+
+def test_modules_are_what_the_notebooks_export(root, fresh):
+    here, anew = modules(root), modules(fresh)
+    assert set(here) <= set(anew), 'no notebook owns these modules'
+    assert here == anew, 'run `make export`'
+
+def test_one_notebook_a_module():
+    owner = {}
+    for path in notebooks():
+        for cell in read_nb(path).cells:
+            for directive in ('default_exp', 'export', 'exports', 'exporti'):
+                module = cell.directives.get(directive)
+                if module: assert owner.setdefault(module, path) == path, f'{module} is written by {name(owner[module])} and {name(path)}'
+
+@each_notebook
+def test_clean(path, fresh):
+    assert path.read_bytes() == (fresh/'nbs'/name(path)).read_bytes(), 'run `make export`'
+
+@each_notebook
+def test_no_error_stored(path):
+    errors = [(i, o.ename) for i, c in enumerate(read_nb(path).cells) for o in c.get('outputs', []) if o.output_type == 'error']
+    assert not errors, 'cells whose stored output is an error'
+
+@each_notebook
+def test_at_most_2_MB(path): assert path.stat().st_size <= 2_000_000
+
+def test_outputs_are_stored():
+    "The site and GitHub show what is stored: a lesson without a single output was saved without having been run"
+    for lesson in all_lessons():
+        assert any(c.get('outputs') for c in read_nb(lesson.path).cells), f'{name(lesson.path)}: run `make outputs`'
+
+def test_readme_is_what_the_index_says(root):
+    assert (root/'README.md').read_text(encoding='utf-8') == readme(), 'run `make export`'
+
+def test_changelog_knows_the_version(root):
+    assert f'## {medtut.__version__}' in (root/'CHANGELOG.md').read_text(encoding='utf-8')
+
+def test_constraints_hold_versions_only(root):
+    "No addresses, so that they serve on every platform and from every package index"
+    for line in (root/'constraints.txt').read_text().splitlines():
+        assert re.fullmatch(r'(#.*|[\w.-]+==[\w.+!]+( ; .+)?)', line)
+        assert not re.search(r'://|\s@\s|--', line.lstrip('#'))
+
+def test_notebooks_name_no_machine():
+    "A path of the machine on which a notebook was run belongs in no stored output"
+    for path in notebooks():
+        found = re.findall(r'(?:/home/|/root/|/Users/|/tmp/|[A-Z]:\\\\Users\\\\|site-packages)[^\s"]*', path.read_text(encoding='utf-8'))
+        assert not found, name(path)
