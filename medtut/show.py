@@ -32,13 +32,17 @@ class Picture(Figure):
         self.alt = alt
 
     def __repr__(self): return self.alt or super().__repr__()
-    def _repr_png_(self): return _png(self)
+    def _ipython_display_(self): # IPython's own way with figures, which stores four times the pixels, goes before any `_repr_`
+        from IPython.display import display
+        display({'image/png': b64encode(_png(self)).decode(), 'text/plain': repr(self)}, raw=True)
 
 def _png(fig):
-    "`fig` as the bytes of a PNG file"
+    "`fig` as the bytes of a PNG file of 256 colours: a third of the size, and greys lose nothing that can be seen"
     buffer = BytesIO()
     fig.savefig(buffer, format='png')
-    return buffer.getvalue()
+    small = BytesIO()
+    Image.open(buffer).convert('RGB').quantize(256, dither=Image.Dither.NONE).save(small, format='png', optimize=True)
+    return small.getvalue()
 
 # %% ../nbs/toolbox/show.ipynb #show014
 # Masataka Okabe and Kei Ito, Color Universal Design (2002, 2008), https://jfly.uni-koeln.de/color/

@@ -1,0 +1,148 @@
+"Damaged, hostile and odd files: `medtut.dicom` works or raises `DicomError`, and `scan` always has a row"
+import os, random, resource, time, zlib
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+
+import bad_decoders
+from medtut import dicom
+from medtut.dicom import DicomError, deidentify, elements, find_dicoms, pixels, read_dicom, scan, to_display
+
+bundled = sorted((Path(pydicom.__file__).parent/'data'/'test_files').rglob('*.dcm'))
+pytestmark = pytest.mark.filterwarnings('ignore')
+
+def pixel_start(raw):
+    "Offset of the first pixel byte, or `None`"
+    at = max(raw.rfind(b'\xe0\x7f\x10\x00'), raw.rfind(b'\x7f\xe0\x00\x10'))
+    return at + 12 if 0 <= at < len(raw) - 13 else None
+
+def truncated(raw, rng): return raw[:rng.randrange(len(raw))]
+
+def flipped(raw, rng, start=0):
+    raw = bytearray(raw)
+    for _ in range(50): raw[rng.randrange(start, len(raw))] ^= rng.randrange(1, 256)
+    return bytes(raw)
+
+def flipped_pixels(raw, rng):
+    start = pixel_start(raw)
+    return None if start is None else flipped(raw, rng, start)
+
+def use(path):
+    "All that a caller may do with one file; `DicomError` is the one way to fail. The seconds of the slowest call"
+    slowest = 0
+    def timed(f, x):
+        nonlocal slowest
+        start = time.perf_counter()
+        try: return f(x)
+        except DicomError as e: assert str(e)
+        finally: slowest = max(slowest, time.perf_counter() - start)
+    ds = timed(read_dicom, path)
+    if ds is not None:
+        for f in elements,pixels,to_display,deidentify: timed(f, ds)
+    return slowest
+
+@pytest.mark.parametrize('damage', [truncated, flipped, flipped_pixels])
+def test_every_bundled_file_damaged_20_times(damage, tmp_path):
+    assert len(bundled) == 79
+    for source in bundled:
+        raw = source.read_bytes()
+        for i in range(20):
+            bad = damage(raw, random.Random(f'{source.name} {i}'))
+            if bad is not None: (tmp_path/f'{source.stem}_{i:02}.dcm').write_bytes(bad)
+    paths,slowest = find_dicoms(tmp_path),(0, None)
+    for path in paths: slowest = max(slowest, (use(path), path.name))
+    df = scan(tmp_path, progress=False)
+    assert list(df.path) == list(map(str, paths))
+    # every row has a picture's statistics or a reason why not
+    assert (df.px_min.notna() | (df.error != '') | df.note.str.contains('unreadable') | df.px_window.isna()).all()
+    assert (df.error == '').any() and (df.error != '').any()
+    assert slowest[0] < 10, slowest
+    for who in resource.RUSAGE_SELF,resource.RUSAGE_CHILDREN: assert resource.getrusage(who).ru_maxrss*1024 < 4*2**30
+
+def test_79_bundled_files_are_79_rows():
+    df = scan(bundled, progress=False)
+    assert len(df) == 79 and df.px_mean.notna().sum() >= 58
+    assert ((df.error != '') == df.px_mean.isna()).all()
+    assert not df.error.str.contains('\n').any()
+    # what people do with a table
+    df.drop_duplicates(), df.nunique(), df.describe(), df.groupby('Modality', dropna=False).px_mean.mean(), df.to_csv(), df.value_counts('Rows')
+
+@pytest.fixture
+def odd(tmp_path):
+    "A folder of things that are called .dcm"
+    (tmp_path/'page.dcm').write_text('<!DOCTYPE html><html><body>Sign in to download</body></html>')
+    (tmp_path/'empty.dcm').touch()
+    (tmp_path/'noise.dcm').write_bytes(random.Random(0).randbytes(1000))
+    (tmp_path/'link.dcm').symlink_to(tmp_path/'gone.dcm')
+    (tmp_path/'folder.dcm').mkdir()
+    (tmp_path/'good.dcm').write_bytes(bundled[1].read_bytes())
+    (tmp_path/'locked.dcm').write_bytes(bundled[1].read_bytes())
+    (tmp_path/'locked.dcm').chmod(0)
+    return tmp_path
+
+def test_odd_files_are_rows_with_a_reason(odd):
+    df = scan(odd, progress=False).assign(name=lambda d: d.path.map(lambda p: Path(p).name)).set_index('name')
+    assert df.error['page.dcm'].count('a web page') == 1
+    assert 'empty' in df.error['empty.dcm'] and 'not a DICOM file' in df.error['noise.dcm'] and 'link' in df.error['link.dcm']
+    assert df.error['good.dcm'] == '' and 'folder.dcm' not in df.index
+    for path in odd.iterdir(): use(path)
+    with pytest.raises(DicomError, match='not a file'): read_dicom(odd/'folder.dcm')
+    with pytest.raises(DicomError, match='no such file'): read_dicom(odd/'gone.dcm')
+    with pytest.raises(DicomError, match='not a folder'): find_dicoms(odd/'gone')
+
+def test_a_file_without_read_permission(odd):
+    if os.access(odd/'locked.dcm', os.R_OK):
+        if os.geteuid() != 0: pytest.skip('this file system keeps no permissions')
+        # root reads everything: look as somebody who does not
+        pid = os.fork()
+        if not pid:
+            for p in [odd, *odd.parents]: os.chmod(p, os.stat(p).st_mode | 0o055) if p.stat().st_uid == 0 and str(p) != '/' else None
+            os.setuid(65534)
+            try: read_dicom(odd/'locked.dcm')
+            except DicomError as e: os._exit(0 if 'permission' in str(e) and (odd/'locked.dcm') in find_dicoms(odd) else 1)
+            os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    else:
+        with pytest.raises(DicomError, match='permission'): read_dicom(odd/'locked.dcm')
+
+def ct(): return read_dicom(bundled[1])
+
+def test_more_pixels_than_the_file_can_hold_are_refused_before_allocation():
+    ds = ct()
+    ds.Rows = ds.Columns = 60000
+    with pytest.raises(DicomError, match='more than the .* bytes of pixel data can hold'): pixels(ds)
+    ds = read_dicom(next(p for p in bundled if p.name == 'MR_small_RLE.dcm'))
+    ds.NumberOfFrames = 10**6
+    with pytest.raises(DicomError, match='can hold'): to_display(ds)
+
+def test_the_limit_can_be_set():
+    with pytest.raises(DicomError, match='max_bytes=1,000'): pixels(ct(), max_bytes=1000)
+    assert pixels(ct(), max_bytes=128*128*4).shape == (128, 128)
+    ds = read_dicom(next(p for p in bundled if p.name == '693_J2KI.dcm'))
+    ds.Rows,ds.Columns = 60000,30000
+    with pytest.raises(DicomError, match='max_bytes'): pixels(ds)
+
+def test_a_deflated_bomb_is_refused(tmp_path):
+    source = next(p for p in bundled if p.name == 'image_dfl.dcm').read_bytes()
+    ds = read_dicom(source)
+    head = pydicom.filebase.DicomBytesIO()
+    head.write(b'\0'*128 + b'DICM')
+    pydicom.filewriter.write_file_meta_info(head, ds.file_meta)
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    bomb = b''.join(packer.compress(bytes(2**24)) for _ in range(64)) + packer.flush()
+    path = tmp_path/'bomb.dcm'
+    path.write_bytes(head.getvalue() + bomb)
+    with pytest.raises(DicomError, match='unpacks to more than'): read_dicom(path, max_bytes=2**28)
+    assert scan([path], max_bytes=2**28, progress=False).error[0].count('unpacks')
+
+@pytest.mark.parametrize('decoder, says', [(bad_decoders.crash, 'crashed'), (bad_decoders.hang, 'took more than'), (bad_decoders.swell, 'MemoryError')])
+def test_a_decoder_that_crashes_hangs_or_swells_takes_its_worker_not_the_caller(monkeypatch, decoder, says):
+    path = next(p for p in bundled if p.name == 'MR_small_RLE.dcm')
+    good = pixels(read_dicom(path))
+    with monkeypatch.context() as m:
+        m.setattr(dicom, '_decode', decoder)
+        df = scan([path, path], progress=False)
+    assert df.error.str.contains(says).all()
+    assert np.array_equal(pixels(read_dicom(path)), good)
