@@ -56,8 +56,10 @@ def test_outputs_are_stored():
     for lesson in all_lessons():
         assert any(c.get('outputs') for c in read_nb(lesson.path).cells), f'{name(lesson.path)}: run `make outputs`'
 
-def test_readme_is_what_the_index_says(root):
-    assert (root/'README.md').read_text(encoding='utf-8') == readme(), 'run `make export`'
+def test_readme_is_what_the_index_says():
+    for path, content in readme().items():
+        assert path.read_bytes() == content, f'{path.name}: run `make export`'
+        assert path.suffix == '.md' or len(content) < 150_000
 
 def test_changelog_knows_the_version(root):
     assert f'## {medtut.__version__}' in (root/'CHANGELOG.md').read_text(encoding='utf-8')
