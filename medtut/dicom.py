@@ -154,7 +154,7 @@ def _image(ds, frame=None, max_bytes=2**31):
         kind = f"a {ds.get('Modality', 'file')} object" if ds.get('Modality') else 'a file'
         raise DicomError(f'{name}: no pixel data ({kind} without an image, or read with pixels=False)')
     syntax = UID(ds.file_meta.get('TransferSyntaxUID', ''))
-    image = dict(pixel_keyword=keyword, bits_allocated={'FloatPixelData': 32, 'DoubleFloatPixelData': 64}.get(keyword))
+    image = dict(pixel_keyword=keyword, pixel_vr=ds[keyword].VR, bits_allocated={'FloatPixelData': 32, 'DoubleFloatPixelData': 64}.get(keyword))
     for k in ('Rows', 'Columns', 'SamplesPerPixel', 'BitsAllocated', 'BitsStored', 'PixelRepresentation', 'PlanarConfiguration'):
         value = ds.get(k)
         if value is not None: image[''.join('_'*(c.isupper() and i > 0) + c.lower() for i,c in enumerate(k))] = int(value)
@@ -271,7 +271,7 @@ def _decoded(ds, frame=None, max_bytes=2**31):
             what = f'took more than {seconds:.0f} s' if isinstance(e, TimeoutError) else 'crashed'
             raise DicomError(f'{name}: the decoder of {syntax.name} {what}; the pixel data is damaged') from e
 
-# %% ../nbs/01_dicom.ipynb #dicom065
+# %% ../nbs/01_dicom.ipynb #dicom067
 def _to_units(x, ds, frame=None):
     "Stored values `x` in modality units, float32, padding as NaN; all of `_pointwise` files, else of one `frame`"
     lut = _rescaling(ds, frame)
@@ -295,7 +295,7 @@ def _per_frame(ds):
 
 def _is_colour(ds): return int(ds.get('SamplesPerPixel') or 1) > 1 or ds.get('PhotometricInterpretation') == 'PALETTE COLOR'
 
-# %% ../nbs/01_dicom.ipynb #dicom066
+# %% ../nbs/01_dicom.ipynb #dicom068
 def pixels(
     ds:pydicom.Dataset,   # as `read_dicom` returns it
     frame:int|None=None,  # one frame of several, counted from 0; all of them by default
@@ -312,7 +312,7 @@ def pixels(
         if frame is None and _per_frame(ds): return np.stack([_to_units(f, ds, i) for i,f in enumerate(x.reshape(-1, *x.shape[-2:]))])
         return _to_units(x, ds, frame)
 
-# %% ../nbs/01_dicom.ipynb #dicom072
+# %% ../nbs/01_dicom.ipynb #dicom074
 def windowed(
     x:np.ndarray, # image, any unit
     width:float,  # window width, in the unit of `x`
@@ -324,13 +324,13 @@ def windowed(
     if not width > 0: raise ValueError(f'window width must be positive, not {width}')
     return np.clip((np.asarray(x, np.float32) - level)/width + .5, 0, 1)
 
-# %% ../nbs/01_dicom.ipynb #dicom076
+# %% ../nbs/01_dicom.ipynb #dicom078
 # CT windows, (width, level) in HU, from Radiopaedia, "Windowing (CT)", doi:10.53347/rID-52108; the middle where it gives a range
 WINDOWS = {
     'brain': (80, 40), 'subdural': (215, 75), 'stroke': (40, 40), 'temporal bone': (2800, 600), 'head and neck': (375, 40),
     'lung': (1500, -600), 'mediastinum': (350, 50), 'abdomen': (400, 50), 'liver': (150, 30), 'spine': (250, 50), 'bone': (1800, 400)}
 
-# %% ../nbs/01_dicom.ipynb #dicom087
+# %% ../nbs/01_dicom.ipynb #dicom089
 def _voi(x, ds):
     "Values of interest, 0..1: by the file's VOI LUT or window (PS3.3 C.11.2), else from the least to the greatest value"
     first = lambda v: v[0] if isinstance(v, MultiValue) else v
@@ -382,7 +382,7 @@ def to_display(
         if ds.PhotometricInterpretation == 'MONOCHROME1': shown = 1 - shown
         return np.nan_to_num(shown*255 + .5).astype(np.uint8)
 
-# %% ../nbs/01_dicom.ipynb #dicom098
+# %% ../nbs/01_dicom.ipynb #dicom100
 def find_dicoms(
     folder:str|Path, # folder to search, with everything below it
 )->list[Path]: # sorted paths
@@ -401,7 +401,7 @@ def find_dicoms(
     paths = (Path(top)/name for top,_,names in os.walk(folder) for name in names)
     return sorted(filter(is_dicom, paths))
 
-# %% ../nbs/01_dicom.ipynb #dicom101
+# %% ../nbs/01_dicom.ipynb #dicom103
 def _statistics(ds, window, max_bytes):
     "Pixel statistics in modality units"
     x,_ = _decoded(ds, max_bytes=max_bytes)
@@ -424,7 +424,7 @@ def _statistics(ds, window, max_bytes):
     inside = np.nan if width is None or level is None else 100*np.average(np.abs(values - float(level)) <= float(width)/2, weights=counts)
     return dict(px_min=values.min(), px_max=values.max(), px_mean=mean, px_std=std, px_window=inside)
 
-# %% ../nbs/01_dicom.ipynb #dicom102
+# %% ../nbs/01_dicom.ipynb #dicom104
 def _plain(e):
     "The value of an element as a table can hold it: a number, a string, a tuple of them, or how many items a sequence has"
     simple = lambda v: v if isinstance(v, (int, float)) and type(v) in (int, float) else int(v) if isinstance(v, int) else \
@@ -453,7 +453,7 @@ def _row(path, with_pixels, window, max_bytes):
     row['note'] = '; '.join(dict.fromkeys(notes + [str(w.message) for w in caught]))
     return row
 
-# %% ../nbs/01_dicom.ipynb #dicom103
+# %% ../nbs/01_dicom.ipynb #dicom105
 def scan(
     folder:str|Path|list,    # folder, searched by `find_dicoms`, or paths
     pixels:bool=True,        # decode the images and add their statistics? `False` reads no pixel bytes
@@ -480,7 +480,7 @@ def scan(
     kinds = {c: {type(v) for r in rows if (v := r.get(c)) is not None} for c in df.columns}
     return df.astype({c: 'Int64' for c,k in kinds.items() if k == {int}}).fillna({'error': ''})
 
-# %% ../nbs/01_dicom.ipynb #dicom118
+# %% ../nbs/01_dicom.ipynb #dicom120
 # what dicom-anonymizer puts in the place of a value that may not be empty
 _DUMMIES = {'', 'None', 'ANONYMIZED', '00010101', '00010101010101.000000+0000', '000000.00', '000Y'}
 
@@ -493,26 +493,28 @@ def _profile():
 
 def _action(tag):
     "What the basic profile does with `tag`, in words; `None`: it is kept"
-    if tag.is_private: return 'remove (private)'
+    if tag.is_private: return 'remove, private'
     for key,action in _profile().items():
         if len(key) == 2 and (tag.group, tag.element) == key or len(key) == 4 and (
-            tag.group & key[2] == key[0] & key[2] and tag.element & key[3] == key[1] & key[3]): return action.__name__.replace('_', ' ')
+            tag.group & key[2] == key[0] & key[2] and tag.element & key[3] == key[1] & key[3]):
+            # where the table leaves a choice, dicom-anonymizer takes the last: remove or empty or replace
+            return {'delete': 'remove', 'UID': 'new UID'}.get(last := action.__name__.split('_')[-1], last)
 
 def identifying_elements(
     ds:pydicom.Dataset, # as `read_dicom` returns it
 )->pd.DataFrame: # the rows of `elements` that the profile would change, with `action`: what it does to each
-    """What in a header may identify the patient: the elements that the basic profile of PS3.15 Annex E removes or replaces, and
-    all private ones, at any depth.
+    """What in a header may identify the patient, at any depth.
 
+    That is what the basic profile of PS3.15 Annex E removes or replaces, and all private elements.
     It looks at the header alone. Names burned into the pixels are not found; `BurnedInAnnotation` and
-    `RecognizableVisualFeatures` are listed as `check`, where a file has them."""
+    `RecognizableVisualFeatures` are listed as `check the picture`, where a file has them."""
     df = elements(ds)
     tags = [pydicom.tag.Tag(int(g, 16), int(e, 16)) for g,e in zip(df.group, df.element)]
     look = {'BurnedInAnnotation', 'RecognizableVisualFeatures'}
     df = df.assign(action=['check the picture' if k in look else _action(t) for t,k in zip(tags, df.keyword)])
     return df[df.action.notna() & ~df.value.isin(_DUMMIES)].reset_index(drop=True)
 
-# %% ../nbs/01_dicom.ipynb #dicom121
+# %% ../nbs/01_dicom.ipynb #dicom123
 def _pseudonym(key, value): return hmac.new(key, str(value).encode(), hashlib.sha256).hexdigest()
 
 def deidentify(
