@@ -148,7 +148,7 @@ def get_data(
     if name not in registry: raise ValueError(f'no data set {name!r}: there are {", ".join(registry)}')
     if source not in SOURCES: raise ValueError(f'source must be one of {SOURCES}, not {source!r}')
     ds = registry[name]
-    _known(ds, sample)
+    if sample: _known(ds, sample)
     if sample and source != 'sample': print(f'{", ".join(sample)}: shape samples only, and change nothing about a {source} set')
     if source == 'real': return _real(ds, data_root(root), cases, patients, progress)
     if source == 'sample':

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['TRIES', 'TIMEOUT', 'BLOCK', 'AHEAD', 'DataError', 'persist', 'file_digest', 'checked', 'fetch', 'HTTPFile',
-           'is_apple_double', 'tar_members', 'unpack', 'link']
+           'is_apple_double', 'tar_members', 'check_gzip', 'unpack', 'link']
 
 # %% ../nbs/toolbox/download.ipynb #cell003
-import hashlib, io, os, shutil, tarfile, time, zlib
+import gzip, hashlib, io, os, shutil, tarfile, time, zlib
 from functools import partial
 from pathlib import Path
 import requests
@@ -177,20 +177,37 @@ def tar_members(
     except tarfile.TarError as e: raise DataError(f'{url} is not a readable tar ({e}): the host has another file, or it is damaged') from e
 
 # %% ../nbs/toolbox/download.ipynb #cell042
+def check_gzip(
+    path:Path, # a .gz file
+    *others,   # files that are no good either if this one is not
+):
+    "Read a gzip file through to the checksum at its end; if it is wrong, delete the file and raise `DataError`"
+    try:
+        with gzip.open(path) as f:
+            while f.read(2**20): pass
+    except (OSError, EOFError, zlib.error) as e:
+        for p in (path, *others): p.unlink(missing_ok=True)
+        raise DataError(f'{path.name} is damaged ({e}). It was deleted; call again') from e
+
+# %% ../nbs/toolbox/download.ipynb #cell045
 def unpack(
     archive:Path, # .tar or .tgz
     folder:Path,  # made if need be
 )->Path:          # `folder`
     "Unpack a tar into `folder`, without AppleDouble files; `DataError` for one that is damaged or reaches outside"
     if not hasattr(tarfile, 'data_filter'): raise DataError('this Python is too old to unpack safely: update to 3.10.12, 3.11.4 or later')
+    with open(archive, 'rb') as f: zipped = f.read(2) == b'\x1f\x8b'
+    if zipped: check_gzip(Path(archive))
     try:
         with tarfile.open(archive) as tar:
             tar.extractall(folder, [m for m in tar if not is_apple_double(m.name)], filter='data')
     except tarfile.FilterError as e: raise DataError(f'{archive} holds a file that does not belong into a data set, and was not unpacked: {e}') from e
-    except (tarfile.TarError, EOFError, zlib.error) as e: raise DataError(f'{archive} is damaged ({e}). Delete it and call again') from e
+    except tarfile.TarError as e:
+        Path(archive).unlink()
+        raise DataError(f'{archive} is damaged ({e}). It was deleted; call again') from e
     return Path(folder)
 
-# %% ../nbs/toolbox/download.ipynb #cell046
+# %% ../nbs/toolbox/download.ipynb #cell049
 def link(
     src:Path, # a file or a folder
     dst:Path, # its second name
