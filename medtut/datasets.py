@@ -139,7 +139,7 @@ def get_data(
     root=None,          # where sets are kept (see `data_root`); for 'local': the folder of your copy
     cases=None,         # msd_brain: how many cases, or their names; None: all
     patients=None,      # duke_breast: how many patients, or their numbers; None: 1 to 100
-    n_jobs:int=None,    # processes that make a sample; None: joblib decides
+    n_jobs:int=-1,      # processes that make a sample, as in joblib; -1: one a core. The bytes are the same
     progress:bool=True, # show bars
     registry:dict=SETS, # the sets' records; another one for tests and mirrors
     **sample,           # for the sample's writer, such as `seed` and `n`; a real or a local set is what it is
