@@ -40,7 +40,8 @@ def _missing_brats(folder):
 
 def _missing_msd(folder):
     pairs = json.loads((folder/'dataset.json').read_text())['training']
-    return [f for p in pairs for f in (p['image'], p['label']) if not (folder/f).is_file()] or ([] if pairs else ['any training case in dataset.json'])
+    if not pairs: return ['any training case in dataset.json']
+    return [f for p in pairs for f in (p['image'], p['label']) if not (folder/f).is_file()]
 
 # %% ../nbs/toolbox/archives.ipynb #cell012
 Remote = namedtuple('Remote', 'url size checksum', defaults=(None, None)) # size in bytes, checksum as in `fetch`; None: not published
@@ -67,21 +68,29 @@ SETS = {s.name: s for s in (
     DataSet('siim_small', '250 chest radiographs with and without pneumothorax (fastai\'s subset of SIIM-ACR)', '33 MB', .2, 250,
         'Terms of the SIIM-ACR Pneumothorax challenge; not redistributable',
         'Filice et al. 2020, J Digit Imaging 33:490, doi:10.1007/s10278-019-00299-9',
-        'https://www.kaggle.com/c/siim-acr-pneumothorax-segmentation', 'medtut.phantoms.chest:write_siim_small', 'labels.csv', _missing_siim,
-        {'siim_small.tgz': Remote('https://s3.amazonaws.com/fast-ai-imagelocal/siim_small.tgz', 33_276_453, 'md5-1MiB:2f88ac350dce1d971ecbb5ec722da75f')}),
-    DataSet('duke_breast', 'Breast MRI before contrast, tumours boxed (Duke-Breast-Cancer-MRI, "pre" series)', '8.1 GB for patients 1-100; 75 GB for all 922', 75, 922,
+        'https://www.kaggle.com/c/siim-acr-pneumothorax-segmentation',
+        'medtut.phantoms.chest:write_siim_small', 'labels.csv', _missing_siim,
+        {'siim_small.tgz': Remote('https://s3.amazonaws.com/fast-ai-imagelocal/siim_small.tgz',
+            33_276_453, 'md5-1MiB:2f88ac350dce1d971ecbb5ec722da75f')}),
+    DataSet('duke_breast', 'Breast MRI before contrast, tumours boxed (Duke-Breast-Cancer-MRI, "pre" series)',
+        '8.1 GB for patients 1-100; 75 GB for all 922', 75, 922,
         'CC BY-NC 4.0', 'Saha et al. 2018, Br J Cancer 119:508, doi:10.1038/s41416-018-0185-8; data: doi:10.7937/TCIA.e3sv-re93',
         'https://doi.org/10.7937/TCIA.e3sv-re93', 'medtut.phantoms.breast:write_duke_breast', f'{BOXES}.*', _missing_duke,
-        {f'{t}.xlsx': Remote(f'https://wiki.cancerimagingarchive.net/download/attachments/70226903/{t}.xlsx?api=v2') for t in (BOXES, MAPPING)},
+        {f'{t}.xlsx': Remote(f'https://wiki.cancerimagingarchive.net/download/attachments/70226903/{t}.xlsx?api=v2')
+            for t in (BOXES, MAPPING)},
         'duke_breast_cancer_mri'),
-    DataSet('brats2020', 'Brain MRI of 369 patients with glioma, four sequences, tumour outlined (BraTS 2020 training)', 'about 45 GB unpacked', 45, 369,
-        'BraTS registration terms', 'Menze et al. 2015, IEEE TMI 34:1993, doi:10.1109/TMI.2014.2377694; Bakas et al. 2017, Sci Data 4:170117, doi:10.1038/sdata.2017.117; '
-        'Bakas et al. 2018, arXiv:1811.02629', 'https://www.med.upenn.edu/cbica/brats2020/data.html',
+    DataSet('brats2020', 'Brain MRI of 369 patients with glioma, four sequences, tumour outlined (BraTS 2020 training)',
+        'about 45 GB unpacked', 45, 369,
+        'BraTS registration terms', 'Menze et al. 2015, IEEE TMI 34:1993, doi:10.1109/TMI.2014.2377694; '
+        'Bakas et al. 2017, Sci Data 4:170117, doi:10.1038/sdata.2017.117; Bakas et al. 2018, arXiv:1811.02629',
+        'https://www.med.upenn.edu/cbica/brats2020/data.html',
         'medtut.phantoms.brain:write_brats2020', 'name_mapping.csv', _missing_brats, {}, 'awsaf49/brats20-dataset-training-validation'),
-    DataSet('msd_brain', 'Brain MRI of 484 patients with glioma, tumour outlined (Medical Segmentation Decathlon, Task01)', '7.6 GB; about 7 MB a case with cases=...', 16, 484,
+    DataSet('msd_brain', 'Brain MRI of 484 patients with glioma, tumour outlined (Medical Segmentation Decathlon, Task01)',
+        '7.6 GB; about 7 MB a case with cases=...', 16, 484,
         'CC BY-SA 4.0', 'Antonelli et al. 2022, Nat Commun 13:4128, doi:10.1038/s41467-022-30695-9', 'http://medicaldecathlon.com',
         'medtut.phantoms.brain:write_msd_brain', 'dataset.json', _missing_msd,
-        {'Task01_BrainTumour.tar': Remote('https://msd-for-monai.s3-us-west-2.amazonaws.com/Task01_BrainTumour.tar', None, 'md5:240a19d752f0d9e9101544901065d872')}))}
+        {'Task01_BrainTumour.tar': Remote('https://msd-for-monai.s3-us-west-2.amazonaws.com/Task01_BrainTumour.tar',
+            None, 'md5:240a19d752f0d9e9101544901065d872')}))}
 
 # %% ../nbs/toolbox/archives.ipynb #cell015
 def find_set(
@@ -91,12 +100,17 @@ def find_set(
     "Find a set in `folder` and check that it is whole; `DataError` names what is missing"
     if not Path(folder).is_dir(): raise DataError(f'there is no folder {folder}')
     tops = {p.parent for depth in ('', '*/', '*/*/') for p in Path(folder).glob(depth + ds.anchor) if not p.name.startswith('._')}
-    if not tops: raise DataError(f'no {ds.name} in {folder}: {ds.anchor} was looked for there and two folders down. Name the folder that holds it')
-    if len(tops) > 1: raise DataError(f'{folder} holds {len(tops)} sets with a {ds.anchor}: name one of {", ".join(map(str, sorted(tops)))}')
+    if not tops:
+        raise DataError(f'no {ds.name} in {folder}: {ds.anchor} was looked for there and two folders down. '
+                        'Name the folder that holds it')
+    if len(tops) > 1:
+        raise DataError(f'{folder} holds {len(tops)} sets with a {ds.anchor}: name one of {", ".join(map(str, sorted(tops)))}')
     top = tops.pop()
     try: missing = ds.missing(top)
-    except (ValueError, KeyError, TypeError, pd.errors.ParserError) as e: raise DataError(f"{top}: {ds.name}'s tables can't be read ({type(e).__name__}: {e})") from e
-    if missing: raise DataError(f'{ds.name} in {top} lacks {len(missing)} of its files: {", ".join(missing[:3])}{", ..." if missing[3:] else ""}')
+    except (ValueError, KeyError, TypeError, pd.errors.ParserError) as e:
+        raise DataError(f"{top}: {ds.name}'s tables can't be read ({type(e).__name__}: {e})") from e
+    if missing:
+        raise DataError(f'{ds.name} in {top} lacks {len(missing)} of its files: {", ".join(missing[:3])}{", ..." if missing[3:] else ""}')
     return top
 
 # %% ../nbs/toolbox/archives.ipynb #cell019
@@ -128,7 +142,8 @@ def msd_cases(ds, work, selection, have, progress):
     about = json.loads(get('dataset.json', work).read_text())
     pairs = {Path(p['image']).name.removesuffix('.nii.gz'): p for p in sorted(about['training'], key=lambda p: p['image'])}
     chosen = list(pairs)[:selection] if isinstance(selection, int) else selection
-    if unknown := [c for c in chosen if c not in pairs]: raise ValueError(f'no training case {unknown[0]!r}: they are {min(pairs)} to {max(pairs)}')
+    if unknown := [c for c in chosen if c not in pairs]:
+        raise ValueError(f'no training case {unknown[0]!r}: they are {min(pairs)} to {max(pairs)}')
     paths = [get(pairs[c][k].removeprefix('./'), top) for c in chosen for k in ('image', 'label')]
     for p in paths: check_gzip(p, listing)
     about |= dict(training=[pairs[c] for c in chosen], numTraining=len(chosen), test=[], numTest=0)
@@ -136,7 +151,8 @@ def msd_cases(ds, work, selection, have, progress):
     return top, _seen(work/'dataset.json', *paths)
 
 # %% ../nbs/toolbox/archives.ipynb #cell026
-PRE = ('ax dyn pre', 'ax 3d dyn', 'ax 3d dyn MP', 'ax dynamic', 'Ax Vibrant MultiPhase', 'ax dyn', 'ax 3d dyn pre', 'ax 3d pre', 't1_fl3d_tra_dynVIEWS_spair_ pre')
+PRE = ('ax dyn pre', 'ax 3d dyn', 'ax 3d dyn MP', 'ax dynamic', 'Ax Vibrant MultiPhase', 'ax dyn', 'ax 3d dyn pre', 'ax 3d pre',
+       't1_fl3d_tra_dynVIEWS_spair_ pre')
 
 def pre_series(
     index:pd.DataFrame, # of the Imaging Data Commons, a row a series
@@ -146,7 +162,8 @@ def pre_series(
     names = [f'Breast_MRI_{i:03d}' for i in patients]
     found = index[(index.collection_id == 'duke_breast_cancer_mri') & (index.Modality == 'MR')
                   & index.SeriesDescription.isin(PRE) & index.PatientID.isin(names)]
-    if absent := sorted(set(names) - set(found.PatientID)): raise DataError(f'the Imaging Data Commons lists no "pre" series of {", ".join(absent[:5])}: patients go from 1 to 922')
+    if absent := sorted(set(names) - set(found.PatientID)):
+        raise DataError(f'the Imaging Data Commons lists no "pre" series of {", ".join(absent[:5])}: patients go from 1 to 922')
     return found.sort_values(['PatientID', 'SeriesInstanceUID'])
 
 # %% ../nbs/toolbox/archives.ipynb #cell028
@@ -155,7 +172,8 @@ def classic_names(
     dst:Path, # folder that gets them as 1-001.dcm, 1-002.dcm, ...
 ):
     "Name the files of a series by InstanceNumber; a number that comes again starts with 2-, then 3-"
-    headers = [(pydicom.dcmread(p, specific_tags=['InstanceNumber', 'SOPInstanceUID'], stop_before_pixels=True), p) for p in src.glob('*.dcm')]
+    wanted = dict(specific_tags=['InstanceNumber', 'SOPInstanceUID'], stop_before_pixels=True)
+    headers = [(pydicom.dcmread(p, **wanted), p) for p in src.glob('*.dcm')]
     seen = Counter()
     for number, _, path in sorted((int(h.InstanceNumber), str(h.SOPInstanceUID), p) for h, p in headers):
         seen[number] += 1
@@ -164,7 +182,8 @@ def classic_names(
 def duke_series(ds, work, selection, have, progress):
     "Fetch the tables, and the 'pre' series of the patients in `selection` through idc-index"
     try: from idc_index import IDCClient
-    except ImportError as e: raise DataError("the real duke_breast comes through the package idc-index: pip install 'medtut[real]'") from e
+    except ImportError as e:
+        raise DataError("the real duke_breast comes through the package idc-index: pip install 'medtut[real]'") from e
     top, raw, client = work/'set', work/'idc', IDCClient()
     series = pre_series(client.index, selection)
     for name, remote in ds.files.items():
@@ -179,10 +198,11 @@ def duke_series(ds, work, selection, have, progress):
             if not lacks(s, h/IMAGES): link(h/IMAGES/place(s), top/IMAGES/place(s))
     if missing := [s for s in rows if lacks(s, top/IMAGES) and lacks(s, raw)]:
         raw.mkdir(exist_ok=True)
-        client.download_from_selection(downloadDir=str(raw), seriesInstanceUID=[s.SeriesInstanceUID for s in missing], show_progress_bar=progress,
-            use_s5cmd_sync=True, dirTemplate='%PatientID/%StudyInstanceUID/%SeriesInstanceUID')
+        client.download_from_selection(downloadDir=str(raw), seriesInstanceUID=[s.SeriesInstanceUID for s in missing],
+            show_progress_bar=progress, use_s5cmd_sync=True, dirTemplate='%PatientID/%StudyInstanceUID/%SeriesInstanceUID')
     if still := [s for s in rows if lacks(s, top/IMAGES) and lacks(s, raw)]:
-        raise DataError(f'{len(still)} of {len(rows)} series did not arrive whole, {still[0].PatientID} among them. Check the network and call again: the others are kept')
+        raise DataError(f'{len(still)} of {len(rows)} series did not arrive whole, {still[0].PatientID} among them. '
+                        'Check the network and call again: the others are kept')
     for s in rows:
         if lacks(s, top/IMAGES): classic_names(raw/place(s), top/IMAGES/place(s))
     return top, _seen(*(top/name for name in ds.files))
@@ -191,7 +211,8 @@ def duke_series(ds, work, selection, have, progress):
 def from_kaggle(ds, work, selection, have, progress):
     "Fetch a set through kagglehub"
     try: import kagglehub
-    except ImportError as e: raise DataError(f"the real {ds.name} comes through the package kagglehub: pip install 'medtut[real]'") from e
+    except ImportError as e:
+        raise DataError(f"the real {ds.name} comes through the package kagglehub: pip install 'medtut[real]'") from e
     try: path = Path(kagglehub.dataset_download(ds.archive))
     except Exception as e:
         if getattr(e, 'errno', None) == errno.ENOSPC: raise

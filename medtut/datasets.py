@@ -52,13 +52,15 @@ def _disk(folder):
     try: yield
     except OSError as e:
         if e.errno not in (errno.ENOSPC, errno.EDQUOT): raise
-        raise DataError(f'the disk that holds {folder} is full. Free some space, or choose another place with root=... or $MEDTUT_DATA, and call again') from e
+        raise DataError(f'the disk that holds {folder} is full. Free some space, or choose another place with root=... '
+                        'or $MEDTUT_DATA, and call again') from e
 
 # %% ../nbs/toolbox/datasets.ipynb #cell016
 def _slug(arguments):
     "A folder's suffix for arguments that are not the defaults: readable if short, else a digest"
     text = ''.join(f'-{k}{v}' for k, v in sorted(arguments.items()))
-    return text if re.fullmatch(r'[\w.-]{0,40}', text) else '-' + hashlib.sha256(repr(sorted(arguments.items())).encode()).hexdigest()[:12]
+    if re.fullmatch(r'[\w.-]{0,40}', text): return text
+    return '-' + hashlib.sha256(repr(sorted(arguments.items())).encode()).hexdigest()[:12]
 
 def _writer(ds):
     "The function that makes a sample, and its version"
@@ -68,8 +70,10 @@ def _writer(ds):
 
 def _known(ds, arguments):
     "Refuse arguments that the writer doesn't have; return those that differ from its defaults"
-    known = {k: p.default for k, p in inspect.signature(_writer(ds)[0]).parameters.items() if k not in ('folder', 'n_jobs', 'progress')}
-    if unknown := set(arguments) - set(known): raise ValueError(f'{sorted(unknown)} mean nothing to {ds.name}; its sample has {known}')
+    known = {k: p.default for k, p in inspect.signature(_writer(ds)[0]).parameters.items()}
+    for k in ('folder', 'n_jobs', 'progress'): known.pop(k)
+    if unknown := set(arguments) - set(known):
+        raise ValueError(f'{sorted(unknown)} mean nothing to {ds.name}; its sample has {known}')
     return {k: v for k, v in arguments.items() if v != known[k]}
 
 # %% ../nbs/toolbox/datasets.ipynb #cell017
@@ -87,9 +91,9 @@ def _sample(ds, root, arguments, n_jobs, progress):
         made = Path(tempfile.mkdtemp(prefix=f'.{folder.name}.part', dir=folder.parent))
         try:
             write(made, n_jobs=n_jobs, progress=progress, **arguments)
-            find_set(ds, made)
-            made.chmod(0o755)
-            return _finish(made, folder, note)
+            top = find_set(ds, made)
+            top.chmod(0o755)
+            return _finish(top, folder, note)
         finally: shutil.rmtree(made, ignore_errors=True)
 
 # %% ../nbs/toolbox/datasets.ipynb #cell023
@@ -120,8 +124,11 @@ def _real(ds, root, cases, patients, progress):
         if read_note(folder): return folder
         if not work.exists():
             need, free = ds.need*share, shutil.disk_usage(folder.parent).free/1e9
-            if free < need: raise DataError(f'{ds.name} needs about {need:.1f} GB of disk, {root} has {free:.1f} GB free. Choose another place with root=... or $MEDTUT_DATA')
-            print(f'{ds.what}\nLicence: {ds.licence} ({ds.page})\nPlease cite: {ds.citation}\nDownloading about {need:.1f} GB at most to {folder}')
+            if free < need:
+                raise DataError(f'{ds.name} needs about {need:.1f} GB of disk, {root} has {free:.1f} GB free. '
+                                'Choose another place with root=... or $MEDTUT_DATA')
+            print(ds.what, f'Licence: {ds.licence} ({ds.page})', f'Please cite: {ds.citation}',
+                  f'Downloading about {need:.1f} GB at most to {folder}', sep='\n')
             work.mkdir()
         have = [p for p in folder.parent.glob(f'{ds.name}*') if read_note(p)]
         made, seen = fetcher(ds, selection)(ds, work, selection, have, progress)
@@ -154,9 +161,11 @@ def get_data(
     if source == 'sample':
         count, _ = _selection(ds, cases, patients)
         if cases is None and patients is None: return _sample(ds, data_root(root), sample, n_jobs, progress)
-        if not isinstance(count, int) and count != list(range(1, len(count) + 1)): raise ValueError('a sample has no patients of its own to choose from: say how many')
+        if not isinstance(count, int) and count != list(range(1, len(count) + 1)):
+            raise ValueError('a sample has no patients of its own to choose from: say how many')
         return _sample(ds, data_root(root), dict(n=count if isinstance(count, int) else len(count)) | sample, n_jobs, progress)
-    if root is None or cases is not None or patients is not None: raise ValueError("a local copy is used as it is: get_data(name, 'local', root=folder)")
+    if root is None or cases is not None or patients is not None:
+        raise ValueError("a local copy is used as it is: get_data(name, 'local', root=folder)")
     return find_set(ds, Path(root).expanduser().absolute())
 
 # %% ../nbs/toolbox/datasets.ipynb #cell037

@@ -86,10 +86,12 @@ def _pull(http, url, part, start, stop, size, progress):
             raise requests.ConnectionError(f'{part.name} was longer than the file: begun again')
         r.raise_for_status()
         if r.status_code != 206:
-            if start or stop: raise DataError(f'{url}: the server does not send parts of a file (HTTP Range). Download the whole set instead')
+            if start or stop:
+                raise DataError(f'{url}: the server does not send parts of a file (HTTP Range). Download the whole set instead')
             have, total = 0, r.headers.get('Content-Length', '')
         if size and total.isdigit() and int(total) != size:
-            raise DataError(f'{url} has {int(total):,} bytes, not the {size:,} known to this version of medtut: the host has another file. Look for a newer medtut')
+            raise DataError(f'{url} has {int(total):,} bytes, not the {size:,} known to this version of medtut: '
+                            'the host has another file. Look for a newer medtut')
         whole = have + int(r.headers.get('Content-Length', 0))
         with open(part, 'ab' if have else 'wb') as f, \
              tqdm(desc=part.stem, total=whole, initial=have, unit='B', unit_scale=True, disable=not progress) as bar:
@@ -132,10 +134,14 @@ class HTTPFile(io.RawIOBase):
     def ask(self, start, stop):
         "Bytes `start` to `stop`, and the size of the whole file"
         def attempt():
-            with self.http.get(self.url, headers={'Range': f'bytes={start}-{stop - 1}', 'Accept-Encoding': 'identity'}, stream=True, timeout=TIMEOUT) as r:
+            headers = {'Range': f'bytes={start}-{stop - 1}', 'Accept-Encoding': 'identity'}
+            with self.http.get(self.url, headers=headers, stream=True, timeout=TIMEOUT) as r:
                 r.raise_for_status()
-                if r.status_code != 206: raise DataError(f'{self.url}: the server does not send parts of a file (HTTP Range). Download the whole set instead')
-                if len(r.content) != stop - start: raise requests.ConnectionError(f'{len(r.content)} bytes came, not {stop - start}')
+                if r.status_code != 206:
+                    raise DataError(f'{self.url}: the server does not send parts of a file (HTTP Range). '
+                                    'Download the whole set instead')
+                if len(r.content) != stop - start:
+                    raise requests.ConnectionError(f'{len(r.content)} bytes came, not {stop - start}')
                 return r.content, int(r.headers['Content-Range'].rpartition('/')[2])
         return persist(attempt, self.url)
     def readable(self): return True
@@ -174,7 +180,8 @@ def tar_members(
                 bar.update(tar.offset - bar.n)
                 if m.isfile() and not is_apple_double(m.name): found[m.name] = m.offset_data, m.offset_data + m.size
             return found
-    except tarfile.TarError as e: raise DataError(f'{url} is not a readable tar ({e}): the host has another file, or it is damaged') from e
+    except tarfile.TarError as e:
+        raise DataError(f'{url} is not a readable tar ({e}): the host has another file, or it is damaged') from e
 
 # %% ../nbs/toolbox/download.ipynb #cell042
 def check_gzip(
@@ -195,13 +202,15 @@ def unpack(
     folder:Path,  # made if need be
 )->Path:          # `folder`
     "Unpack a tar into `folder`, without AppleDouble files; `DataError` for one that is damaged or reaches outside"
-    if not hasattr(tarfile, 'data_filter'): raise DataError('this Python is too old to unpack safely: update to 3.10.12, 3.11.4 or later')
+    if not hasattr(tarfile, 'data_filter'):
+        raise DataError('this Python is too old to unpack safely: update to 3.10.12, 3.11.4 or later')
     with open(archive, 'rb') as f: zipped = f.read(2) == b'\x1f\x8b'
     if zipped: check_gzip(Path(archive))
     try:
         with tarfile.open(archive) as tar:
             tar.extractall(folder, [m for m in tar if not is_apple_double(m.name)], filter='data')
-    except tarfile.FilterError as e: raise DataError(f'{archive} holds a file that does not belong into a data set, and was not unpacked: {e}') from e
+    except tarfile.FilterError as e:
+        raise DataError(f'{archive} holds a file that does not belong into a data set, and was not unpacked: {e}') from e
     except tarfile.TarError as e:
         Path(archive).unlink()
         raise DataError(f'{archive} is damaged ({e}). It was deleted; call again') from e

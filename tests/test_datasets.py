@@ -439,7 +439,7 @@ def fake(monkeypatch):
     return SimpleNamespace(module=module, registry={'siim_small': replace(SETS['siim_small'], writer='medtut_fake_phantom:write_fake')})
 
 def test_sample_is_made_once_and_again_for_a_new_version(tmp_path, fake):
-    def get(**kw): return get_data('siim_small', 'sample', root=tmp_path, registry=fake.registry, progress=False, **kw)
+    def get(**kw): return get_data('siim_small', 'sample', root=tmp_path, registry=fake.registry, n_jobs=1, progress=False, **kw)
     first = get()
     stamp = (first/'labels.csv').stat().st_mtime_ns
     assert get() == first == get(n=8, seed=0, tube_p=(.2, .2)) and (first/'labels.csv').stat().st_mtime_ns == stamp
@@ -456,9 +456,9 @@ def test_sample_that_fails_leaves_nothing(tmp_path, fake, monkeypatch):
     monkeypatch.setitem(fake.module.__dict__, 'whole', fake.module.member)
     with monkeypatch.context() as m:
         m.setitem(fake.module.__dict__, 'member', broken)
-        with pytest.raises(RuntimeError): get_data('siim_small', 'sample', root=tmp_path, registry=fake.registry)
+        with pytest.raises(RuntimeError): get_data('siim_small', 'sample', root=tmp_path, registry=fake.registry, n_jobs=1)
     assert [p for p in (tmp_path/'sample').iterdir() if p.is_dir()] == []
-    get_data('siim_small', 'sample', root=tmp_path, registry=fake.registry)
+    get_data('siim_small', 'sample', root=tmp_path, registry=fake.registry, n_jobs=1)
 
 def test_options_of_a_sample_do_not_touch_a_real_set(tmp_path, fake, capsys):
     with FaultyServer({'/siim_small.tgz': SIIM}) as s:
