@@ -102,7 +102,8 @@ def _selection(ds, cases, patients):
     if cases is not None and ds.name != 'msd_brain' or patients is not None and ds.name != 'duke_breast':
         raise ValueError(f'{ds.name} comes whole: cases=... is for msd_brain, patients=... for duke_breast')
     if ds.name == 'duke_breast':
-        wanted = sorted(set(range(1, 101) if patients is None else range(1, patients + 1) if isinstance(patients, int) else patients))
+        numbers = range(1, 101) if patients is None else range(1, patients + 1) if isinstance(patients, int) else patients
+        wanted = sorted({int(i) for i in numbers})
         plain, kind = wanted == list(range(1, len(wanted) + 1)), 'patients'
     elif cases is None: return None, ''
     else:
