@@ -72,6 +72,7 @@ def _known(ds, arguments):
     "Refuse arguments that the writer doesn't have; return those that differ from its defaults"
     known = {k: p.default for k, p in inspect.signature(_writer(ds)[0]).parameters.items()}
     for k in ('folder', 'n_jobs', 'progress'): known.pop(k)
+    if 'n' not in known and 'patients' in known: arguments = {'patients' if k == 'n' else k: v for k, v in arguments.items()}
     if unknown := set(arguments) - set(known):
         raise ValueError(f'{sorted(unknown)} mean nothing to {ds.name}; its sample has {known}')
     return {k: v for k, v in arguments.items() if v != known[k]}

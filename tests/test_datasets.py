@@ -449,6 +449,19 @@ def test_sample_is_made_once_and_again_for_a_new_version(tmp_path, fake):
     assert get() == first and (first/'labels.csv').stat().st_mtime_ns != stamp and read_note(first)['version'] == 2
     with pytest.raises(ValueError, match="tube"): get(tube=1)
 
+def test_members_by_any_name(tmp_path, fake):
+    "n, cases and patients say the same of a sample, also to a writer that has patients where others have n"
+    made = []
+    def write_fake(folder, seed=0, patients=40, n_jobs=None, progress=True):
+        made.append(patients)
+        for t in (BOXES, MAPPING): (folder/f'{t}.csv').touch()
+        dicom(folder/IMAGES/'Breast_MRI_001/1.2/1.2.3/1-001.dcm', 1, '1.2.3')
+    fake.module.write_fake = write_fake
+    registry = {'duke_breast': replace(SETS['duke_breast'], writer='medtut_fake_phantom:write_fake')}
+    paths = {get_data('duke_breast', 'sample', root=tmp_path, registry=registry, **k) for k in (dict(n=3), dict(patients=3), dict(patients=range(1, 4)))}
+    assert made == [3] and paths == {tmp_path/'sample/duke_breast-patients3'}
+    with pytest.raises(ValueError, match='say how many'): get_data('duke_breast', 'sample', root=tmp_path, registry=registry, patients=[5, 7])
+
 def test_sample_that_fails_leaves_nothing(tmp_path, fake, monkeypatch):
     def broken(folder, seed, i):
         if i == 5: raise RuntimeError('no')
