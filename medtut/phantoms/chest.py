@@ -67,7 +67,7 @@ def draw_film(
         fill=np.clip(normal(.79, .035), .68, .88), shift=normal(0, 5), top=max(.06, normal(.12, .025)), lean=normal(0, .02), # position on the film
         clavicle=normal(-4 if ap else 8, 6), scapula=normal(.82 if ap else .9, .045), disc=uniform(0, 20),
         scatter=uniform(.2, .4), dose=np.exp(normal(11.2, .4)), detail=uniform(.25, .6), level=normal(.30, .06), width=normal(.52, .04),
-        area=float(np.clip(np.exp(normal(np.log(.0090), 1.05)), .0008, .15)), # of the image, as in SIIM's table
+        area=float(np.clip(np.exp(normal(np.log(.0080), 1.05)), .0008, .15)), # of the image, as in SIIM's table
         centre=np.arctan2(-1, (-1, 1)[side]*normal(.6, .35)), spread=uniform(.7, 1.5), line=uniform(3, 9), # line: mm of pleura along the beam
         wobble=[(normal(0, .1), n, uniform(0, 2*np.pi)) for n in (2, 3, 5)],
         tube=rng.random(), leads=rng.random(), fold=rng.random(), device_seed=int(rng.integers(2**31)))
@@ -360,17 +360,21 @@ def collapse(
 )->tuple:              # lung left over (mm), mask, mm of pleura along the beam, and the `moved` of `vessels`
     "Let one lung shrink towards its hilum until the air outside it covers `f.area` of the film"
     side, (hx, hz) = (-1, 1)[f.side], hila(p)[f.side]
-    wide, deep = cage(p, v.z); whole = 2*deep*np.clip(1 - (np.abs(v.x)/wide)**2.5, 0, None)**.4
-    lung = (thick > .4*whole) & (thick > 5) & (side*v.x > 0) # what a reader would call lung
+    def seen(x, z, thick): # what a reader would call lung
+        wide, deep = cage(p, z)
+        return (thick > .8*deep*np.clip(1 - (np.abs(x)/wide)**2.5, 0, None)**.4) & (thick > 5) & (side*x > 0)
+    at, reach = np.linspace(-np.pi, np.pi, 240, endpoint=False)[:, None], np.arange(0, 240, .6)
+    x, z = ((h + reach*q).astype(np.float32) for h, q in ((hx, np.cos(at)), (hz, np.sin(at))))
+    air, edges = lungs(p, x, z)
+    rim = (reach*seen(x, z, air.sum(0)*(edges[1] - edges[0]))).max(1) # from the hilum to the chest wall, in each direction
+    rim, at = gaussian_filter1d(rim, 1.2, mode='wrap'), at[:, 0]
+    lung = seen(v.x, v.z, thick)
     turn, far = np.arctan2(v.z - hz, v.x - hx), np.hypot(v.z - hz, v.x - hx)
-    bins = np.linspace(-np.pi, np.pi, 721); at = (bins[1:] + bins[:-1])/2; rim = np.zeros(720)
-    np.maximum.at(rim, np.digitize(turn[lung], bins[1:-1]), far[lung]) # distance of the chest wall from the hilum
-    rim = gaussian_filter1d(rim, 5, mode='wrap')
     off = np.angle(np.exp(1j*(at - f.centre)))
     def form(amount): # how far the lung shrinks in each direction; the deeper, the wider
         window = expit(2*(f.spread + 2.4*amount - np.abs(off))/.4)*expit((side*np.cos(at) + .25 + amount)/.1)
         return np.clip(1 - amount*window*(1 + sum(a*np.sin(n*off + q) for a, n, q in f.wobble)), .25, 1)
-    covered = lambda amount: (rim**2*(1 - form(amount)**2)).sum()*np.pi/720/v.fov**2
+    covered = lambda amount: (rim**2*(1 - form(amount)**2)).sum()*np.pi/len(at)/v.fov**2
     lo, hi = 0., .75
     for _ in range(30): lo, hi = ((lo + hi)/2, hi) if covered((lo + hi)/2) < f.area else (lo, (lo + hi)/2)
     ratio = lambda angle: np.interp(angle, at, form(lo), period=2*np.pi)
