@@ -27,7 +27,7 @@ from scipy.special import expit
 from tqdm.auto import tqdm
 from ..rle import rle_encode
 
-# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest008
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest009
 VERSION = 1         # rises whenever the same seed gives other bytes
 JPEG_QUALITY = 92   # Pillow's, of the quantisation table in a real file of the set
 IMPLEMENTATION_UID = '2.25.283190456284917603918264019385720165' # of this writer
@@ -39,7 +39,7 @@ MU_CORTEX = .0604   # cortical bone, 1.92 g/cm3
 MU_MARROW = .029    # cancellous bone with marrow: a mixture of the two, about 1.2 g/cm3
 MU_LUNG = .0043     # inflated lung, about a fifth of the density of water
 
-# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest014
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest015
 def draw_patient(
     rng:np.random.Generator, # source of randomness
 )->SimpleNamespace:          # sex, age, and the anatomy: lengths in mm, midline at x = 0, lung apex at z = 0, z downwards
@@ -56,7 +56,7 @@ def draw_patient(
         breast=max(0, normal(30, 11)) if sex == 'F' else 0, breast_at=(normal(78, 5), height*normal(.8, .05), normal(62, 6)),
         bubble=normal(0, 1), vessel_seed=int(rng.integers(2**31)), vessel=normal(1, .1))
 
-# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest016
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest017
 def draw_film(
     rng:np.random.Generator, # source of randomness
 )->SimpleNamespace:          # the exposure, the position, the pneumothorax and the devices: drawn whether or not they are used
@@ -72,7 +72,7 @@ def draw_film(
         wobble=[(normal(0, .1), n, uniform(0, 2*np.pi)) for n in (2, 3, 5)],
         tube=rng.random(), leads=rng.random(), fold=rng.random(), device_seed=int(rng.integers(2**31)))
 
-# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest017
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest018
 def view(
     p:SimpleNamespace, # from `draw_patient`
     f:SimpleNamespace, # from `draw_film`
@@ -85,7 +85,7 @@ def view(
     z = (along - top)[:, None].astype(np.float32)
     return SimpleNamespace(size=size, fov=fov, px=px, top=top, midline=midline, z=z, x=(along - fov/2 - midline(z)).astype(np.float32))
 
-# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest020
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest021
 def ellipsoid(
     x:np.ndarray, z:np.ndarray, # where the rays pass, mm
     centre:tuple,               # x, y, z, mm
@@ -98,7 +98,7 @@ def ellipsoid(
     half = radii[1]*np.sqrt(np.clip(1 - (a/radii[0])**2 - (b/radii[2])**2, 0, None))
     return centre[1] - half, centre[1] + half
 
-# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest023
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest024
 def cover(
     lo:np.ndarray, hi:np.ndarray, # where each ray enters and leaves a solid, mm
     edges:np.ndarray,             # borders of equal slabs of depth, mm
@@ -108,7 +108,7 @@ def cover(
     part, before = (hi - first)*per, (lo - first)*per
     return np.clip(part, 0, 1, out=part) - np.clip(before, 0, 1, out=before)
 
-# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest026
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest027
 def carve(
     air:np.ndarray,               # (slabs, rows, columns), 0..1, changed in place
     lo:np.ndarray, hi:np.ndarray, # (rows, columns) where each ray enters and leaves a solid, mm
@@ -120,7 +120,7 @@ def carve(
     box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
     air[:, *box] *= 1 - cover(lo[box], hi[box], edges)
 
-# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest028
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest029
 def cage(
     p:SimpleNamespace, # from `draw_patient`
     z:np.ndarray,      # heights below the apex, mm
@@ -131,7 +131,7 @@ def cage(
     deep = np.interp(u, [0, .15, .3, .5, .8, 1.2], [.15, .42, .66, .86, 1, 1.05])
     return (wide*p.width).astype(np.float32), (deep*p.depth).astype(np.float32)
 
-# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest029
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest030
 def lungs(
     p:SimpleNamespace, # from `draw_patient`
     x:np.ndarray,      # (rows, columns), mm from the midline, the patient's left positive
@@ -163,7 +163,7 @@ def lungs(
     for solid in solids: carve(air, *ellipsoid(x, z, *solid), edges)
     return air, edges
 
-# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest032
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest033
 def body(
     p:SimpleNamespace, # from `draw_patient`
     x:np.ndarray,      # (rows, columns), mm
@@ -185,7 +185,7 @@ def body(
         thick += 1.4*p.breast*round_**np.where(dz > 0, .6, .6 + 1.2*np.clip(-dz/br, 0, 1)) # a crease below, no edge above
     return thick
 
-# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest035
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest036
 def tube(
     curve:np.ndarray, # (n, 3) the axis: x, y, z, mm
     tall:float,       # half height, mm; one value or n
@@ -210,7 +210,7 @@ def tube(
     x, z = (np.concatenate([(axis[:, i:i+1] + r*(a*up[:, i:i+1] + b*across[:, i:i+1])).ravel() for r in rings]) for i in (0, 2))
     return x, z, np.tile(weight.ravel(), len(rings))
 
-# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest036
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest037
 def splat(
     samples:list, # of (x, z, weight) as from `tube`
     v:SimpleNamespace, # from `view`
@@ -224,7 +224,7 @@ def splat(
     shadow = np.bincount(where, weight[inside], size*size).reshape(v.size, 2, v.size, 2).sum((1, 3))
     return gaussian_filter((shadow/v.px**2).astype(np.float32), blur)
 
-# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest040
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest041
 def ribs(
     p:SimpleNamespace, # from `draw_patient`
     step:float,        # distance between samples, mm
@@ -244,7 +244,7 @@ def ribs(
                         tube(curve, .62*tall, 2*p.k, 2.3*fade*(MU_MARROW - MU_WATER), step)]
     return samples
 
-# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest041
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest042
 def girdle(
     p:SimpleNamespace, # from `draw_patient`
     f:SimpleNamespace, # from `draw_film`: how high the clavicles, how far out the shoulder blades
@@ -269,7 +269,7 @@ def girdle(
                             np.sqrt(25**2 - np.linspace(-24, 24, 40)**2), 20, .5*(MU_MARROW - MU_WATER), 1.5*step, solid=True)) # head of the humerus
     return samples
 
-# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest042
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest043
 def spine(
     p:SimpleNamespace, # from `draw_patient`
     f:SimpleNamespace, # from `draw_film`: where the first disc lies
@@ -284,7 +284,7 @@ def spine(
     processes = expit((4 - np.abs(d - .36*gap))/.7)*expit(27 - ax)*(ax > 13)
     return bodies + .06*ring(ax - 10, (d - .3*gap)/1.5, 3.6, .8) + .05*ring(ax, (d - .46*gap)/2.2, 2.2, .7) + .05*processes
 
-# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest045
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest046
 def grow(
     rng:np.random.Generator, # source of randomness
     targets:np.ndarray,      # (n, 3) points to supply, mm
@@ -303,14 +303,14 @@ def grow(
     for i in range(m - 1, 0, -1): supplies[parent[i]] += supplies[i]
     return points, parent, supplies
 
-# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest048
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest049
 def hila(
     p:SimpleNamespace, # from `draw_patient`
 )->np.ndarray:         # (2, 2) x, z of the right and the left hilum, mm
     "Where the vessels enter the lungs: the left a little higher than the right"
     return np.array([[-37*p.k, .42*p.height], [38*p.k, .395*p.height]])
 
-# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest049
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest050
 def limbs(
     points:np.ndarray, # (n, 3), mm
     parent:np.ndarray, # (n,) index of the point before
@@ -330,7 +330,7 @@ def limbs(
     weight = 1.9*(MU_WATER - MU_LUNG)*np.pi*r**2*length[i]/n[i]*(chord/chord.sum())[:, None] # 1.9: with the airways beside them
     return [q.astype(np.float32) for q in (spots[:, 0], spots[:, 1], weight.ravel())]
 
-# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest050
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest051
 def vessels(
     p:SimpleNamespace, # from `draw_patient`
     step:float,        # distance between samples, mm
@@ -351,7 +351,7 @@ def vessels(
             samples.append(limbs(points, parent, radius, step, moved))
     return samples
 
-# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest053
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest054
 def collapse(
     p:SimpleNamespace, # from `draw_patient`
     f:SimpleNamespace, # from `draw_film`: side, area and form of the pneumothorax
@@ -386,7 +386,7 @@ def collapse(
         return np.where((side*spots[:, :1] > 0), (hx, hz) + d*ratio(np.arctan2(d[:, 1], d[:, 0]))[:, None], spots)
     return left.astype(np.float32), inside & (far > edge), pleura.astype(np.float32), moved
 
-# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest058
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest059
 def airways(
     p:SimpleNamespace, # from `draw_patient`
     step:float,        # distance between samples, mm
@@ -396,7 +396,7 @@ def airways(
     branches = [(3*u, -100 + u*(fork + 100), 8.5, .75), (3 - 32*u, fork + 36*u, 7, .6), (3 + 40*u, fork + 34*u, 6, .6)]
     return [tube(np.c_[x, 0*u - 20, z], r, r, -part*MU_WATER, step, solid=True) for x, z, r, part in branches]
 
-# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest059
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest060
 def stomach_bubble(
     p:SimpleNamespace, # from `draw_patient`
     v:SimpleNamespace, # from `view`
@@ -405,7 +405,7 @@ def stomach_bubble(
     q = ((v.x - 58 - 6*p.bubble)/30)**2 + ((v.z - p.domes[1] - 32)/(17 + 3*np.sin(v.x/9)))**2
     return 40*np.sqrt(np.clip(1 - q, 0, 1))
 
-# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest060
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest061
 def bumps(
     rng:np.random.Generator, # source of randomness
     v:SimpleNamespace,       # from `view`
@@ -415,7 +415,7 @@ def bumps(
     n = int(v.fov/scale) + 4
     return zoom(rng.standard_normal((n, n)).astype(np.float32), v.size/(n - 3), order=3 if scale > 6 else 1)[:v.size, :v.size]
 
-# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest061
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest062
 def devices(
     rng:np.random.Generator, # source of randomness
     p:SimpleNamespace,       # from `draw_patient`
@@ -438,7 +438,7 @@ def devices(
         samples += [tube(path, .6, .6, .45, step, solid=True), tube(path[0] + [[-3, 0, 0], [3, 0, 0]], 4, 1.5, .12, step, solid=True)]
     return samples
 
-# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest062
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest063
 def skin_fold(
     rng:np.random.Generator, # source of randomness
     v:SimpleNamespace,       # from `view`
@@ -449,7 +449,7 @@ def skin_fold(
     window = expit((v.z - rng.uniform(20, 80))/12)*expit((rng.uniform(130, 250) - v.z)/12)
     return rng.uniform(4, 9)*np.exp(np.where(across < 0, across/rng.uniform(9, 25), -across))*window
 
-# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest065
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest066
 def develop(
     att:np.ndarray,          # (size, size) attenuation along each ray
     lung:np.ndarray,         # (size, size) bool: where the automatic exposure control measures
@@ -466,7 +466,7 @@ def develop(
     density += f.detail*(density - wide(density, 12))
     return expit((density - np.percentile(density[lung], 45) - f.level)/f.width).astype(np.float32)*.95 + .01
 
-# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest068
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest069
 class Chest(NamedTuple):
     "A drawn radiograph and its truth"
     pixels:np.ndarray     # (size, size) uint8, or uint16 of 12 bits; dense tissue bright
@@ -512,7 +512,7 @@ def chest(
     return Chest(pixels, mask, SimpleNamespace(pneumothorax=sick, area=float(mask.mean()), side='RL'[f.side], tube=bool(tube_on), leads=bool(leads_on),
         fold=bool(fold_on), view='AP' if f.ap else 'PA', sex=p.sex, age=p.age, spacing=v.px))
 
-# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest081
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest082
 def to_dicom(
     film:Chest,                  # as drawn
     uid:str,                     # what the identifiers are derived from: equal for equal files
@@ -552,7 +552,7 @@ def to_dicom(
         ds['PixelData'].VR = 'OW'
     return ds
 
-# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest085
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest086
 def plan_siim_small(
     n:int=250,               # films
     seed:int=0,              # of the set
@@ -576,7 +576,7 @@ def plan_siim_small(
             patient_id=str(uuid.UUID(bytes=np.random.default_rng([seed, patient, 2]).bytes(16), version=4)), monochrome1=inverted))
     return pd.DataFrame(rows)
 
-# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest088
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest089
 def write_siim_small(
     folder,                  # an existing, empty folder
     seed:int=0,              # of the set; the same seed writes the same bytes
