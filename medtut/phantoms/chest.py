@@ -9,7 +9,7 @@ __all__ = ['VERSION', 'JPEG_QUALITY', 'IMPLEMENTATION_UID', 'MU_WATER', 'MU_CORT
            'devices', 'skin_fold', 'develop', 'Chest', 'chest', 'to_dicom', 'plan_siim_small', 'write_siim_small']
 
 # %% ../../nbs/toolbox/phantoms/chest.ipynb #chest003
-import hashlib, io, uuid
+import hashlib, io, math, uuid
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -66,7 +66,7 @@ def draw_film(
     return SimpleNamespace(ap=ap, side=side, noise_seed=int(rng.integers(2**31)),
         fill=np.clip(normal(.79, .035), .68, .88), shift=normal(0, 5), top=max(.06, normal(.12, .025)), lean=normal(0, .02), # position on the film
         clavicle=normal(-4 if ap else 8, 6), scapula=normal(.82 if ap else .9, .045), disc=uniform(0, 20),
-        scatter=uniform(.2, .4), dose=np.exp(normal(11.2, .4)), detail=uniform(.25, .6), level=normal(.30, .06), width=normal(.52, .04),
+        scatter=uniform(.2, .4), dose=np.exp(normal(11.2, .4)), detail=uniform(.25, .6), level=normal(.15, .08), width=normal(.5, .04),
         area=float(np.clip(np.exp(normal(np.log(.0080), 1.05)), .0008, .15)), # of the image, as in SIIM's table
         centre=np.arctan2(-1, (-1, 1)[side]*normal(.6, .35)), spread=uniform(.7, 1.5), line=uniform(3, 9), # line: mm of pleura along the beam
         wobble=[(normal(0, .1), n, uniform(0, 2*np.pi)) for n in (2, 3, 5)],
@@ -118,7 +118,7 @@ def carve(
     rows, columns = np.flatnonzero((hi > lo).any(1)), np.flatnonzero((hi > lo).any(0))
     if not len(rows): return
     box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-    air[:, *box] *= 1 - cover(lo[box], hi[box], edges)
+    air[(slice(None), *box)] *= 1 - cover(lo[box], hi[box], edges)
 
 # %% ../../nbs/toolbox/phantoms/chest.ipynb #chest029
 def cage(
@@ -294,10 +294,10 @@ def grow(
     points, parent, way = np.empty((2*len(targets) + 1, 3)), np.zeros(2*len(targets) + 1, int), np.zeros(2*len(targets) + 1)
     points[0], m = root, 1
     for target in targets:
-        far = np.linalg.norm(points[:m] - target, axis=1); j = int(np.argmin(far + .22*way[:m]))
+        gap = points[:m] - target; far = np.sqrt(np.einsum('ij,ij->i', gap, gap)); j = int(np.argmin(far + .22*way[:m]))
         bend = points[j] + .5*(target - points[j]) + .22*(points[j] - points[parent[j]]) + rng.normal(0, .035*far[j], 3)
         for point in (bend, target):
-            points[m], parent[m], way[m] = point, j, way[j] + np.linalg.norm(point - points[j])
+            points[m], parent[m], way[m] = point, j, way[j] + math.dist(point, points[j])
             j, m = m, m + 1
     supplies = np.zeros(m); supplies[2::2] = 1 # each target, not the bends
     for i in range(m - 1, 0, -1): supplies[parent[i]] += supplies[i]
@@ -335,7 +335,7 @@ def vessels(
     p:SimpleNamespace, # from `draw_patient`
     step:float,        # distance between samples, mm
     moved=None,        # (n, 2) -> (n, 2): where a collapse takes points x, z of the lung
-    n:int=500,         # tips of each of four trees
+    n:int=420,         # tips of each of four trees
 )->list:               # of (x, z, weight)
     "An arterial and a venous tree in each lung"
     rng, samples = np.random.default_rng(p.vessel_seed), []
@@ -372,7 +372,7 @@ def collapse(
     turn, far = np.arctan2(v.z - hz, v.x - hx), np.hypot(v.z - hz, v.x - hx)
     off = np.angle(np.exp(1j*(at - f.centre)))
     def form(amount): # how far the lung shrinks in each direction; the deeper, the wider
-        window = expit(2*(f.spread + 2.4*amount - np.abs(off))/.4)*expit((side*np.cos(at) + .25 + amount)/.1)
+        window = expit(2*(f.spread + 2.4*amount - np.abs(off))/.4)*expit((side*np.cos(at) + .05 + amount)/.1)
         return np.clip(1 - amount*window*(1 + sum(a*np.sin(n*off + q) for a, n, q in f.wobble)), .25, 1)
     covered = lambda amount: (rim**2*(1 - form(amount)**2)).sum()*np.pi/len(at)/v.fov**2
     lo, hi = 0., .75
