@@ -1,0 +1,57 @@
+"The chest sample set: reproducible across processes, and headed like the real files."
+import hashlib, os, subprocess, sys
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.config import RAISE
+from pydicom.dataelem import DataElement
+
+from medtut.phantoms.chest import chest, to_dicom, write_siim_small
+
+WRITE = 'import sys; from medtut.phantoms.chest import write_siim_small as w; w(sys.argv[1], n=6, size=128, n_jobs=int(sys.argv[2]), progress=False)'
+
+def digest(folder):
+    h = hashlib.sha256()
+    for path in sorted(q for q in folder.rglob('*') if q.is_file()):
+        h.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+    return h.hexdigest()
+
+def test_two_processes_write_the_same_bytes(tmp_path):
+    found = []
+    for name, n_jobs, hash_seed in (('a', 1, '1'), ('b', 2, '2')):
+        (tmp_path/name).mkdir()
+        subprocess.run([sys.executable, '-c', WRITE, str(tmp_path/name), str(n_jobs)], check=True, env=dict(os.environ, PYTHONHASHSEED=hash_seed))
+        found.append(digest(tmp_path/name))
+    assert found[0] == found[1]
+
+def test_a_larger_set_begins_with_the_smaller(tmp_path):
+    for name, n in (('few', 3), ('more', 5)):
+        (tmp_path/name).mkdir()
+        write_siim_small(tmp_path/name, n=n, size=128, progress=False)
+    for path in (tmp_path/'few').rglob('*.dcm'):
+        assert path.read_bytes() == (tmp_path/'more'/path.relative_to(tmp_path/'few')).read_bytes()
+
+@pytest.mark.parametrize('bits', [8, 12])
+def test_elements_are_valid_but_for_the_age(bits):
+    ds = to_dicom(chest(1, size=128, bits=bits), 'test')
+    for element in ds:
+        if element.keyword not in ('PatientAge', 'PixelData'):
+            DataElement(element.tag, element.VR, element.value, validation_mode=RAISE)
+    with pytest.raises(ValueError): DataElement('PatientAge', 'AS', ds.PatientAge, validation_mode=RAISE)
+
+def test_same_elements_as_a_real_file():
+    folder = os.environ.get('MEDTUT_REAL')
+    real = sorted(Path(folder or '').glob('siim/1.*.dcm')) if folder else []
+    if not real: pytest.skip('MEDTUT_REAL does not name a folder with a real SIIM radiograph in siim/')
+    real, drawn = pydicom.dcmread(real[0]), to_dicom(chest(1, size=128), 'test')
+    assert [(e.tag, e.VR) for e in real] == [(e.tag, e.VR) for e in drawn]
+    assert real.file_meta.TransferSyntaxUID == drawn.file_meta.TransferSyntaxUID
+    for keyword in ('SOPClassUID', 'Modality', 'ConversionType', 'StudyDate', 'StudyTime', 'BodyPartExamined', 'SeriesNumber',
+                    'PhotometricInterpretation', 'LossyImageCompression', 'LossyImageCompressionMethod', 'BitsStored'):
+        assert real[keyword].value == drawn[keyword].value, keyword
+
+def test_a_shortcut_is_planted_on_request(tmp_path):
+    drawn = write_siim_small(tmp_path, n=25, size=64, tube_p=(0, 1), progress=False)
+    assert np.array_equal(drawn.tube, drawn.pneumothorax)
