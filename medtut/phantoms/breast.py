@@ -127,27 +127,29 @@ class Patient:
     scanner: Scanner
 
 # %% ../../nbs/toolbox/phantoms/breast.ipynb #breast-027
-MODELS = {'GE MEDICAL SYSTEMS': [('SIGNA HDx', 1.5), ('SIGNA HDxt', 3.), ('SIGNA EXCITE', 1.5), ('Optima MR450w', 1.5)],
-          'SIEMENS': [('Avanto', 1.5), ('TrioTim', 3.), ('Skyra', 3.)]} # models and field strengths, tesla
+MODELS = { # model, field strength in tesla
+    'GE MEDICAL SYSTEMS': [('SIGNA HDx', 1.5), ('SIGNA HDxt', 3.), ('SIGNA EXCITE', 1.5), ('Optima MR450w', 1.5)],
+    'SIEMENS': [('Avanto', 1.5), ('TrioTim', 3.), ('Skyra', 3.)]}
 
 def draw_patient(
     rng:np.random.Generator,
 )->Patient: # nothing drawn yet, only its numbers
     "Draw anatomy, lesion and scanner"
-    u, n, clip, seed = rng.uniform, rng.normal, lambda v, lo, hi: float(min(max(v, lo), hi)), lambda: int(rng.integers(2**31))
+    u, n, seed = rng.uniform, rng.normal, lambda: int(rng.integers(2**31))
+    clip = lambda v, lo, hi: float(min(max(v, lo), hi))
     anatomy = Anatomy(width=clip(n(158, 9), 138, 178), depth=clip(n(98, 6), 84, 112), fat=u(5, 20), pectoral=u(7, 14),
-        breast_x=u(74, 86), breast_rx=u(56, 68), breast_rz=u(62, 78), projection=clip(n(78, 18), 42, 115), asymmetry=n(0, .07),
-        taper=u(2., 3.2), splay=u(-.05, .22), density=int(rng.choice(4, p=[.1, .4, .4, .1])), heart=u(.88, 1.12),
-        liver=n(-62, 10), texture=seed())
-    lesion = Lesion(side=int(rng.choice([-1, 1])), height=u(-.8, .8), where=u(), visibility=u(), spicules=int(rng.integers(0, 14)),
-        diameter=clip(rng.lognormal(np.log(22), .45), 8, 40), texture=seed())
+        breast_x=u(74, 86), breast_rx=u(56, 68), breast_rz=u(62, 78), projection=clip(n(78, 18), 42, 115),
+        asymmetry=n(0, .07), taper=u(2., 3.2), splay=u(-.05, .22), density=int(rng.choice(4, p=[.1, .4, .4, .1])),
+        heart=u(.88, 1.12), liver=n(-62, 10), texture=seed())
+    lesion = Lesion(side=int(rng.choice([-1, 1])), height=u(-.8, .8), where=u(), visibility=u(),
+        spicules=int(rng.integers(0, 14)), diameter=clip(rng.lognormal(np.log(22), .45), 8, 40), texture=seed())
     maker = list(MODELS)[int(rng.random() < .37)]
     model, tesla = MODELS[maker][rng.integers(len(MODELS[maker]))]
     ge = maker.startswith('GE')
     scanner = Scanner(maker, model, tesla, tr=round(u(4, 6.5), 2), te=round(u(1.3, 2.4), 2), flip=10. if ge else 12.,
         fov=float(rng.choice([300, 320, 340, 360, 380])), coverage=u(150, 176), gain=u(8000, 30000) if ge else u(4000, 12000),
-        noise=u(.0006, .0016), blur=u(.4, .75), shade=u(.6, 1.2), residual_fat=u(.06, .17), failed=u(0, .3), ghost=u(0, .05),
-        offset_y=u(-12, 12), offset_z=u(-10, 10), flipped=ge, falling=bool(rng.random() < .4), texture=seed())
+        noise=u(.0006, .0016), blur=u(.4, .75), shade=u(.6, 1.2), residual_fat=u(.06, .17), failed=u(0, .3),
+        ghost=u(0, .05), offset_y=u(-12, 12), offset_z=u(-10, 10), flipped=ge, falling=bool(rng.random() < .4), texture=seed())
     return Patient(anatomy, lesion, scanner)
 
 # %% ../../nbs/toolbox/phantoms/breast.ipynb #breast-033
@@ -283,8 +285,9 @@ def paint_spine(maps, S, z, y, x, front, e, fine):
     paint(maps, soft(oval(x, y - front - 31, 6, 4.6), e), water=S['cord'])
 
 # %% ../../nbs/toolbox/phantoms/breast.ipynb #breast-055
-# Heart: chambers as (centre, radii) along u (towards the apex), v (across), t (up), mm; left and right ventricle, right and left atrium
-CHAMBERS = [((26, 12, -2), (25, 17, 24)), ((8, -22, -4), (36, 13, 30)), ((-36, -8, 0), (19, 22, 28)), ((-16, 24, 16), (26, 14, 22))]
+# Chambers of the heart: centre and radii, mm, along u (towards the apex), v (across) and t (up)
+CHAMBERS = [((26, 12, -2), (25, 17, 24)), ((8, -22, -4), (36, 13, 30)),   # left and right ventricle
+            ((-36, -8, 0), (19, 22, 28)), ((-16, 24, 16), (26, 14, 22))] # right and left atrium
 
 def ellipsoid(u, v, t, centre, radii):
     "Depth in an ellipsoid, mm along its short axis"
@@ -311,8 +314,10 @@ def paint_chest(maps, a, S, z, y, x, deep, e, rng):
         chamber = ellipsoid(u, v, t, centre, radii) + 1.2*mid
         paint(maps, soft(np.minimum(chamber, heart - 3), e), water=flow)
     upper = soft(z - 30, 8)
-    for cx, cy, r, shown in ((26, spine - 10, 11.5, 1), (-22, .72*a.depth, 9, upper), (8, .62*a.depth, 14, upper), (30, .70*a.depth, 12, upper)):
-        paint(maps, soft(tube(z, y, x, cx, cy, r), e)*shown, water=flow) # aorta, vena cava, ascending aorta, pulmonary trunk
+    vessels = [(26, spine - 10, 11.5, 1), (-22, .72*a.depth, 9, upper), # descending aorta, vena cava
+               (8, .62*a.depth, 14, upper), (30, .70*a.depth, 12, upper)] # ascending aorta, pulmonary trunk
+    for cx, cy, r, shown in vessels:
+        paint(maps, soft(tube(z, y, x, cx, cy, r), e)*shown, water=flow)
     paint(maps, soft(tube(z, y, x, -10, spine - 22, 5), e), water=S['muscle']) # oesophagus
     dome = a.liver - 18*((x + 65)/75)**2 - 14*((y - .9*a.depth)/70)**2 + 4*broad
     liver = np.minimum(cavity - 2, np.minimum(dome - z, 45 + 5*broad - x))
@@ -381,7 +386,7 @@ def draw_tissues(
     wobble = 2.2*smooth_noise(rng, z, y, x, (50, 38, 38))
     breasts = [breast_depth(a, side, z, y, x) + wobble for side in (-1, 1)]
     inside = smooth_max(thorax_depth(a, z, y, x) + wobble, np.maximum(*breasts), 22)
-    to_nipple = np.minimum(*[np.sqrt((z - n[0])**2 + (y - n[1])**2 + (x - n[2])**2) for n in (nipple(a, -1), nipple(a, 1))])
+    to_nipple = np.minimum(*[np.sqrt((z - nz)**2 + (y - ny)**2 + (x - nx)**2) for nz, ny, nx in (nipple(a, -1), nipple(a, 1))])
     inside = smooth_max(inside, 4.5 - to_nipple, 4)
     deep = muscle_depth(a, z, y, x) + wobble
     maps = dict(water=np.zeros(inside.shape, np.float32), fat=np.zeros(inside.shape, np.float32))
@@ -390,7 +395,8 @@ def draw_tissues(
     folds, grain = smooth_noise(rng, z, y, x, (22, 17, 17)), smooth_noise(rng, z, y, x, (10, 9, 9))
     paint(maps, .3*soft(.1 - np.abs(folds + .25*grain), .12)*soft(inside - 3, 2)*soft(-deep, 3), water=S['gland']) # ligaments
     trees = {side: duct_tree(rng, a, side) for side in (-1, 1)}
-    gland = sum(gland_share(rng, a.density, z, y, x, (breast > 2.5) & (deep < 0), *tree) for breast, tree in zip(breasts, trees.values()))
+    gland = sum(gland_share(rng, a.density, z, y, x, (breast > 2.5) & (deep < 0), *tree)
+                for breast, tree in zip(breasts, trees.values()))
     gland = np.clip(gland, 0, 1)*soft(inside - 4, 3)*soft(-deep - 2, 2)
     gland = np.maximum(gland, .9*soft(5.5 - to_nipple, 3)*soft(inside, e))
     paint(maps, .95*gland, water=S['gland']*(1 + .1*grain), fat=.08)
@@ -398,7 +404,8 @@ def draw_tissues(
     mass, strands = lesion_depth(p.lesion, z - at[0], y - at[1], x - at[2])
     allowed = soft(inside - 3, 2)*soft(-deep, 2)
     t1 = T1_MS['gland'][high]*(1 - .52*p.lesion.visibility)
-    paint(maps, soft(np.maximum(mass, strands), e + 1)*allowed, water=PROTONS['gland']*float(spoiled_gradient_echo(t1, sc.tr, sc.flip))*(1 + .07*grain))
+    bright = PROTONS['gland']*float(spoiled_gradient_echo(t1, sc.tr, sc.flip))
+    paint(maps, soft(np.maximum(mass, strands), e + 1)*allowed, water=bright*(1 + .07*grain))
     paint_chest(maps, a, S, z, y, x, deep, e, rng)
     truth = soft(mass, e)*allowed
     return Tissues(z, y, x, maps['water'], maps['fat'], gland, inside, truth >= min(.5, truth.max()), S['fat'])
@@ -458,12 +465,15 @@ def breast_phantom(
     slices:int=60,   # for a coverage of 163 mm; others in proportion
 )->BreastPhantom:
     "A fat-suppressed, pre-contrast volume with one lesion, its mask and its box"
-    if matrix < 32 or slices < 8: raise ValueError(f'matrix {matrix}, slices {slices}: too coarse for a lesion of 8 mm; use 32 and 8 or more')
+    if matrix < 32 or slices < 8: 
+        raise ValueError(f'matrix {matrix}, slices {slices}: too coarse for a lesion of 8 mm; use 32 and 8 or more')
     sc, t = p.scanner, draw_tissues(p, matrix, slices)
     stored = np.round(acquire(p, t)*sc.gain)
-    image = np.clip(stored, 0, 32767).astype(np.int16) if sc.maker.startswith('GE') else np.clip(stored, 0, 4095).astype(np.uint16)
+    top, kind = (32767, np.int16) if sc.maker.startswith('GE') else (4095, np.uint16)
+    image = np.clip(stored, 0, top).astype(kind)
     pick = (slice(None, None, -1 if sc.falling else 1),) + (slice(None, None, -1 if sc.flipped else 1),)*2
-    image, truth, z, y, x = image[pick], t.truth[pick], t.z.ravel()[pick[0]], t.y.ravel()[pick[1]], t.x.ravel()[pick[2]]
+    image, truth = image[pick], t.truth[pick]
+    z, y, x = (axis.ravel()[way] for axis, way in zip((t.z, t.y, t.x), pick))
     position = np.stack([np.full(len(z), x[0]), np.full(len(z), y[0]), z], 1)
     sign = -1 if sc.flipped else 1
     spacing = (sc.coverage/len(z), sc.fov/matrix, sc.fov/matrix)
@@ -471,7 +481,8 @@ def breast_phantom(
 
 # %% ../../nbs/toolbox/phantoms/breast.ipynb #breast-084
 IMPLEMENTATION_UID = '1.2.826.0.1.3680043.8.498.1' # pydicom's, fixed so that its version leaves no trace
-SERIES_NAMES = {'GE MEDICAL SYSTEMS': ['ax dyn pre', 'ax 3d dyn', 'Ax Vibrant MultiPhase', 'ax dynamic'], 'SIEMENS': ['ax dyn pre', 'ax 3d dyn pre', 't1_fl3d_tra_dynVIEWS_spair_ pre']}
+SERIES_NAMES = {'GE MEDICAL SYSTEMS': ['ax dyn pre', 'ax 3d dyn', 'Ax Vibrant MultiPhase', 'ax dynamic'],
+                'SIEMENS': ['ax dyn pre', 'ax 3d dyn pre', 't1_fl3d_tra_dynVIEWS_spair_ pre']}
 
 def slice_dataset(
     b:BreastPhantom,
@@ -488,16 +499,22 @@ def slice_dataset(
     ds.file_meta.ImplementationVersionName = 'MEDTUT'
     bits = 16 if signed else 12
     lo, hi = (int(v) for v in np.percentile(frame, [1, 99.5]))
-    header = dict(SpecificCharacterSet='ISO_IR 100', ImageType=['ORIGINAL', 'PRIMARY', 'OTHER'], SOPClassUID=MRImageStorage, SOPInstanceUID=uids[3],
-        StudyDate='19900101', SeriesDate='19900101', StudyTime='', AccessionNumber='', Modality='MR', Manufacturer=sc.maker, ReferringPhysicianName='',
-        StudyDescription='MRI BREAST BILATERAL WWO', SeriesDescription=series, ManufacturerModelName=sc.model, PatientName=pid, PatientID=pid,
-        PatientBirthDate='', PatientSex='F', PatientIdentityRemoved='YES', DeidentificationMethod='SYNTHETIC PHANTOM, NO PATIENT', BodyPartExamined='BREAST',
-        ScanningSequence='GR', SequenceVariant='SP', ScanOptions='FS', MRAcquisitionType='3D', SliceThickness=f'{b.spacing[0]:.4f}',
-        RepetitionTime=f'{sc.tr:.2f}', EchoTime=f'{sc.te:.2f}', EchoTrainLength='1', MagneticFieldStrength=f'{sc.tesla:.1f}', SpacingBetweenSlices=f'{b.spacing[0]:.4f}', FlipAngle=f'{sc.flip:.0f}',
-        PatientPosition='FFP', StudyInstanceUID=uids[0], SeriesInstanceUID=uids[1], StudyID='1', SeriesNumber='5', AcquisitionNumber='1', InstanceNumber=str(k), Laterality='',
-        ImagePositionPatient=[f'{v:.4f}' for v in b.position[k - 1]], ImageOrientationPatient=b.cosines, FrameOfReferenceUID=uids[2],
-        PositionReferenceIndicator='', SamplesPerPixel=1, PhotometricInterpretation='MONOCHROME2', Rows=frame.shape[0], Columns=frame.shape[1],
-        PixelSpacing=[f'{b.spacing[1]:.4f}', f'{b.spacing[2]:.4f}'], BitsAllocated=16, BitsStored=bits, HighBit=bits - 1, PixelRepresentation=int(signed),
+    header = dict(SpecificCharacterSet='ISO_IR 100', ImageType=['ORIGINAL', 'PRIMARY', 'OTHER'],
+        SOPClassUID=MRImageStorage, SOPInstanceUID=uids[3],
+        StudyDate='19900101', SeriesDate='19900101', StudyTime='', AccessionNumber='', Modality='MR',
+        Manufacturer=sc.maker, ManufacturerModelName=sc.model, MagneticFieldStrength=f'{sc.tesla:.1f}',
+        ReferringPhysicianName='', StudyDescription='MRI BREAST BILATERAL WWO', SeriesDescription=series,
+        PatientName=pid, PatientID=pid, PatientBirthDate='', PatientSex='F', PatientPosition='FFP', BodyPartExamined='BREAST',
+        PatientIdentityRemoved='YES', DeidentificationMethod='SYNTHETIC PHANTOM, NO PATIENT', Laterality='',
+        ScanningSequence='GR', SequenceVariant='SP', ScanOptions='FS', MRAcquisitionType='3D', EchoTrainLength='1',
+        RepetitionTime=f'{sc.tr:.2f}', EchoTime=f'{sc.te:.2f}', FlipAngle=f'{sc.flip:.0f}',
+        SliceThickness=f'{b.spacing[0]:.4f}', SpacingBetweenSlices=f'{b.spacing[0]:.4f}',
+        StudyInstanceUID=uids[0], SeriesInstanceUID=uids[1], FrameOfReferenceUID=uids[2],
+        StudyID='1', SeriesNumber='5', AcquisitionNumber='1', InstanceNumber=str(k),
+        ImagePositionPatient=[f'{v:.4f}' for v in b.position[k - 1]], ImageOrientationPatient=b.cosines,
+        PositionReferenceIndicator='', SamplesPerPixel=1, PhotometricInterpretation='MONOCHROME2',
+        Rows=frame.shape[0], Columns=frame.shape[1], PixelSpacing=[f'{v:.4f}' for v in b.spacing[1:]],
+        BitsAllocated=16, BitsStored=bits, HighBit=bits - 1, PixelRepresentation=int(signed),
         WindowCenter=str((lo + hi)//2), WindowWidth=str(max(1, hi - lo)))
     for keyword, value in header.items(): setattr(ds, keyword, value)
     ds.add_new('PixelData', 'OW', frame.astype('<i2' if signed else '<u2').tobytes())
@@ -515,9 +532,10 @@ def patient_rows(b:BreastPhantom, number:int, seed:int, series:str):
     uid = lambda *what: str(generate_uid(entropy_srcs=['medtut', 'duke_breast', str(seed), pid, *map(str, what)]))
     for phase, name in (('post_1', 'Ph1/' + series), ('pre', series)):
         classic = f'Duke-Breast-Cancer-MRI/{pid}/{uid("study")}/{uid("series", phase)}'
-        described = f'Duke-Breast-Cancer-MRI/{pid}/01-01-1990-NA-MRI BREAST BILATERAL WWO-{uid("study")[-5:]}/5.000000-{name.replace("/", "")}-{uid("series", phase)[-5:]}'
-        rows += [(f'DICOM_Images/{pid}/{phase}/{pid}_{phase}_{k:03d}.dcm', f'{classic}/1-{k:03d}.dcm', f'{described}/1-{k:03d}.dcm', uid(phase, k))
-                 for k in range(1, len(b.image) + 1)]
+        study, described = f'01-01-1990-NA-MRI BREAST BILATERAL WWO-{uid("study")[-5:]}', name.replace('/', '')
+        described = f'Duke-Breast-Cancer-MRI/{pid}/{study}/5.000000-{described}-{uid("series", phase)[-5:]}'
+        rows += [(f'DICOM_Images/{pid}/{phase}/{pid}_{phase}_{k:03d}.dcm', f'{classic}/1-{k:03d}.dcm',
+                  f'{described}/1-{k:03d}.dcm', uid(phase, k)) for k in range(1, len(b.image) + 1)]
     return rows, uid('frame')
 
 def write_patient(folder, number, seed, matrix, slices, short_names, lost):
@@ -535,10 +553,11 @@ def write_patient(folder, number, seed, matrix, slices, short_names, lost):
         path.parent.mkdir(parents=True, exist_ok=True)
         slice_dataset(b, k, pid, (study, series_uid, frame_uid, sop), series).save_as(path, enforce_file_format=True)
     a, l, s = b.patient.anatomy, b.patient.lesion, b.patient.scanner
-    truth = dict(diameter_mm=round(float(l.diameter), 1), visibility=round(l.visibility, 3), density='abcd'[a.density], side='RL'[l.side > 0], volume_ml=round(float(b.truth.sum()*np.prod(b.spacing)/1000), 2),
-                 manufacturer=s.maker, model=s.model, slices=len(b.image), falling=s.falling, short_names=short_names, lost_slice=b.box[4] if lost else 0)
-    pid = f'Breast_MRI_{number:03d}'
-    return (pid, *b.box), rows, {'Patient ID': pid, **truth}
+    pid, ml = f'Breast_MRI_{number:03d}', b.truth.sum()*np.prod(b.spacing)/1000
+    truth = {'Patient ID': pid, 'diameter_mm': round(l.diameter, 1), 'visibility': round(l.visibility, 3), 'volume_ml': round(float(ml), 2),
+        'side': 'RL'[l.side > 0], 'density': 'abcd'[a.density], 'manufacturer': s.maker, 'model': s.model, 'slices': len(b.image),
+        'falling': s.falling, 'short_names': short_names, 'lost_slice': b.box[4] if lost else 0}
+    return (pid, *b.box), rows, truth
 
 def write_table(path, columns, rows):
     "The same table as .csv and .xlsx"
@@ -561,10 +580,14 @@ def write_duke_breast(
     "Fill `folder` with phantoms in the layout of Duke-Breast-Cancer-MRI, 'pre' series only"
     folder = Path(folder)
     numbers = list(range(1, patients + 1)) if isinstance(patients, int) else [int(i) for i in patients]
-    if not numbers or min(numbers) < 1 or len(set(numbers)) < len(numbers): raise ValueError(f'patients={patients!r}: give a number of patients, or different numbers from 1 on')
-    if folder.exists() and any(folder.iterdir()): raise ValueError(f'{folder} is not empty: give an empty folder, nothing in it is replaced')
+    if not numbers or min(numbers) < 1 or len(set(numbers)) < len(numbers):
+        raise ValueError(f'patients={patients!r}: give how many, or different numbers from 1 on')
+    if folder.exists() and any(folder.iterdir()):
+        raise ValueError(f'{folder} is not empty: give an empty folder, nothing in it is replaced')
     folder.mkdir(parents=True, exist_ok=True)
-    jobs = (delayed(write_patient)(folder, i, seed, matrix, slices, i % 3 == 2, i == numbers[len(numbers)//2]) for i in tqdm(numbers, desc='breast phantoms', disable=not progress))
+    lost = numbers[len(numbers)//2]
+    jobs = (delayed(write_patient)(folder, i, seed, matrix, slices, i % 3 == 2, i == lost)
+            for i in tqdm(numbers, desc='breast phantoms', disable=not progress))
     boxes, rows, truth = zip(*Parallel(n_jobs=-1 if n_jobs is None else n_jobs)(jobs))
     write_table(folder/'Annotation_Boxes.xlsx', BOX_COLUMNS, boxes)
     write_table(folder/'Breast-Cancer-MRI-filepath_filename-mapping.xlsx', PATH_COLUMNS, [row for r in rows for row in r])
