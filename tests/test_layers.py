@@ -12,10 +12,12 @@ each_module = pytest.mark.parametrize('module', sorted(files))
 
 # Lesson modules never import each other. Reading pixels is the one thing that all share, so `dicom` is the ground floor.
 # `show` draws for notebooks, and `phantoms` make sample data: `datasets` alone reaches for them, and only when asked to.
-for_lessons = {'volumes', 'splits', 'metrics', 'datasets'}
+# Under `datasets` lie `archives` (where each set comes from) and `download`; `rle` is a code that sets and lessons share.
+for_lessons = {'volumes', 'splits', 'metrics', 'datasets', 'rle'}
 may_import = dict(
     dicom=set(), slices=for_lessons | {'dicom'}, chest=for_lessons | {'dicom'}, cam=for_lessons, grading=for_lessons, segmentation=for_lessons,
-    volumes={'dicom', 'datasets'}, splits={'datasets'}, metrics={'datasets'}, show={'datasets'}, datasets=set(), phantoms=set())
+    volumes={'dicom', 'datasets'}, splits={'datasets'}, metrics={'datasets'}, show={'datasets'}, datasets={'archives', 'download'}, archives={'download'}, download=set(),
+    phantoms={'rle'}, rle=set())
 # what a table of DICOM files, a volume or a score must not make anyone wait for
 light = ['', 'dicom', 'volumes', 'metrics', 'splits']
 frameworks = {'torch', 'torchvision', 'fastai'}
