@@ -8,7 +8,7 @@ __all__ = ['VERSION', 'SEQUENCES', 'GRADES', 'MATRIX', 'BOX', 'CENTRE', 'GRADE_G
            'tumour_sites', 'locate', 'mass_effect', 'grow', 'draw_scan', 'acquire', 'patient', 'volumes_ml',
            'save_nifti', 'write_brats2020', 'write_msd_brain']
 
-# %% ../../nbs/toolbox/phantoms/brain.ipynb #0f5a4aa5
+# %% ../../nbs/toolbox/phantoms/brain.ipynb #8c717ecb
 import csv, gzip, json
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,16 +22,16 @@ from scipy import ndimage as ndi
 from scipy.sparse import csr_array
 from tqdm.auto import tqdm
 
-# %% ../../nbs/toolbox/phantoms/brain.ipynb #a86a8f80
+# %% ../../nbs/toolbox/phantoms/brain.ipynb #631a5b9c
 VERSION = 1  # of the bytes written: goes up when a change here changes them
 SEQUENCES = 'flair', 't1', 't1ce', 't2'
 GRADES = 'LGG', 'HGG'                   # low- and high-grade glioma
 MATRIX = 240, 240, 155                  # mm: the BraTS field of view, axes to the left, back and top
-BOX = (40, 200), (20, 220), (0, 155)    # mm: the part of it that a brain can fill
+BOX = (32, 208), (20, 220), (0, 155)    # mm: the part of it that a brain can fill
 CENTRE = np.array([sum(b)/2 for b in BOX])
 
-# %% ../../nbs/toolbox/phantoms/brain.ipynb #bb06f630
-def icbm_maps()->np.ndarray: # float32 (3, 160, 200, 155): T1, grey matter, white matter, each 0..1
+# %% ../../nbs/toolbox/phantoms/brain.ipynb #5da18799
+def icbm_maps()->np.ndarray: # float32 (3, 176, 200, 155): T1, grey matter, white matter, each 0..1
     "The ICBM-152 maps that nilearn carries, in BraTS axes and cut to `BOX`; `ModuleNotFoundError` without nilearn"
     # Copyright (C) 1993-2009 Louis Collins, McConnell Brain Imaging Centre, Montreal Neurological Institute, McGill University.
     # Permission to use, copy, modify, and distribute is granted provided that this notice appears in all copies; no warranty.
@@ -39,24 +39,24 @@ def icbm_maps()->np.ndarray: # float32 (3, 160, 200, 155): T1, grey matter, whit
     if spec is None: raise ModuleNotFoundError('brain phantoms are made from the maps inside nilearn: pip install nilearn')
     name = 'mni_icbm152_{}_tal_nlin_sym_09a_converted.nii.gz'
     maps = [nib.load(Path(spec.origin).parent/'datasets'/'data'/name.format(k)).dataobj for k in ('t1', 'gm', 'wm')]
-    return np.stack([np.asarray(m, np.float32)[18:178, 18:218, :155][::-1, ::-1]/255 for m in maps])
+    return np.stack([np.asarray(m, np.float32)[10:186, 18:218, :155][::-1, ::-1]/255 for m in maps])
 
-# %% ../../nbs/toolbox/phantoms/brain.ipynb #dea5a3c3
+# %% ../../nbs/toolbox/phantoms/brain.ipynb #88a35a5f
 @lru_cache(maxsize=3)
 def atlas(
     spacing:float=1., # mm between the voxels that will be read from it; above 1 the maps are blurred to match
-)->np.ndarray:        # float32 (6, 160, 200, 155), 1 mm: white, grey, fluid, head, ventricles, T1 detail
+)->np.ndarray:        # float32 (6, 176, 200, 155), 1 mm: white, grey, fluid, head, ventricles, T1 detail
     "Tissue maps of the average head"
     t1, gm, wm = icbm_maps()
     head = ndi.gaussian_filter((t1 > 0).astype(np.float32), 3.5)  # half at the outline
     fluid = np.clip((head > .45) - np.clip(gm + wm, 0, 1), 0, 1)
     detail = np.where(t1 > 0, t1 - .865*wm - .65*gm - .31*fluid, 0)
     x, y, z = np.meshgrid(*[np.arange(n) for n in t1.shape], indexing='ij', sparse=True)
-    deep = np.exp(-((x-80)/27)**4 - ((y-108)/48)**4 - ((z-78)/22)**4)
+    deep = np.exp(-((x-88)/27)**4 - ((y-108)/48)**4 - ((z-78)/22)**4)
     blur = .42*np.sqrt(max(spacing**2 - 1, 0))  # so that a voxel holds about its own volume's mean
     return np.stack([ndi.gaussian_filter(m, blur) for m in (wm, gm, fluid, head, fluid*deep, detail)]).astype(np.float32)
 
-# %% ../../nbs/toolbox/phantoms/brain.ipynb #2e92138c
+# %% ../../nbs/toolbox/phantoms/brain.ipynb #c6dc947e
 def box_axes(
     spacing:float, # mm between voxels
 )->list:           # three float32 arrays: the voxels' positions along x, y, z, mm from the first voxel of the matrix
@@ -70,7 +70,7 @@ def brats_affine(
     "The affine of BraTS files: x to the left, y to the back, z to the top, origin (0, 239, 0)"
     return np.array([[-spacing,0,0,0], [0,-spacing,0,239], [0,0,spacing,0], [0,0,0,1.]])
 
-# %% ../../nbs/toolbox/phantoms/brain.ipynb #15086b3e
+# %% ../../nbs/toolbox/phantoms/brain.ipynb #c2facf59
 @dataclass
 class Field:
     "Smooth noise on a lattice fixed in mm; call it with positions"
@@ -98,7 +98,7 @@ def draw_field(
     n = [int((hi-lo)/scale) + 5 for lo,hi in BOX]
     return Field(scale, (rng.standard_normal(n)*amount*(315/151)**1.5).astype(np.float32))
 
-# %% ../../nbs/toolbox/phantoms/brain.ipynb #b670d664
+# %% ../../nbs/toolbox/phantoms/brain.ipynb #f1fcfa1c
 def draw_anatomy(
     rng:np.random.Generator,
 )->SimpleNamespace:
@@ -138,7 +138,7 @@ def tissues(
     p = np.exp(p - p.max(0)); p /= p.sum(0)
     return SimpleNamespace(white=p[0], grey=p[1], fluid=p[2], head=head, ventricles=ventricles, detail=detail, brain=head > .5)
 
-# %% ../../nbs/toolbox/phantoms/brain.ipynb #cb08efe0
+# %% ../../nbs/toolbox/phantoms/brain.ipynb #384949cc
 GRADE_GAP = 3.2  # distance between the mean aggressiveness of low and high grade, in its standard deviations
 
 def draw_tumour(
@@ -151,17 +151,17 @@ def draw_tumour(
     enhance, bright, necrosis, edema, push = a + rng.normal(0, (1.2, .6, 1., 1.2, 1.5))
     stretch = np.exp(rng.normal(0, .18, 3))
     return SimpleNamespace(grade=grade, aggressiveness=a, spot=rng.random(),
-        radius=np.clip(np.exp(rng.normal(np.log(16.5) - .06*a, .27)), 8, 27),
+        radius=np.clip(np.exp(rng.normal(np.log(16.5) - .06*a, .33)), 6, 27),
         shape=np.linalg.qr(rng.standard_normal((3,3)))[0]/(stretch/stretch.prod()**(1/3))[:,None],  # turned ellipsoid
         lumps=draw_field(rng, 18), bumps=draw_field(rng, 8), nests=draw_field(rng, 11), wisps=draw_field(rng, 20), grain=draw_field(rng, 4),
         necrosis=np.clip(.35 + .22*necrosis, 0, .85) if necrosis > -.6 else 0.,   # share of the radius
         threshold=.4 - .7*enhance,                                               # nests above it enhance
-        brightness=np.clip(np.exp(-.6 + .22*bright + rng.normal(0, .15)), .15, 1.3),  # of enhancement; white matter is 1
-        edema=np.clip(10 + 2.2*edema, 2, 24),                                    # reach in pure white matter
+        brightness=np.clip(np.exp(-.6 + .26*bright + rng.normal(0, .15)), .15, 1.3),  # of enhancement; white matter is 1
+        edema=np.clip(11 + 1.7*edema, 2, 24),                                    # reach in pure white matter
         push=np.clip(.18 + .04*push, .02, .4),                                   # displacement at the rim, in radii
         soft=rng.uniform(.5, 2.5))                                               # blur of the edema's border
 
-# %% ../../nbs/toolbox/phantoms/brain.ipynb #6106cd14
+# %% ../../nbs/toolbox/phantoms/brain.ipynb #a1baaaf2
 @lru_cache(maxsize=1)
 def tumour_sites()->np.ndarray: # (n, 3), mm, in the average head
     "White matter of the cerebrum, 15 mm or more from the midline, on a grid of 4 mm"
@@ -178,7 +178,7 @@ def locate(
     for _ in range(8): x += target - to_atlas(anatomy, x[:,None]).ravel()
     return x
 
-# %% ../../nbs/toolbox/phantoms/brain.ipynb #bc05bc8d
+# %% ../../nbs/toolbox/phantoms/brain.ipynb #6942e1f5
 def mass_effect(
     tumour,            # from `draw_tumour`
     places:np.ndarray, # (3, X, Y, Z), mm in the average head; changed in place
@@ -213,14 +213,14 @@ def grow(
     if n: label[pieces != np.bincount(pieces.flat)[1:].argmax() + 1] = 0
     return label, necrotic & (label==1)
 
-# %% ../../nbs/toolbox/phantoms/brain.ipynb #7cd33b4b
+# %% ../../nbs/toolbox/phantoms/brain.ipynb #b5076b2c
 #          white grey fluid necr. core  enh. edema
 SIGNAL = {'flair': (.58, .74, .20, .60, 1.02, 1.02, 1.18),
           't1':   (1.00, .70, .30, .40, .62, .66, .76),
           't1ce': (1.00, .72, .32, .42, .62, .66, .76),  # contrast agent is added on top of `enh.`
           't2':    (.48, .64, 1.30, 1.20, 1.02, .92, .98)}
 
-# %% ../../nbs/toolbox/phantoms/brain.ipynb #37cd4725
+# %% ../../nbs/toolbox/phantoms/brain.ipynb #89f6bfcd
 def draw_scan(
     rng:np.random.Generator,
 )->SimpleNamespace:
@@ -234,10 +234,10 @@ def draw_scan(
         noise=each(lambda: rng.uniform(.012, .035)),                 # at 1 mm, against white matter on T1
         thick={s: rng.uniform(1, 1.8)*(rng.random() < (.5 if s in ('t2','flair') else .2)) for s in SEQUENCES},  # mm, slice blur
         plane=int(rng.integers(3)), vessel_fields=[draw_field(rng, 14), draw_field(rng, 14)], patches=draw_field(rng, 12),
-        mottle=draw_field(rng, 6), vessels=np.exp(rng.normal(-.5, .6)), plexus=rng.uniform(0, 1.4),
-        meninges=np.exp(rng.normal(-.4, .6)), spread=rng.uniform(-.6, .8), caps=np.clip(rng.normal(.25, .4), 0, 1))
+        mottle=draw_field(rng, 6), vessels=np.exp(rng.normal(-.4, .7)), plexus=rng.uniform(0, 1.4),
+        meninges=np.exp(rng.normal(-.3, .7)), spread=rng.uniform(-.6, 1), caps=np.clip(rng.normal(.25, .4), 0, 1))
 
-# %% ../../nbs/toolbox/phantoms/brain.ipynb #182c15d3
+# %% ../../nbs/toolbox/phantoms/brain.ipynb #0230e61d
 def acquire(
     scan,                    # from `draw_scan`
     tissue,                  # from `tissues`
@@ -280,7 +280,7 @@ def acquire(
         images[s] = np.where(tissue.brain, np.clip(np.rint(x), 1, 32000), 0).astype(np.int16)
     return images
 
-# %% ../../nbs/toolbox/phantoms/brain.ipynb #16e27528
+# %% ../../nbs/toolbox/phantoms/brain.ipynb #7fa6cd23
 def patient(
     rng:np.random.Generator,
     grade:str='HGG',   # 'LGG' or 'HGG'
@@ -307,7 +307,7 @@ def volumes_ml(
     ml = {k: float((label==v).sum()*spacing**3/1000) for k,v in (('core',1), ('edema',2), ('enhancing',4))}
     return ml | {'total': sum(ml.values())}
 
-# %% ../../nbs/toolbox/phantoms/brain.ipynb #301efb98
+# %% ../../nbs/toolbox/phantoms/brain.ipynb #7bea5639
 def save_nifti(
     path:Path,         # ends in .nii or .nii.gz
     array:np.ndarray,  # (X, Y, Z) or (X, Y, Z, channel)
@@ -338,7 +338,7 @@ def _empty(folder):
 def _write_csv(path, rows):
     with open(path, 'w', newline='') as f: csv.writer(f, lineterminator='\n').writerows(rows)
 
-# %% ../../nbs/toolbox/phantoms/brain.ipynb #4185b344
+# %% ../../nbs/toolbox/phantoms/brain.ipynb #194650cf
 def _write_brats_case(folder, i, grade, seed, spacing, odd):
     "Patient `i` as five files in a folder of its own"
     p, name = patient(np.random.default_rng([seed, i]), str(grade), spacing), f'BraTS20_Training_{i:03d}'
@@ -369,7 +369,7 @@ def write_brats2020(
     _write_csv(out/'survival_info.csv', [['Brats20ID', 'Age', 'Survival_days', 'Extent_of_Resection'], *rows])
     return out
 
-# %% ../../nbs/toolbox/phantoms/brain.ipynb #151ded63
+# %% ../../nbs/toolbox/phantoms/brain.ipynb #9045bf96
 MSD_LABEL = np.array([0, 2, 1, 0, 3], np.uint8)  # from BraTS: core 1 -> 2, edema 2 -> 1, enhancing 4 -> 3
 
 def _write_msd_case(folder, i, grade, seed, spacing, test):
