@@ -7,7 +7,7 @@ __all__ = ['WINDOWS', 'DicomError', 'read_dicom', 'elements', 'pixels', 'windowe
            'identifying_elements', 'deidentify']
 
 # %% ../nbs/01_dicom.ipynb #dicom021
-import copy, hashlib, hmac, io, os, secrets, struct, warnings, zlib
+import copy, hashlib, hmac, io, multiprocessing, multiprocessing.util, os, secrets, struct, warnings, zlib
 from concurrent.futures import BrokenExecutor, TimeoutError
 from functools import lru_cache
 from pathlib import Path
@@ -232,12 +232,19 @@ class _Decoding:
     def __init__(self): self.pool = self.owner = None
     def __reduce__(self): return type(self),() # another process has to start its own
     def submit(self, *args):
-        if self.pool is None or self.owner != os.getpid(): # after a fork the pool is the parent's
-            self.pool,self.owner = ProcessPoolExecutor(max_workers=1, timeout=30, initializer=_quiet),os.getpid()
-            self.pool.submit(os.getpid).result() # starting takes a second or more: not the decoder's time
-        return self.pool.submit(*args)
+        # a daemonic process (Dask's workers, those of a PyTorch DataLoader) may have no children, lest they outlive it; this one ends itself
+        config = multiprocessing.current_process()._config
+        daemon = config.pop('daemon', None)
+        try:
+            if self.pool is None or self.owner != os.getpid(): # after a fork the pool is the parent's
+                self.pool,self.owner = ProcessPoolExecutor(max_workers=1, timeout=30, initializer=_quiet),os.getpid()
+                multiprocessing.util.Finalize(None, self.kill, exitpriority=10) # or a DataLoader's worker waits for it when it ends
+                self.pool.submit(os.getpid).result() # starting takes a second or more: not the decoder's time
+            return self.pool.submit(*args)
+        finally:
+            if daemon is not None: config['daemon'] = daemon
     def kill(self):
-        self.pool.shutdown(wait=False, kill_workers=True)
+        if self.pool is not None: self.pool.shutdown(wait=False, kill_workers=True)
         self.pool = None
 
 _decoding = _Decoding()
@@ -478,7 +485,8 @@ def scan(
     df = df.reindex(columns=first + [c for c in df.columns if c not in first + last] + last)
     # whole numbers stay whole where some files lack them
     kinds = {c: {type(v) for r in rows if (v := r.get(c)) is not None} for c in df.columns}
-    return df.astype({c: 'Int64' for c,k in kinds.items() if k == {int}}).fillna({'error': ''})
+    df = df.astype({c: 'Int64' for c,k in kinds.items() if k == {int}})
+    return df.assign(error=df.error.astype(object).fillna(''))
 
 # %% ../nbs/01_dicom.ipynb #dicom122
 # what dicom-anonymizer puts in the place of a value that may not be empty

@@ -1,5 +1,5 @@
 "What lesson 1 leaves to a test: many files, other processes, decoders against each other"
-import io, subprocess, sys
+import io, multiprocessing, subprocess, sys
 from pathlib import Path
 
 import data_store
@@ -112,3 +112,16 @@ def test_identifying_elements_looks_into_sequences():
     found = identifying_elements(read_dicom(bundled/'CT_small.dcm'))
     assert {'PatientName', 'PatientID', 'StudyDate', 'InstitutionName', 'OtherPatientIDsSequence'} <= set(found.keyword)
     assert (found.query('depth == 1').keyword == 'PatientID').sum() == 2
+
+def decoded_sum(name): return float(pixels(read_dicom(bundled/name)).sum())
+
+def test_daemonic_processes_can_decode_too():
+    "Workers of a PyTorch DataLoader and of Dask are daemonic, and Python forbids these to have children"
+    name = 'MR_small_RLE.dcm'
+    with multiprocessing.get_context('spawn').Pool(1) as pool: assert pool.apply(decoded_sum, (name,)) == decoded_sum(name)
+
+def test_a_data_loader_with_workers():
+    from torch.utils.data import DataLoader
+    names = ['MR_small_RLE.dcm', 'MR_small_jp2klossless.dcm', 'MR_small.dcm']
+    sums = [float(x) for x in DataLoader(names, batch_size=None, num_workers=2, collate_fn=decoded_sum)]
+    assert sums == [decoded_sum(n) for n in names]

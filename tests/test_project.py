@@ -1,5 +1,6 @@
 "The notebooks and all that is made from them agree"
-import json, re, shutil, subprocess, sys
+import re, shutil, subprocess, sys
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,12 @@ def test_constraints_hold_versions_only(root):
     for line in (root/'constraints.txt').read_text().splitlines():
         assert re.fullmatch(r'(#.*|[\w.-]+==[\w.+!]+( ; .+)?)', line)
         assert not re.search(r'://|\s@\s|--', line.lstrip('#'))
+
+def test_constraints_know_every_requirement(root):
+    names = lambda lines: {re.split(r'[^\w.-]', line.strip())[0].lower() for line in lines}
+    pinned = names((root/'constraints.txt').read_text().splitlines())
+    needed = names(requires(config.lib_name))
+    assert needed <= pinned, 'run `make constraints`'
 
 def test_notebooks_name_no_machine():
     "A path of the machine on which a notebook was run belongs in no stored output"
