@@ -37,7 +37,7 @@ IMPLEMENTATION_UID = '2.25.283190456284917603918264019385720165' # of this write
 MU_WATER = .0206    # soft tissue as water, 1.00 g/cm3
 MU_CORTEX = .0604   # cortical bone, 1.92 g/cm3
 MU_MARROW = .029    # cancellous bone with marrow: a mixture of the two, about 1.2 g/cm3
-MU_LUNG = .0043     # inflated lung, about a fifth of the density of water
+MU_LUNG = .0053    # inflated lung, 0.26 g/cm3
 
 # %% ../../nbs/toolbox/phantoms/chest.ipynb #chest015
 def draw_patient(
@@ -68,7 +68,7 @@ def draw_film(
         clavicle=normal(-4 if ap else 8, 6), scapula=normal(.82 if ap else .9, .045), disc=uniform(0, 20),
         scatter=uniform(.2, .4), dose=np.exp(normal(11.2, .4)), detail=uniform(.25, .6), level=normal(.15, .08), width=normal(.5, .04),
         area=float(np.clip(np.exp(normal(np.log(.0080), 1.05)), .0008, .15)), # of the image, as in SIIM's table
-        centre=np.arctan2(-1, (-1, 1)[side]*normal(.6, .35)), spread=uniform(.7, 1.5), line=uniform(3, 9), # line: mm of pleura along the beam
+        centre=np.arctan2(-1, (-1, 1)[side]*normal(.6, .35)), spread=uniform(.7, 1.5), line=uniform(2, 7), # line: mm of pleura along the beam
         wobble=[(normal(0, .1), n, uniform(0, 2*np.pi)) for n in (2, 3, 5)],
         tube=rng.random(), leads=rng.random(), fold=rng.random(), device_seed=int(rng.integers(2**31)))
 
