@@ -414,9 +414,10 @@ def _statistics(ds, window, max_bytes):
     x,_ = _decoded(ds, max_bytes=max_bytes)
     if x.dtype.kind in 'iu' and x.dtype.itemsize <= 2 and not (_per_frame(ds) and not _is_colour(ds)):
         # rescaling works value by value: do it once a value that occurs (65,536 at most), not once a pixel
-        low = int(x.min())
-        counts = np.bincount((x if low == 0 else x.astype(np.int64) - low).ravel())
-        values = np.arange(low, low + len(counts)).astype(x.dtype)
+        x = x.astype(x.dtype.newbyteorder('='), copy=False)
+        unsigned = f'u{x.dtype.itemsize}' # the same bits, countable; negative values come last
+        counts = np.bincount(x.ravel().view(unsigned))
+        values = np.arange(len(counts)).astype(unsigned).view(x.dtype)
         values = values.astype(np.float32) if _is_colour(ds) else _to_units(values, ds)
     else:
         values = pixels(ds, max_bytes=max_bytes).ravel()
