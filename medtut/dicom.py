@@ -319,7 +319,7 @@ def pixels(
         if frame is None and _per_frame(ds): return np.stack([_to_units(f, ds, i) for i,f in enumerate(x.reshape(-1, *x.shape[-2:]))])
         return _to_units(x, ds, frame)
 
-# %% ../nbs/01_dicom.ipynb #dicom076
+# %% ../nbs/01_dicom.ipynb #dicom078
 def windowed(
     x:np.ndarray, # image, any unit
     width:float,  # window width, in the unit of `x`
@@ -331,13 +331,13 @@ def windowed(
     if not width > 0: raise ValueError(f'window width must be positive, not {width}')
     return np.clip((np.asarray(x, np.float32) - level)/width + .5, 0, 1)
 
-# %% ../nbs/01_dicom.ipynb #dicom080
+# %% ../nbs/01_dicom.ipynb #dicom082
 # CT windows, (width, level) in HU, from Radiopaedia, "Windowing (CT)", doi:10.53347/rID-52108; the middle where it gives a range
 WINDOWS = {
     'brain': (80, 40), 'subdural': (215, 75), 'stroke': (40, 40), 'temporal bone': (2800, 600), 'head and neck': (375, 40),
     'lung': (1500, -600), 'mediastinum': (350, 50), 'abdomen': (400, 50), 'liver': (150, 30), 'spine': (250, 50), 'bone': (1800, 400)}
 
-# %% ../nbs/01_dicom.ipynb #dicom091
+# %% ../nbs/01_dicom.ipynb #dicom093
 def _voi(x, ds):
     "Values of interest, 0..1: by the file's VOI LUT or window (PS3.3 C.11.2), else from the least to the greatest value"
     first = lambda v: v[0] if isinstance(v, MultiValue) else v
@@ -389,7 +389,7 @@ def to_display(
         if ds.PhotometricInterpretation == 'MONOCHROME1': shown = 1 - shown
         return np.nan_to_num(shown*255 + .5).astype(np.uint8)
 
-# %% ../nbs/01_dicom.ipynb #dicom102
+# %% ../nbs/01_dicom.ipynb #dicom106
 def find_dicoms(
     folder:str|Path, # folder to search, with everything below it
 )->list[Path]: # sorted paths
@@ -408,15 +408,16 @@ def find_dicoms(
     paths = (Path(top)/name for top,_,names in os.walk(folder) for name in names)
     return sorted(filter(is_dicom, paths))
 
-# %% ../nbs/01_dicom.ipynb #dicom105
+# %% ../nbs/01_dicom.ipynb #dicom109
 def _statistics(ds, window, max_bytes):
     "Pixel statistics in modality units"
     x,_ = _decoded(ds, max_bytes=max_bytes)
     if x.dtype.kind in 'iu' and x.dtype.itemsize <= 2 and not (_per_frame(ds) and not _is_colour(ds)):
         # rescaling works value by value: do it once a value that occurs (65,536 at most), not once a pixel
-        low = int(x.min())
-        counts = np.bincount((x if low == 0 else x.astype(np.int64) - low).ravel())
-        values = np.arange(low, low + len(counts)).astype(x.dtype)
+        x = x.astype(x.dtype.newbyteorder('='), copy=False)
+        unsigned = f'u{x.dtype.itemsize}' # the same bits, countable; negative values come last
+        counts = np.bincount(x.ravel().view(unsigned))
+        values = np.arange(len(counts)).astype(unsigned).view(x.dtype)
         values = values.astype(np.float32) if _is_colour(ds) else _to_units(values, ds)
     else:
         values = pixels(ds, max_bytes=max_bytes).ravel()
@@ -431,7 +432,7 @@ def _statistics(ds, window, max_bytes):
     inside = np.nan if width is None or level is None else 100*np.average(np.abs(values - float(level)) <= float(width)/2, weights=counts)
     return dict(px_min=values.min(), px_max=values.max(), px_mean=mean, px_std=std, px_window=inside)
 
-# %% ../nbs/01_dicom.ipynb #dicom106
+# %% ../nbs/01_dicom.ipynb #dicom110
 def _plain(e):
     "The value of an element as a table can hold it: a number, a string, a tuple of them, or how many items a sequence has"
     simple = lambda v: v if isinstance(v, (int, float)) and type(v) in (int, float) else int(v) if isinstance(v, int) else \
@@ -460,7 +461,7 @@ def _row(path, with_pixels, window, max_bytes):
     row['note'] = '; '.join(dict.fromkeys(notes + [str(w.message) for w in caught]))
     return row
 
-# %% ../nbs/01_dicom.ipynb #dicom107
+# %% ../nbs/01_dicom.ipynb #dicom111
 def scan(
     folder:str|Path|list,    # folder, searched by `find_dicoms`, or paths
     pixels:bool=True,        # decode the images and add their statistics? `False` reads no pixel bytes
@@ -488,7 +489,7 @@ def scan(
     df = df.astype({c: 'Int64' for c,k in kinds.items() if k == {int}})
     return df.assign(error=df.error.astype(object).fillna(''))
 
-# %% ../nbs/01_dicom.ipynb #dicom122
+# %% ../nbs/01_dicom.ipynb #dicom126
 # what dicom-anonymizer puts in the place of a value that may not be empty
 _DUMMIES = {'', 'None', 'ANONYMIZED', '00010101', '00010101010101.000000+0000', '000000.00', '000Y'}
 
@@ -522,7 +523,7 @@ def identifying_elements(
     df = df.assign(action=['check the picture' if k in look else _action(t) for t,k in zip(tags, df.keyword)])
     return df[df.action.notna() & ~df.value.isin(_DUMMIES)].reset_index(drop=True)
 
-# %% ../nbs/01_dicom.ipynb #dicom125
+# %% ../nbs/01_dicom.ipynb #dicom129
 def _pseudonym(key, value): return hmac.new(key, str(value).encode(), hashlib.sha256).hexdigest()
 
 def deidentify(
