@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['VERSION', 'JPEG_QUALITY', 'IMPLEMENTATION_UID', 'MU_WATER', 'MU_CORTEX', 'MU_MARROW', 'MU_LUNG', 'draw_patient',
-           'draw_film', 'view', 'ellipsoid', 'cover', 'carve', 'cage', 'lungs', 'body', 'tube', 'splat', 'ribs',
-           'girdle', 'spine', 'grow', 'hila', 'limbs', 'vessels', 'collapse', 'airways', 'stomach_bubble', 'bumps',
-           'devices', 'skin_fold', 'develop', 'Chest', 'chest', 'to_dicom', 'plan_siim_small', 'write_siim_small']
+           'draw_film', 'view', 'ellipsoid', 'cover', 'carve', 'cage', 'lungs', 'lung_thickness', 'body', 'tube',
+           'splat', 'ribs', 'girdle', 'spine', 'grow', 'hila', 'limbs', 'vessels', 'collapse', 'airways',
+           'stomach_bubble', 'enlarge', 'bumps', 'devices', 'skin_fold', 'develop', 'Chest', 'chest', 'to_dicom',
+           'plan_siim_small', 'write_siim_small']
 
 # %% ../../nbs/toolbox/phantoms/chest.ipynb #chest003
 import hashlib, io, math, uuid
@@ -22,7 +23,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit, SecondaryCaptureImageStorage
-from scipy.ndimage import gaussian_filter, gaussian_filter1d, zoom
+from scipy.ndimage import gaussian_filter, gaussian_filter1d, uniform_filter, zoom
 from scipy.special import expit
 from tqdm.auto import tqdm
 from ..rle import rle_encode
@@ -164,6 +165,19 @@ def lungs(
     return air, edges
 
 # %% ../../nbs/toolbox/phantoms/chest.ipynb #chest033
+def lung_thickness(
+    p:SimpleNamespace, # from `draw_patient`
+    x:np.ndarray,      # (rows, columns), mm
+    z:np.ndarray,      # (rows, 1), mm
+    band:int=48,       # rows at a time: what fits into a processor's cache is quicker
+)->np.ndarray:         # (rows, columns) mm of lung along the beam
+    "Sum the lungs over depth"
+    def rows(i):
+        air, edges = lungs(p, x[i:i+band], z[i:i+band])
+        return air.sum(0)*(edges[1] - edges[0])
+    return np.concatenate([rows(i) for i in range(0, len(x), band)])
+
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest035
 def body(
     p:SimpleNamespace, # from `draw_patient`
     x:np.ndarray,      # (rows, columns), mm
@@ -185,7 +199,7 @@ def body(
         thick += 1.4*p.breast*round_**np.where(dz > 0, .6, .6 + 1.2*np.clip(-dz/br, 0, 1)) # a crease below, no edge above
     return thick
 
-# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest036
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest038
 def tube(
     curve:np.ndarray, # (n, 3) the axis: x, y, z, mm
     tall:float,       # half height, mm; one value or n
@@ -210,7 +224,7 @@ def tube(
     x, z = (np.concatenate([(axis[:, i:i+1] + r*(a*up[:, i:i+1] + b*across[:, i:i+1])).ravel() for r in rings]) for i in (0, 2))
     return x, z, np.tile(weight.ravel(), len(rings))
 
-# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest037
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest039
 def splat(
     samples:list, # of (x, z, weight) as from `tube`
     v:SimpleNamespace, # from `view`
@@ -224,7 +238,7 @@ def splat(
     shadow = np.bincount(where, weight[inside], size*size).reshape(v.size, 2, v.size, 2).sum((1, 3))
     return gaussian_filter((shadow/v.px**2).astype(np.float32), blur)
 
-# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest041
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest043
 def ribs(
     p:SimpleNamespace, # from `draw_patient`
     step:float,        # distance between samples, mm
@@ -244,7 +258,7 @@ def ribs(
                         tube(curve, .62*tall, 2*p.k, 2.3*fade*(MU_MARROW - MU_WATER), step)]
     return samples
 
-# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest042
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest044
 def girdle(
     p:SimpleNamespace, # from `draw_patient`
     f:SimpleNamespace, # from `draw_film`: how high the clavicles, how far out the shoulder blades
@@ -269,7 +283,7 @@ def girdle(
                             np.sqrt(25**2 - np.linspace(-24, 24, 40)**2), 20, .5*(MU_MARROW - MU_WATER), 1.5*step, solid=True)) # head of the humerus
     return samples
 
-# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest043
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest045
 def spine(
     p:SimpleNamespace, # from `draw_patient`
     f:SimpleNamespace, # from `draw_film`: where the first disc lies
@@ -284,7 +298,7 @@ def spine(
     processes = expit((4 - np.abs(d - .36*gap))/.7)*expit(27 - ax)*(ax > 13)
     return bodies + .06*ring(ax - 10, (d - .3*gap)/1.5, 3.6, .8) + .05*ring(ax, (d - .46*gap)/2.2, 2.2, .7) + .05*processes
 
-# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest046
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest048
 def grow(
     rng:np.random.Generator, # source of randomness
     targets:np.ndarray,      # (n, 3) points to supply, mm
@@ -303,14 +317,14 @@ def grow(
     for i in range(m - 1, 0, -1): supplies[parent[i]] += supplies[i]
     return points, parent, supplies
 
-# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest049
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest051
 def hila(
     p:SimpleNamespace, # from `draw_patient`
 )->np.ndarray:         # (2, 2) x, z of the right and the left hilum, mm
     "Where the vessels enter the lungs: the left a little higher than the right"
     return np.array([[-37*p.k, .42*p.height], [38*p.k, .395*p.height]])
 
-# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest050
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest052
 def limbs(
     points:np.ndarray, # (n, 3), mm
     parent:np.ndarray, # (n,) index of the point before
@@ -330,7 +344,7 @@ def limbs(
     weight = 1.9*(MU_WATER - MU_LUNG)*np.pi*r**2*length[i]/n[i]*(chord/chord.sum())[:, None] # 1.9: with the airways beside them
     return [q.astype(np.float32) for q in (spots[:, 0], spots[:, 1], weight.ravel())]
 
-# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest051
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest053
 def vessels(
     p:SimpleNamespace, # from `draw_patient`
     step:float,        # distance between samples, mm
@@ -351,7 +365,7 @@ def vessels(
             samples.append(limbs(points, parent, radius, step, moved))
     return samples
 
-# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest054
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest056
 def collapse(
     p:SimpleNamespace, # from `draw_patient`
     f:SimpleNamespace, # from `draw_film`: side, area and form of the pneumothorax
@@ -365,8 +379,7 @@ def collapse(
         return (thick > .8*deep*np.clip(1 - (np.abs(x)/wide)**2.5, 0, None)**.4) & (thick > 5) & (side*x > 0)
     at, reach = np.linspace(-np.pi, np.pi, 240, endpoint=False)[:, None], np.arange(0, 240, .6)
     x, z = ((h + reach*q).astype(np.float32) for h, q in ((hx, np.cos(at)), (hz, np.sin(at))))
-    air, edges = lungs(p, x, z)
-    rim = (reach*seen(x, z, air.sum(0)*(edges[1] - edges[0]))).max(1) # from the hilum to the chest wall, in each direction
+    rim = (reach*seen(x, z, lung_thickness(p, x, z))).max(1) # from the hilum to the chest wall, in each direction
     rim, at = gaussian_filter1d(rim, 1.2, mode='wrap'), at[:, 0]
     lung = seen(v.x, v.z, thick)
     turn, far = np.arctan2(v.z - hz, v.x - hx), np.hypot(v.z - hz, v.x - hx)
@@ -379,14 +392,15 @@ def collapse(
     for _ in range(30): lo, hi = ((lo + hi)/2, hi) if covered((lo + hi)/2) < f.area else (lo, (lo + hi)/2)
     ratio = lambda angle: np.interp(angle, at, form(lo), period=2*np.pi)
     c = ratio(turn); edge = c*np.interp(turn, at, rim, period=2*np.pi); inside = lung & (c < .995)
-    left = np.where(inside, thick*np.sqrt(np.clip((edge - far)/6, 0, 1))/c**.8, thick) # the same tissue on a smaller area
+    taper = np.clip(2*(1 - c)*edge, .3, 6) # mm in which the lung thins towards its edge: a shallow gap leaves it nearly flat
+    left = np.where(inside, thick*np.sqrt(np.clip((edge - far)/taper, 0, 1))/c**.8, thick) # the same tissue on a smaller area
     pleura = f.line*np.exp(-.5*((far - edge)/.55)**2)*lung*np.clip(12*(1 - c), 0, 1)*np.clip((far - 25)/15, 0, 1)
     def moved(spots):
         d = spots - (hx, hz)
         return np.where((side*spots[:, :1] > 0), (hx, hz) + d*ratio(np.arctan2(d[:, 1], d[:, 0]))[:, None], spots)
     return left.astype(np.float32), inside & (far > edge), pleura.astype(np.float32), moved
 
-# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest059
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest061
 def airways(
     p:SimpleNamespace, # from `draw_patient`
     step:float,        # distance between samples, mm
@@ -396,7 +410,7 @@ def airways(
     branches = [(3*u, -100 + u*(fork + 100), 8.5, .75), (3 - 32*u, fork + 36*u, 7, .6), (3 + 40*u, fork + 34*u, 6, .6)]
     return [tube(np.c_[x, 0*u - 20, z], r, r, -part*MU_WATER, step, solid=True) for x, z, r, part in branches]
 
-# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest060
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest062
 def stomach_bubble(
     p:SimpleNamespace, # from `draw_patient`
     v:SimpleNamespace, # from `view`
@@ -405,7 +419,15 @@ def stomach_bubble(
     q = ((v.x - 58 - 6*p.bubble)/30)**2 + ((v.z - p.domes[1] - 32)/(17 + 3*np.sin(v.x/9)))**2
     return 40*np.sqrt(np.clip(1 - q, 0, 1))
 
-# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest061
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest063
+def enlarge(
+    a:np.ndarray, # (rows, columns)
+    k:int=4,      # times
+)->np.ndarray:    # (k*rows, k*columns)
+    "Enlarge a smooth picture, quickly"
+    return uniform_filter(a.repeat(k, 0).repeat(k, 1), k)
+
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest064
 def bumps(
     rng:np.random.Generator, # source of randomness
     v:SimpleNamespace,       # from `view`
@@ -413,9 +435,9 @@ def bumps(
 )->np.ndarray:               # (size, size), standard deviation about 0.7
     "Smooth noise, drawn on a lattice in mm, so that another size shows the same bumps"
     n = int(v.fov/scale) + 4
-    return zoom(rng.standard_normal((n, n)).astype(np.float32), v.size/(n - 3), order=3 if scale > 6 else 1)[:v.size, :v.size]
+    return enlarge(zoom(rng.standard_normal((n, n)).astype(np.float32), v.size/4/(n - 3), order=3)[:v.size//4, :v.size//4])
 
-# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest062
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest065
 def devices(
     rng:np.random.Generator, # source of randomness
     p:SimpleNamespace,       # from `draw_patient`
@@ -438,7 +460,7 @@ def devices(
         samples += [tube(path, .6, .6, .45, step, solid=True), tube(path[0] + [[-3, 0, 0], [3, 0, 0]], 4, 1.5, .12, step, solid=True)]
     return samples
 
-# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest063
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest066
 def skin_fold(
     rng:np.random.Generator, # source of randomness
     v:SimpleNamespace,       # from `view`
@@ -449,7 +471,7 @@ def skin_fold(
     window = expit((v.z - rng.uniform(20, 80))/12)*expit((rng.uniform(130, 250) - v.z)/12)
     return rng.uniform(4, 9)*np.exp(np.where(across < 0, across/rng.uniform(9, 25), -across))*window
 
-# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest066
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest069
 def develop(
     att:np.ndarray,          # (size, size) attenuation along each ray
     lung:np.ndarray,         # (size, size) bool: where the automatic exposure control measures
@@ -459,14 +481,14 @@ def develop(
 )->np.ndarray:               # float32 0..1, dense tissue bright
     "From attenuation to a film: Beer-Lambert, scatter, quantum noise, edge enhancement, and a film's S-shaped response"
     beam = gaussian_filter(np.exp(-np.clip(att, 0, None)), .25/px + .15)
-    wide = lambda a, mm: zoom(gaussian_filter(a[::4, ::4], mm/px/4), 4, order=1, grid_mode=True, mode='nearest')
+    wide = lambda a, mm: enlarge(gaussian_filter(a[::4, ::4], mm/px/4))
     quanta = f.dose*2*px**2
     beam = np.maximum(rng.poisson((beam + f.scatter*wide(beam, 25))*quanta), .5)/quanta
     density = -np.log(beam).astype(np.float32)
     density += f.detail*(density - wide(density, 12))
     return expit((density - np.percentile(density[lung], 45) - f.level)/f.width).astype(np.float32)*.95 + .01
 
-# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest069
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest072
 class Chest(NamedTuple):
     "A drawn radiograph and its truth"
     pixels:np.ndarray     # (size, size) uint8, or uint16 of 12 bits; dense tissue bright
@@ -493,7 +515,7 @@ def chest(
     sick = bool(rng.random() < .5) if pneumothorax is None else bool(pneumothorax)
     if area is not None: f.area = area
     v = view(p, f, size); step, noise = .8*v.px, np.random.default_rng(f.noise_seed)
-    air, edges = lungs(p, v.x, v.z); whole = air.sum(0)*(edges[1] - edges[0])
+    whole = lung_thickness(p, v.x, v.z)
     lung, mask, pleura, moved = collapse(p, f, v, whole) if sick else (whole, np.zeros(whole.shape, bool), 0, None)
     att = MU_WATER*(body(p, v.x, v.z, v.px) - whole + pleura) + MU_LUNG*lung
     att += splat(vessels(p, step, moved), v, .45)*np.clip(lung/14, 0, 1)
@@ -512,7 +534,7 @@ def chest(
     return Chest(pixels, mask, SimpleNamespace(pneumothorax=sick, area=float(mask.mean()), side='RL'[f.side], tube=bool(tube_on), leads=bool(leads_on),
         fold=bool(fold_on), view='AP' if f.ap else 'PA', sex=p.sex, age=p.age, spacing=v.px))
 
-# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest082
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest085
 def to_dicom(
     film:Chest,                  # as drawn
     uid:str,                     # what the identifiers are derived from: equal for equal files
@@ -552,7 +574,7 @@ def to_dicom(
         ds['PixelData'].VR = 'OW'
     return ds
 
-# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest086
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest089
 def plan_siim_small(
     n:int=250,               # films
     seed:int=0,              # of the set
@@ -576,7 +598,7 @@ def plan_siim_small(
             patient_id=str(uuid.UUID(bytes=np.random.default_rng([seed, patient, 2]).bytes(16), version=4)), monochrome1=inverted))
     return pd.DataFrame(rows)
 
-# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest089
+# %% ../../nbs/toolbox/phantoms/chest.ipynb #chest092
 def write_siim_small(
     folder,                  # an existing, empty folder
     seed:int=0,              # of the set; the same seed writes the same bytes
