@@ -53,16 +53,20 @@ def public(module):
     module = importlib.import_module(module)
     return {name: getattr(module, name) for name in module.__all__}
 
-def documented(o): return inspect.isclass(o) or inspect.isfunction(o)
+def documented(o):
+    "Has a heading of its own: nbdev documents what `def` and `class` define, and no named tuple"
+    return inspect.isfunction(o) or inspect.isclass(o) and not hasattr(o, '_fields')
 
-def target(module, name): return f'{module}.{name}'.lower()
+def target(module, name):
+    "A link's target; Sphinx sees no capitals, and a module may have both `Chest` and `chest`"
+    return f'{module}.' + re.sub('[A-Z]', lambda m: f'{m[0].lower()}-', name)
 
 def api_link(m):
     "nbdev's link to a page's heading, as a link to the target above it; just the text where there is none"
     text, page, name = m[1], m[2], m[3]
     module = module_of_page[page]
     found = [n for n, o in public(module).items() if n.lower() == name and documented(o)]
-    return f'[{text}](#{target(module, name)})' if found else text
+    return f'[{text}](#{target(module, found[0])})' if found else text
 
 def admonition(m):
     "GitHub's `> [!WARNING]` as MyST's directive"
@@ -75,6 +79,7 @@ def site_markdown(md):
 def show_doc_markdown(cell, module):
     "What `show_doc` says, with a target above its heading that no other heading can take"
     md = cell.outputs[-1].data['text/markdown']  # before it, fastcore's warnings
+    md = re.sub(r'\A---\n+', '', md)  # no line under a heading
     return re.sub(r'^### (\w+)', lambda m: f'({target(module, m[1])})=\n{m[0]}', md, count=1, flags=re.M)
 
 def site_code_cell(cell):

@@ -42,9 +42,9 @@ def test_elements_are_valid_but_for_the_age(bits):
     with pytest.raises(ValueError): DataElement('PatientAge', 'AS', ds.PatientAge, validation_mode=RAISE)
 
 def test_same_elements_as_a_real_file():
-    folder = os.environ.get('MEDTUT_REAL')
+    folder = os.environ.get('MEDTUT_REAL_FILES')
     real = sorted(Path(folder or '').glob('siim/1.*.dcm')) if folder else []
-    if not real: pytest.skip('MEDTUT_REAL does not name a folder with a real SIIM radiograph in siim/')
+    if not real: pytest.skip('MEDTUT_REAL_FILES does not name a folder with a real SIIM radiograph in siim/')
     real, drawn = pydicom.dcmread(real[0]), to_dicom(chest(1, size=128), 'test')
     assert [(e.tag, e.VR) for e in real] == [(e.tag, e.VR) for e in drawn]
     assert real.file_meta.TransferSyntaxUID == drawn.file_meta.TransferSyntaxUID

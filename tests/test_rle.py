@@ -40,9 +40,9 @@ def test_rows_of_one_image_are_merged():
     assert merged.sum() <= sum(m.sum() for m in masks)
 
 def test_real_excerpt():
-    folder = os.environ.get('MEDTUT_REAL')
+    folder = os.environ.get('MEDTUT_REAL_FILES')
     path = Path(folder or '') / 'siim' / 'train-rle_excerpt.csv'
-    if not folder or not path.exists(): pytest.skip('MEDTUT_REAL does not name a folder with siim/train-rle_excerpt.csv')
+    if not folder or not path.exists(): pytest.skip('MEDTUT_REAL_FILES does not name a folder with siim/train-rle_excerpt.csv')
     table = pd.read_csv(path, skipinitialspace=True)
     assert len(table) == 9
     _there_and_back(table.EncodedPixels)
