@@ -280,7 +280,7 @@ def _decoded(ds, frame=None, max_bytes=2**31):
 
 # %% ../nbs/01_dicom.ipynb #dicom067
 def _to_units(x, ds, frame=None):
-    "Stored values `x` in modality units, float32, padding as NaN; all of `_pointwise` files, else of one `frame`"
+    "Stored values `x` in modality units, float32, padding as NaN; `frame` matters where each frame has a rescaling of its own"
     lut = _rescaling(ds, frame)
     values = apply_modality_lut(x, lut) if lut is not None else x
     values = np.array(values, dtype=np.float32)
