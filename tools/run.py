@@ -1,6 +1,6 @@
-"""Run the lessons, each in a fresh process: `python tools/run.py`
+"""Run the lessons, each in a fresh process: `python tools/run.py`, or some notebooks: `python tools/run.py nbs/04_cam.ipynb`
 
-With `--save`, run all notebooks, store their outputs, and note in each lesson how many minutes it took on two CPU cores."""
+With `--save`, run all notebooks (or those named), store their outputs, and note in each lesson how many minutes it took on two CPU cores."""
 import argparse, os, subprocess, sys, time
 from pathlib import Path
 
@@ -23,8 +23,10 @@ def note_minutes(path, seconds):
 
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--save', action='store_true', help='all notebooks, and store their outputs and times')
-    save = parser.parse_args().save
+    parser.add_argument('paths', nargs='*', type=lambda p: Path(p).resolve(), metavar='notebook')
+    parser.add_argument('--save', action='store_true', help='store outputs and times; without names: of all notebooks')
+    args = parser.parse_args()
+    save = args.save
     # times are comparable only on the same number of cores, and not every system can be held to two
     cores = sorted(os.sched_getaffinity(0))[:2] if hasattr(os, 'sched_getaffinity') else []
     timed = save and len(cores) == 2
@@ -32,7 +34,7 @@ if __name__ == '__main__':
 
     names = {l.path: f'Lesson {l.number}: {l.title}' for l in all_lessons()}
     failed = []
-    for path in (notebooks() if save else names):
+    for path in args.paths or (notebooks() if save else names):
         name = names.get(path, str(path.relative_to(nbs)))
         print(f'{name} ...', end=' ', flush=True)
         seconds, error = run(path, save)
