@@ -1,0 +1,359 @@
+"What lesson 6 can't show in passing: independent oracles, random shapes, broken weight files, workers, memory"
+import os, subprocess, sys
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+from hypothesis.extra.numpy import arrays
+from monai.inferers import sliding_window_inference
+from monai.losses import DiceLoss
+from monai.networks.nets import BasicUNet
+from scipy.stats import chisquare
+from torch.utils.data import DataLoader
+
+from medtut.segmentation import (PatchDataset, PatchSampler, UNet3D, crop, dice_ce_loss, load_unet, predict_volume, save_unet, soft_dice_loss,
+                                 standardize)
+
+few = settings(max_examples=40, deadline=None, derandomize=True)
+
+# Patches
+
+def qualifying(label, patch, share):
+    "Corners of all patches with at least `share` of foreground, one by one"
+    corners = product(*[range(n - p + 1) for n,p in zip(label.shape, patch)])
+    return {c for c in corners if (label[tuple(slice(a, a + p) for a,p in zip(c, patch))] > 0).mean() >= share}
+
+@few
+@given(arrays(np.uint8, st.tuples(*[st.integers(3, 7)]*3), elements=st.integers(0, 2)), st.tuples(*[st.integers(1, 3)]*3), st.sampled_from([0, .1, .3, .5, 1]))
+def test_sampler_knows_exactly_the_corners_that_qualify(label, patch, share):
+    wanted = qualifying(label, patch, share)
+    if not wanted:
+        with pytest.raises(ValueError): PatchSampler(label, patch, share)
+        return
+    sampler = PatchSampler(label, patch, share)
+    assert len(sampler) == len(wanted)
+    assert {tuple(c) for c in sampler.draw(0, 50*len(wanted) + 200).tolist()} <= wanted
+
+def test_sampler_is_uniform():
+    label = (np.random.default_rng(1).random((9, 8, 7)) < .2).astype(np.uint8)
+    wanted = sorted(qualifying(label, (4, 3, 3), .25))
+    drawn = PatchSampler(label, (4, 3, 3), .25).draw(2, 40_000).tolist()
+    index = {c: i for i,c in enumerate(wanted)}
+    counts = np.bincount([index[tuple(c)] for c in drawn], minlength=len(wanted))
+    assert len(wanted) > 30 and chisquare(counts).pvalue > 1e-3
+    assert chisquare(counts*np.linspace(.9, 1.1, len(counts))/np.linspace(.9, 1.1, len(counts)).dot(counts)*counts.sum()).pvalue < 1e-3
+
+def test_one_patch_draws_as_many_draws():
+    label = np.ones((6, 6, 6), int)
+    sampler = PatchSampler(label, (2, 2, 2))
+    one,many = np.random.default_rng(0), np.random.default_rng(0)
+    assert sampler.draw(one).shape == (3,) and sampler.draw(many, 5).shape == (5, 3)
+
+def test_classes_come_up_equally_often():
+    label = np.zeros((20, 20, 6), int)
+    label[2:10, 2:10], label[15, 15, 3] = 1, 3
+    sampler = PatchSampler(label, (3, 3, 3), 1/27, classes=(1, 2, 3))
+    assert sampler.classes == [1, 3]  # no patch holds class 2
+    has = lambda c: sum((crop(label, corner, (3, 3, 3)) == c).any() for corner in sampler.draw(0, 2000))
+    assert abs(has(3) - 1000) < 100 and abs(has(1) - 1000) < 100
+    whole = PatchSampler(label, (3, 3, 3), 1/27)
+    assert sum((crop(label, corner, (3, 3, 3)) == 3).any() for corner in whole.draw(0, 2000)) < 200
+
+def test_share_is_not_lost_to_rounding():
+    "0.1*30 is a little more than 3 in floating point; three voxels of thirty are enough all the same"
+    label = np.zeros((2, 3, 5), int)
+    label[0, 0, :3] = 1
+    assert len(PatchSampler(label, (2, 3, 5), .1)) == 1
+
+@pytest.mark.parametrize('patch', [(4, 4, 6), (4, 4, 5), (9, 9, 9)])
+def test_patch_larger_than_the_volume(patch):
+    label = np.zeros((8, 8, 4), int)
+    label[3:5, 3:5, 1:3] = 1
+    sampler = PatchSampler(label, patch, 8/np.prod(patch))
+    for corner in sampler.draw(0, 50):
+        piece = crop(label, corner, patch)
+        assert piece.shape == patch and piece.sum() == 8
+    assert sampler.draw(0)[2] == -((patch[2] - 4)//2)
+
+def test_sampler_says_what_is_wrong():
+    label = np.zeros((8, 8, 8), int)
+    with pytest.raises(ValueError, match='no foreground'): PatchSampler(label, (4, 4, 4))
+    label[0, 0, 0] = 1
+    with pytest.raises(ValueError, match=r'best one holds 0\.0156'): PatchSampler(label, (4, 4, 4), .05)
+    with pytest.raises(ValueError, match='no foreground among'): PatchSampler(label, (4, 4, 4), classes=[2])
+    for wrong in dict(label=label[0]), dict(patch=(4, 4)), dict(patch=(4, 4, 0)), dict(min_foreground=5):
+        with pytest.raises(ValueError, match='found'): PatchSampler(**dict(label=label, patch=(4, 4, 4)) | wrong)
+
+@few
+@given(st.tuples(*[st.integers(-6, 9)]*3), st.tuples(*[st.integers(1, 5)]*3))
+def test_crop_reads_zero_outside(corner, patch):
+    x = np.arange(1, 2*5*4*6 + 1).reshape(2, 5, 4, 6)
+    wide = np.pad(x, [(0, 0)] + [(20, 20)]*3)
+    at = tuple(slice(20 + c, 20 + c + p) for c,p in zip(corner, patch))
+    np.testing.assert_array_equal(crop(x, corner, patch), wide[(slice(None), *at)])
+
+# Standardisation
+
+def double_loop(image):
+    out = np.zeros(image.shape)
+    for c in range(image.shape[0]):
+        for z in range(image.shape[-1]):
+            s = image[c, :, :, z].astype(float)
+            if np.ptp(s): out[c, :, :, z] = (s - s.mean())/s.std()
+    return out
+
+@pytest.mark.parametrize('order', ['C', 'F'])
+@pytest.mark.parametrize('dtype', [np.float32, np.float64, np.int16])
+def test_standardize_equals_the_double_loop(order, dtype):
+    image = np.random.default_rng(0).normal(400, 150, (3, 20, 18, 7)).astype(dtype, order=order)
+    image[1, :, :, 2], image[2, :, :, 3] = 7, 0
+    before = image.copy()
+    out = standardize(image)
+    assert out.dtype == np.float32 and (image == before).all()
+    np.testing.assert_allclose(out, double_loop(image), atol=2e-6)
+
+@pytest.mark.parametrize('value', [0, .1, 1/3, 1e-30, 123456.7, -1e8])
+@pytest.mark.parametrize('per', ['slice', 'volume'])
+def test_constant_gives_zeros(value, per):
+    assert not standardize(np.full((2, 31, 17, 3), value, np.float32), per).any()
+
+def test_standardize_inside_a_mask():
+    rng = np.random.default_rng(0)
+    image,mask = rng.normal(5, 3, (2, 12, 11, 10)), rng.random((12, 11, 10)) < .3
+    mask[:, :, 4] = False
+    out = standardize(image, 'volume', mask)
+    assert not out[:, ~mask].any()
+    np.testing.assert_allclose(out[:, mask].mean(1), 0, atol=1e-6)
+    np.testing.assert_allclose(out[:, mask].std(1), 1, atol=1e-5)
+    per_slice = standardize(image, 'slice', mask)
+    np.testing.assert_allclose(per_slice[0, :, :, 2][mask[:, :, 2]].std(), 1, atol=1e-5)
+    assert not per_slice[:, :, :, 4].any()
+
+def test_standardize_refuses():
+    with pytest.raises(ValueError, match='finite'): standardize(np.full((1, 2, 2, 2), np.nan))
+    with pytest.raises(ValueError, match='per must be'): standardize(np.ones((1, 2, 2, 2)), 'channel')
+
+# The data set
+
+@pytest.fixture
+def cases():
+    rng = np.random.default_rng(0)
+    labels = [(rng.random((12, 10, 9)) < .3).astype(np.uint8)*3 for _ in range(3)]
+    return [(np.stack([y, rng.random(y.shape)]).astype(np.float32), y) for y in labels]
+
+def test_image_and_label_stay_together(cases):
+    for x,y in PatchDataset(cases, (5, 4, 6), n=30, flips=(0, 1, 2)):
+        assert x.dtype == torch.float32 and y.dtype == torch.int64 and x.shape == (2, 5, 4, 6)
+        assert (x[0] == y).all()
+
+def test_patches_depend_on_seed_epoch_and_number_alone(cases):
+    data = PatchDataset(cases, (5, 4, 6), n=9, flips=(0,))
+    together = lambda d, workers: torch.cat([x for x,_ in DataLoader(d, batch_size=2, num_workers=workers)])
+    alone = together(data, 0)
+    assert torch.equal(alone, together(data, 2))
+    assert torch.equal(data[7][0], alone[7])
+    assert not torch.equal(alone, together(PatchDataset(cases, (5, 4, 6), n=9, flips=(0,), seed=1), 0))
+    data.set_epoch(1)
+    assert not torch.equal(alone, together(data, 0))
+    assert {c for c,*_ in map(data.draw, range(9))} == {0, 1, 2}
+
+def test_all_flips_occur(cases):
+    data = PatchDataset(cases, (5, 4, 6), n=300, flips=(0, 2))
+    seen = [tuple(data.draw(i)[2]) for i in range(300)]
+    assert all(50 < seen.count(f) < 100 for f in [(), (-3,), (-1,), (-3, -1)])
+
+def test_dataset_names_the_case(cases):
+    with pytest.raises(ValueError, match='case 1: no patch'): PatchDataset([cases[0], (cases[1][0], cases[1][1]*0 + (np.arange(9) == 0))], (12, 10, 9), min_foreground=.2)
+    with pytest.raises(ValueError, match='case 0: image of'): PatchDataset([(cases[0][0][..., 1:], cases[0][1])], (2, 2, 2))
+
+# Network and losses
+
+def test_tutorial_network(): assert sum(p.numel() for p in UNet3D.tutorial().parameters()) == 16_318_307
+
+@pytest.mark.parametrize('norm,up,residual', list(product(['instance', 'batch', 'group', None], ['transpose', 'repeat', 'linear'], [False, True])))
+def test_every_kind_of_network_learns(norm, up, residual):
+    torch.manual_seed(0)
+    model,x = UNet3D(2, 3, filters=4, depth=3, norm=norm, up=up, residual=residual), torch.randn(2, 2, 8, 12, 4)
+    out = model(x)
+    assert out.shape == (2, 3, 8, 12, 4)
+    out.sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+def test_network_refuses():
+    with pytest.raises(ValueError, match='multiple of 8'): UNet3D()(torch.zeros(1, 4, 16, 16, 12))
+    for wrong in dict(norm='layer'), dict(up='bilinear'), dict(depth=0), dict(filters=(4,)*9):
+        with pytest.raises(ValueError): UNet3D(**wrong)
+
+def as_monai(model, features):
+    "MONAI's network of the same structure, with the weights of `model`"
+    other = BasicUNet(in_channels=4, out_channels=4, features=features, act='relu')
+    ours,theirs = model.state_dict(), other.state_dict()
+    assert [w.shape for w in ours.values()] == [w.shape for w in theirs.values()]
+    other.load_state_dict(dict(zip(theirs, ours.values())))
+    return other.eval()
+
+def test_network_equals_monai():
+    torch.manual_seed(0)
+    model = UNet3D(filters=(4, 4, 8, 16, 32)).eval()
+    for p in model.parameters(): p.data += .1*torch.randn_like(p)  # norms start as ones and zeros: a swap would go unseen
+    other,x = as_monai(model, (4, 4, 8, 16, 32, 4)), torch.randn(2, 4, 32, 32, 48)
+    with torch.inference_mode(): torch.testing.assert_close(model(x), other(x), atol=1e-5, rtol=1e-5)
+
+@pytest.mark.parametrize('background', [True, False])
+@pytest.mark.parametrize('pooled', [True, False])
+@pytest.mark.parametrize('epsilon', [1., 1e-3])
+def test_soft_dice_equals_monai(background, pooled, epsilon):
+    torch.manual_seed(0)
+    p,y = torch.randn(3, 4, 6, 5, 7, dtype=torch.float64).softmax(1), torch.randint(0, 3, (3, 6, 5, 7))  # class 3 is empty
+    theirs = DiceLoss(include_background=background, to_onehot_y=True, squared_pred=True, smooth_nr=epsilon, smooth_dr=epsilon, batch=pooled)(p, y[:, None])
+    assert abs(soft_dice_loss(p, y, epsilon, background, pooled) - theirs) < 1e-6
+
+def test_gradients():
+    torch.manual_seed(0)
+    z,y = torch.randn(2, 3, 2, 2, 2, dtype=torch.float64, requires_grad=True), torch.randint(0, 3, (2, 2, 2, 2))
+    assert torch.autograd.gradcheck(lambda z: soft_dice_loss(z.softmax(1), y), z)
+    assert torch.autograd.gradcheck(lambda z: dice_ce_loss(z, y), z)
+
+def test_loss_refuses_shapes_that_do_not_fit():
+    with pytest.raises(ValueError, match='do not fit'): soft_dice_loss(torch.rand(2, 3, 4, 4, 4), torch.zeros(2, 4, 4, 5).long())
+
+# Whole volumes
+
+@pytest.fixture(scope='module')
+def model():
+    torch.manual_seed(0)
+    return UNet3D(4, 4, filters=(4, 8), norm='batch')
+
+@pytest.mark.parametrize('shape', [(20, 17, 9), (16, 16, 8), (11, 40, 7), (5, 5, 5)])
+@pytest.mark.parametrize('overlap,weight', [(.5, 'gaussian'), (.25, 'constant'), (0, 'gaussian'), (.7, 'gaussian')])
+def test_predict_equals_monai(model, shape, overlap, weight):
+    image = np.random.default_rng(0).normal(size=(4, *shape)).astype(np.float32)
+    p = predict_volume(model, image, (16, 16, 8), overlap, weight, progress=False)
+    model.eval()
+    with torch.inference_mode():
+        theirs = sliding_window_inference(torch.from_numpy(image)[None], (16, 16, 8), 3, lambda x: model(x).softmax(1), overlap, weight)[0].numpy()
+    model.train()
+    assert p.shape == (4, *shape) and p.dtype == np.float32
+    np.testing.assert_allclose(p, theirs, atol=1e-5)
+    np.testing.assert_allclose(p.sum(0), 1, atol=1e-5)
+
+def test_batch_does_not_matter_and_the_model_is_left_as_it_was(model):
+    image = np.random.default_rng(1).normal(size=(4, 30, 20, 11))
+    state = {k: v.clone() for k,v in model.state_dict().items()}
+    assert model.training
+    one,five = (predict_volume(model, image, (16, 16, 8), batch=b, progress=False) for b in (1, 5))
+    np.testing.assert_allclose(one, five, atol=1e-6)
+    assert model.training and all(torch.equal(v, state[k]) for k,v in model.state_dict().items())
+    def fails(x): raise RuntimeError('broken')
+    model.down[0].register_forward_pre_hook(lambda *a: fails(a)).remove()
+    with pytest.raises(RuntimeError): predict_volume(fails, image, (16, 16, 8), progress=False)
+
+def test_one_tile_is_one_pass(model):
+    image = np.random.default_rng(2).normal(size=(4, 16, 16, 8)).astype(np.float32)
+    p = predict_volume(model, image, (16, 16, 8), progress=False)
+    with torch.inference_mode(): once = model.eval()(torch.from_numpy(image)[None]).softmax(1)[0].numpy()
+    model.train()
+    np.testing.assert_allclose(p, once, atol=1e-6)
+
+def test_memory_mapped_half_precision_and_activations(model, tmp_path):
+    image = np.random.default_rng(3).normal(size=(4, 20, 20, 10)).astype(np.float32)
+    np.save(tmp_path/'x.npy', image)
+    mapped = np.load(tmp_path/'x.npy', mmap_mode='r')
+    p = predict_volume(model, image, (16, 16, 8), progress=False)
+    half = predict_volume(model, mapped, (16, 16, 8), dtype=np.float16, progress=False)
+    assert half.dtype == np.float16 and abs(half - p).max() < 1e-3
+    raw,sigmoid = (predict_volume(lambda x: x*3, image, (20, 20, 10), activation=a, progress=False) for a in (None, 'sigmoid'))
+    np.testing.assert_allclose(raw, image*3, rtol=1e-5)
+    np.testing.assert_allclose(sigmoid, 1/(1 + np.exp(-image*3)), atol=1e-6)
+
+def test_predict_refuses(model):
+    image = np.zeros((4, 16, 16, 8), np.float32)
+    for wrong in dict(image=image[0]), dict(overlap=1), dict(weight='hann'), dict(patch=(16, 16)), dict(activation='relu'), dict(batch=0):
+        with pytest.raises(ValueError): predict_volume(**dict(model=model, image=image, patch=(16, 16, 8), progress=False) | wrong)
+    with pytest.raises(ValueError, match='multiple of 2'): predict_volume(model, image, (16, 16, 7), progress=False)
+
+def test_memory_is_bounded_by_the_volume(tmp_path):
+    "A whole-volume copy of the image in float32 would add 400 MB to this"
+    resource = pytest.importorskip('resource')
+    np.lib.format.open_memmap(tmp_path/'x.npy', 'w+', np.int8, (8, 240, 240, 220)).flush()
+    code = f'''
+import numpy as np, resource, torch
+from medtut.segmentation import predict_volume
+image = np.load({str(tmp_path/"x.npy")!r}, mmap_mode='r')
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+predict_volume(lambda x: x[:, :1], image, (80, 80, 80), 0, activation=None, batch=1, progress=False)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)/1024)'''
+    grown = float(subprocess.run([sys.executable, '-c', code], check=True, capture_output=True, text=True).stdout)
+    if sys.platform == 'darwin': grown /= 1024
+    volume = 240*240*220/2**20
+    assert grown < 8*volume + 2*4*volume + 100, 'file pages, sums and weights, batch'
+
+# Weights
+
+def test_weights_come_back(tmp_path):
+    torch.manual_seed(0)
+    model = UNet3D(filters=4, depth=2, norm='batch').to(memory_format=torch.channels_last_3d)
+    x = torch.randn(1, 4, 8, 8, 8)
+    model(x)
+    path = save_unet(model, tmp_path/'unet.safetensors', data='noise', seed=0, scores={'Dice': .5}, note='test')
+    again,card = load_unet(path)
+    assert torch.equal(again(x), model.eval()(x)) and not again.training
+    assert card['data'] == 'noise' and card['scores'] == {'Dice': .5} and card['note'] == 'test' and 'Not for clinical use' in card['use']
+    assert os.listdir(tmp_path) == ['unet.safetensors']
+
+def test_files_that_do_not_fit_are_refused(tmp_path):
+    from safetensors.torch import load_file, save_file
+    model = UNet3D(filters=4, depth=2)
+    path = save_unet(model, tmp_path/'unet.safetensors', data='', seed=0, scores={})
+    (cut := tmp_path/'cut.safetensors').write_bytes(path.read_bytes()[:-100])
+    torch.save(model, pickled := tmp_path/'unet.pt')
+    save_file(model.state_dict(), bare := tmp_path/'bare.safetensors')
+    for bad in cut, pickled, bare:
+        with pytest.raises(ValueError, match=bad.name): load_unet(bad)
+    weights = load_file(path)
+    def described(config, weights=weights):
+        save_file(weights, bad := tmp_path/'bad.safetensors', metadata=dict(unet3d=config, card='{}'))
+        return bad
+    for config in '{', '[]', '{"filters": 5}', '{"filters": 4, "depth": 2, "up": "guess"}', '{"filters": 4, "depth": 99}', '{"danger": 1}', \
+            '{"filters": 1000000, "depth": 8}', '{"filters": 4, "depth": 3}':
+        with pytest.raises(ValueError, match='bad.safetensors'): load_unet(described(config))
+    with pytest.raises(ValueError, match='head.bias'): load_unet(described('{"filters": 4, "depth": 2}', {k: v for k,v in weights.items() if k != 'head.bias'}))
+    with pytest.raises(ValueError, match='must end in'): save_unet(model, tmp_path/'unet.pt2', data='', seed=0, scores={})
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    model = UNet3D(filters=4, depth=2)
+    path = save_unet(model, tmp_path/'unet.safetensors', data='first', seed=0, scores={})
+    def full(*args): raise OSError(28, 'No space left on device')
+    monkeypatch.setattr('medtut.segmentation.os.replace', full)
+    with pytest.raises(OSError): save_unet(model, path, data='second', seed=0, scores={})
+    assert load_unet(path)[1]['data'] == 'first' and os.listdir(tmp_path) == ['unet.safetensors']
+
+# Real patches
+
+def test_real_patches_go_through_unchanged():
+    folder = os.environ.get('MEDTUT_REAL_FILES')
+    paths = sorted(Path(folder, 'msd_patches').glob('*.npz')) if folder else []
+    if not paths: pytest.skip('MEDTUT_REAL_FILES does not name a folder with patches of MSD Task01 in msd_patches/')
+    from medtut.metrics import segmentation_report
+    cases = []
+    for path in paths:
+        with np.load(path) as f: cases.append((standardize(f['image'], mask=(f['image'] != 0).any(0)), f['label']))
+    assert all(x.shape == (4, 160, 160, 16) and np.isfinite(x).all() for x,_ in cases)
+    data = PatchDataset(cases, (32, 32, 16), n=4, classes=(1, 2, 3), min_foreground=.005, flips=(0, 1))
+    torch.manual_seed(0)
+    model = UNet3D(filters=(4, 8, 16))
+    optimizer,losses = torch.optim.AdamW(model.parameters(), 1e-2), []
+    for epoch in range(6):
+        data.set_epoch(epoch % 2)
+        for x,y in DataLoader(data, batch_size=4):
+            loss = dice_ce_loss(model(x), y)
+            optimizer.zero_grad(); loss.backward(); optimizer.step()
+            losses.append(loss.item())
+    assert losses[-1] < losses[0] - .1
+    image,label = cases[0]
+    p = predict_volume(model, image, (32, 32, 16), progress=False)
+    report = segmentation_report(p.argmax(0), label, (1, 1, 1), {1: 'edema', 2: 'non-enhancing', 3: 'enhancing'})
+    assert len(report) and report.dice.between(0, 1).any()
