@@ -47,11 +47,13 @@ def crop(
     x:np.ndarray,  # (..., x, y, z); memory-mapped too
     corner,        # (3,) lowest voxel of the patch; may lie outside `x`
     patch:tuple,   # (3,) size, voxels
-)->np.ndarray:     # (..., *patch), a copy; zero where the patch reaches out of `x`
+    out:np.ndarray=None, # (..., *patch) to fill; None: a new array
+)->np.ndarray:     # (..., *patch); zero where the patch reaches out of `x`
     "Cut a patch out of a volume"
     low = np.clip(corner, 0, x.shape[-3:])
     high = np.clip(np.add(corner, patch), low, x.shape[-3:])
-    out = np.zeros((*x.shape[:-3], *patch), x.dtype)
+    if out is None: out = np.zeros((*x.shape[:-3], *patch), x.dtype)
+    elif (high - low != patch).any(): out[:] = 0
     out[(..., *map(slice, low - corner, high - corner))] = x[(..., *map(slice, low, high))]
     return out
 
@@ -270,6 +272,7 @@ def predict_volume(
 
     Holds the result in float32 and a batch of tiles. Raises `ValueError` for shapes and settings that do not fit."""
     if image.ndim != 4 or len(patch) != 3: raise ValueError(f'need an image (channel, x, y, z) and a patch (x, y, z), found {image.shape} and {patch}')
+    if batch < 1: raise ValueError(f'batch must be 1 or more, found {batch}')
     if not 0 <= overlap < 1: raise ValueError(f'overlap must be from 0 to below 1, found {overlap}')
     activate = {'softmax': lambda z: z.softmax(1), 'sigmoid': torch.sigmoid, None: lambda z: z}.get(activation)
     if activate is None: raise ValueError(f"activation must be 'softmax', 'sigmoid' or None, found {activation!r}")
@@ -277,6 +280,7 @@ def predict_volume(
     low = (size - image.shape[1:])//2
     tiles = list(product(*[_starts(s, p, overlap) for s,p in zip(size.tolist(), patch)]))
     w,sums,total = _tile_weight(patch, weight), None, torch.zeros(*size)
+    x = np.empty((min(batch, len(tiles)), len(image), *patch), np.float32)
     module = isinstance(model, nn.Module)
     was_training = module and model.training
     if device is None: device = next((p.device for p in model.parameters()), 'cpu') if module else 'cpu'
@@ -285,12 +289,12 @@ def predict_volume(
         with torch.inference_mode(), tqdm(total=len(tiles), desc='tiles', disable=not progress) as bar:
             for i in range(0, len(tiles), batch):
                 corners = tiles[i:i + batch]
-                x = torch.from_numpy(np.stack([crop(image, c - low, patch) for c in corners]).astype(np.float32, copy=False))
-                p = activate(model(x.to(device)).float()).cpu()
+                for one,c in zip(x, corners): crop(image, c - low, patch, out=one)
+                p = activate(model(torch.from_numpy(x[:len(corners)]).to(device)).float()).cpu()
                 if sums is None: sums = torch.zeros(p.shape[1], *size)
                 for one,c in zip(p, corners):
                     at = tuple(slice(a, a + n) for a,n in zip(c, patch))
-                    sums[(slice(None), *at)] += one*w
+                    sums[(slice(None), *at)].addcmul_(one, w)
                     total[at] += w
                 bar.update(len(corners))
             sums /= total
