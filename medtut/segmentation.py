@@ -181,9 +181,15 @@ def dice_ce_loss(
     return soft_dice_loss(logits.softmax(1), y, epsilon, background, pooled) + F.cross_entropy(logits, y)
 
 # %% ../nbs/06_segmentation.ipynb #seg105
+class _InstanceNorm(nn.InstanceNorm3d):
+    "Instance norm that leaves channels last in memory where it finds them so, for the next convolution"
+    def __init__(self, n): super().__init__(n, affine=True)
+    def forward(self, x):
+        out,last = super().forward(x), torch.channels_last_3d
+        return out.contiguous(memory_format=last) if x.is_contiguous(memory_format=last) else out
+
 def _norm(kind, n):
-    made = {None: nn.Identity, 'batch': nn.BatchNorm3d, 'instance': lambda n: nn.InstanceNorm3d(n, affine=True),
-            'group': lambda n: nn.GroupNorm(math.gcd(8, n), n)}
+    made = {None: nn.Identity, 'batch': nn.BatchNorm3d, 'instance': _InstanceNorm, 'group': lambda n: nn.GroupNorm(math.gcd(8, n), n)}
     if kind not in made: raise ValueError(f'norm must be one of {list(made)}, found {kind!r}')
     return made[kind](n)
 
