@@ -203,14 +203,14 @@ def test_network_equals_monai():
     with torch.inference_mode(): torch.testing.assert_close(model(x), other(x), atol=1e-5, rtol=1e-5)
 
 def test_memory_format_changes_nothing():
-    "torch's own GroupNorm is off by 1 % on channels-last input whose mean is far from 0"
+    "torch's GroupNorm with one group a channel is the same norm, and faster, but loses digits on channels-last input"
     torch.manual_seed(0)
     model,x = UNet3D(filters=(4, 8)).eval(), torch.randn(2, 4, 32, 32, 32) + 20
     with torch.inference_mode():
         exact = model.double()(x.double())
         usual = model.float()(x)
         last = model.to(memory_format=torch.channels_last_3d)(x)
-    for out in usual, last: torch.testing.assert_close(out.double(), exact, atol=2e-4, rtol=0)
+    for out in usual, last: torch.testing.assert_close(out.double(), exact, atol=5e-5, rtol=0)
 
 @pytest.mark.parametrize('background', [True, False])
 @pytest.mark.parametrize('pooled', [True, False])
