@@ -145,10 +145,10 @@ def fit_temperature(
 )->float: # divide logits by it; above 1 the model was too sure, below 1 not sure enough
     "The temperature that makes the labels most likely (Guo et al. 2017, arXiv:1706.04599). Raises `ValueError` if there is none"
     logits, y = torch.as_tensor(logits).detach().double().cpu(), torch.as_tensor(y).long().cpu()
-    loss = lambda log_t: nn.functional.cross_entropy(logits/np.exp(log_t), y).item()
-    found = minimize_scalar(loss, bounds=(np.log(.01), np.log(100)), method='bounded') # one minimum: the loss is convex in 1/T
-    if abs(found.x) > np.log(99): raise ValueError('no temperature fits: every case is classified right, or no better than by chance; give more cases')
-    return float(np.exp(found.x))
+    if (logits.argmax(1) == y).all(): raise ValueError(f'all {len(y)} cases are right: the surer the better, and no temperature is best; give more cases')
+    if not (logits.gather(1, y[:, None])[:, 0] - logits.mean(1)).mean() > 0: raise ValueError('logits no better than chance: no temperature is best; are labels or classes exchanged?')
+    loss = lambda log_t: nn.functional.cross_entropy(logits/np.exp(log_t), y).item() # convex in 1/T: one minimum
+    return float(np.exp(minimize_scalar(loss, bounds=(np.log(1e-3), np.log(1e3)), method='bounded').x))
 
 # %% ../nbs/03_pneumothorax.ipynb #chest3112
 def save_weights(
