@@ -40,7 +40,7 @@ def monai(pred, label):
 
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss*1024  # bytes, on Linux
 
-def contender(f, ml, rounds, results):
+def contender(f, ml, rounds):
     pred, label = volumes(ml)
     f(pred[::8, ::8, ::8], label[::8, ::8, ::8])  # imports
     # the peak so far is that of making the volumes; memory is filled up to it, so that what goes beyond belongs to the contender
@@ -51,8 +51,9 @@ def contender(f, ml, rounds, results):
         start = time.perf_counter()
         found = f(pred, label)
         seconds.append(time.perf_counter() - start)
-    results.put((found, seconds, (peak() - before)/1e6))
+    above = (peak() - before)/1e6
     del ballast
+    return found, seconds, above
 
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -63,11 +64,7 @@ if __name__ == '__main__':
     for ml in args.ml:
         outcome = {}
         for f in (ours, monai):
-            results = spawn.Queue()
-            process = spawn.Process(target=contender, args=(f, ml, args.rounds, results))
-            process.start()
-            outcome[f.__name__] = results.get()
-            process.join()
+            with spawn.Pool(1) as process: outcome[f.__name__] = process.apply(contender, (f, ml, args.rounds))
         (mine, my_seconds, my_mb), (theirs, their_seconds, their_mb) = outcome.values()
         np.testing.assert_allclose(mine, theirs, rtol=1e-4)
         print(f'{ml:4g} ml: report {median(my_seconds):.2f} s and {my_mb:.0f} MB above what was there, MONAI {median(their_seconds):.2f} s and {their_mb:.0f} MB; '
