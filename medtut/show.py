@@ -495,8 +495,9 @@ def _crosshair(ax, across, down):
 
 def _name_sides(ax, across, down):
     "A letter at each side of an image, outlined so that it can be read on black and on white"
-    for text,x,y in zip(across + down, (.05, .95, .5, .5), (.5, .5, .92, .08)):
-        ax.text(x, y, text, color='white', weight='bold', ha='center', va='center', transform=ax.transAxes,
+    for text,x,y in zip(across + down, (0, 1, .5, .5), (.5, .5, 1, 0)):
+        inwards = 9*np.sign([.5 - x, .5 - y])
+        ax.annotate(text, (x, y), inwards, 'axes fraction', 'offset points', color='white', weight='bold', ha='center', va='center',
             path_effects=[withStroke(linewidth=2, foreground='black')])
 
 def _key(fig, ax, limits, unit, classes):
