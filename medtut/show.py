@@ -462,12 +462,14 @@ def plot_planes(
     alt:str=None, # description in words; None: title, place, classes
 )->Picture:
     """Axial, coronal and sagittal plane through a voxel, crosshair, axes in mm, and the patient's sides as letters: R, L, A, P, S, I.
-    Without an affine the array is drawn as it is stored, without letters. Raises `ValueError` for a place outside, wrong shapes and geometry"""
+    A volume that lies oblique in the scanner is cut along its own axes. Without an affine the array is drawn as it is stored, without letters. Raises `ValueError` for a place outside, wrong shapes and geometry"""
     volume = _real(volume, 'volume')
     up,mm,turn = _upright(volume, affine, spacing)
     labels,names,colors,there = _overlay(volume, label, names, colors)
     if at is None: at = [int(np.median(i)) for i in np.nonzero(labels)] if there else [n//2 for n in volume.shape]
-    if len(at)!=3 or not all(0 <= i < n for i,n in zip(at, volume.shape)): raise ValueError(f'voxel {tuple(at)} is not in a volume of {volume.shape}')
+    if np.shape(at)!=(3,) or not all(i==int(i) and 0 <= i < n for i,n in zip(at, volume.shape)):
+        raise ValueError(f'at must be a voxel (x, y, z) of a volume of {volume.shape}, found {at}')
+    at = tuple(map(int, at))
     place,limits = _turned(at, volume.shape, turn),_limits(volume, width, level)
     if label is not None: labels = apply_orientation(labels, turn)
     step = np.ones(3) if mm is None else mm
@@ -486,7 +488,7 @@ def plot_planes(
     _key(fig, axs[1, 1], limits, unit, {n if k in there else f'{n} (none)': colors[n] for k,n in names.items()})
     fig.suptitle(title)
     shown = ', '.join(n for k,n in names.items() if k in there)
-    about = f'{title or "A volume"} in three planes through voxel {tuple(at)}' + (f'; in colour: {shown}' if shown else '')
+    about = f'{title or "A volume"} in three planes through voxel {at}' + (f'; in colour: {shown}' if shown else '')
     fig.alt = about if alt is None else alt
     return fig
 
