@@ -29,9 +29,9 @@ def ours(pred, label):
 
 def monai(pred, label):
     import torch, warnings
-    warnings.simplefilter('ignore', FutureWarning)
+    warnings.simplefilter('ignore')  # about its next version, and about classes that the small volume of the warm-up lacks
     from monai.metrics import compute_confusion_matrix_metric, compute_dice, compute_hausdorff_distance, compute_surface_dice, get_confusion_matrix
-    p, t = (torch.from_numpy(np.stack([np.isin(x, row) for row in ROWS])[None]) for x in (pred, label))
+    p, t = (torch.from_numpy(np.stack([np.isin(range(4), row)[x] for row in ROWS])[None]) for x in (pred, label))
     counts = get_confusion_matrix(p.byte(), t.byte())  # it adds the two, which bool can't
     shares = [compute_confusion_matrix_metric(name, counts) for name in ('sensitivity', 'specificity', 'precision')]
     hd = compute_hausdorff_distance(p, t, include_background=True, percentile=95, spacing=list(SPACING))
