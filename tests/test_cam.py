@@ -4,6 +4,7 @@ import copy, warnings
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 import torchvision
 from fastai.vision.models.xresnet import xresnet18
 from hypothesis import given, settings, strategies as st
@@ -12,7 +13,7 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from scipy.spatial.distance import cdist
 from torch import nn
 
-from medtut.cam import Hook, cam, grad_cam, pointing_game, upsample
+from medtut.cam import Hook, cam, grad_cam, pointing_game, receptive_field, upsample
 
 def net3d():
     "A volume classifier with in-place ReLUs, as many have them"
@@ -346,10 +347,28 @@ def test_pointing_game_refuses():
                       ((maps[:0], masks[:0]), 'one map or more'), ((maps*[[[1]], [[np.nan]]], masks), 'map 1 holds values')]:
         with pytest.raises(ValueError, match=said): pointing_game(*bad)
 
-def test_upsample_keeps_middles():
-    "Each cell's middle keeps its value, in two dimensions and in three"
-    maps = torch.rand(2, 3, 4)
-    assert torch.allclose(upsample(maps, (9, 12))[:, 1::3, 1::3], maps)
-    volume = torch.rand(2, 3, 4, 5)
-    assert torch.allclose(upsample(volume, (9, 12, 15))[:, 1::3, 1::3, 1::3], volume)
+def test_upsample_by_pytorch():
+    "As PyTorch interpolates tiles; and with the first cell's middle at pixel 0, cells keep their values on every step-th pixel"
+    maps, volume = torch.rand(2, 3, 4), torch.rand(2, 3, 4, 5)
+    torch.testing.assert_close(upsample(maps, (17, 24)), F.interpolate(maps[:, None], (17, 24), mode='bilinear')[:, 0])
+    torch.testing.assert_close(upsample(volume, (9, 8, 15)), F.interpolate(volume[:, None], (9, 8, 15), mode='trilinear')[:, 0])
+    assert torch.allclose(upsample(maps, (12, 16), first=0)[:, ::4, ::4], maps)
+    assert torch.allclose(upsample(maps, (12, 16), first=(1, 2))[:, 1::4, 2::4], maps)
     with pytest.raises(ValueError, match='found'): upsample(maps, (9, 12, 15))
+
+# layer, first, width: for ResNet18 and DenseNet121 by the recurrence of Araujo et al. 2019
+@pytest.mark.parametrize('name,layer,first,width', [
+    ('resnet18', 'layer1', 0, 43), ('resnet18', 'layer2', 0, 99), ('xresnet18', '4', 0, 47), ('net3d', '1', 0, 7), ('net3d', '2', 0, 15),
+    ('densenet121', 'features.transition1', 2, 63)])
+def test_receptive_field(name, layer, first, width):
+    model, _, _ = ready(name)
+    channels, axes = MODELS[name][2][0], len(MODELS[name][2]) - 1
+    before = state(model)
+    field = receptive_field(model, torch.randn(4, channels, *[128 if axes == 2 else 48]*axes), layer)
+    assert field.first == (first,)*axes and field.width == (width,)*axes
+    assert same(before, state(model))
+
+def test_receptive_field_refuses():
+    model, _, x = ready('resnet18')
+    with pytest.raises(ValueError, match='larger'): receptive_field(model, x, 'layer3')
+    with pytest.raises(ValueError, match='earlier'): receptive_field(model, x, 'fc')
