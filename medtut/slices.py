@@ -6,9 +6,9 @@
 __all__ = ['read_boxes', 'read_mapping', 'label_slices', 'balance', 'volume_window', 'save_slice', 'export_slices',
            'SliceDataset']
 
-# %% ../nbs/02_breast_mri.ipynb #slices002
+# %% ../nbs/02_breast_mri.ipynb #slices013
 import json, os, re
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import cv2
 import joblib
@@ -23,96 +23,91 @@ from tqdm.auto import tqdm
 
 from .dicom import DicomError, pixels, read_dicom, to_display
 
-# %% ../nbs/02_breast_mri.ipynb #slices003
+# %% ../nbs/02_breast_mri.ipynb #slices014
 def _plain(name): return re.sub('[^a-z0-9]', '', str(name).lower())
 
 def _read_table(path, wanted, optional=()):
     "The columns `wanted` of a .xlsx or .csv table, found by name whatever their case and spacing"
     path = Path(path)
     if not path.is_file(): raise ValueError(f'{path}: no such file; give the table as downloaded, .xlsx or .csv')
-    if path.suffix.lower() == '.csv': header,rows = pd.read_csv(path, nrows=0, encoding='utf-8-sig').columns, None
-    elif path.suffix.lower() in ('.xlsx', '.xlsm', '.xls', '.ods'):
-        try: rows = CalamineWorkbook.from_path(path).get_sheet_by_index(0).iter_rows()
-        except CalamineError as e:
-            raise ValueError(f'{path}: not a readable workbook ({e}); was a web page saved instead? Download it again') from e
-        header = next(rows, [])
-    else: raise ValueError(f'{path}: tables are read from .xlsx or .csv, not {path.suffix!r}')
+    try:
+        if path.suffix.lower() == '.csv':
+            rows = pd.read_csv(path, encoding='utf-8-sig', dtype=object)
+            header,rows = list(rows), rows.itertuples(index=False)
+        else:
+            rows = CalamineWorkbook.from_path(path).get_sheet_by_index(0).iter_rows()
+            header = next(rows, [])
+    except (CalamineError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as e:
+        raise ValueError(f'{path}: not a readable .xlsx or .csv table ({e}); was a web page saved in its place? Download it again') from e
     where = {_plain(c): i for i,c in enumerate(header)}
-    if absent := [c for c in wanted if _plain(c) not in where]: raise ValueError(f'{path}: no column {absent}; found {list(header)}')
+    if absent := [c for c in wanted if _plain(c) not in where]: raise ValueError(f'{path}: no column {absent}; found {header}')
     names = [c for c in (*wanted, *optional) if _plain(c) in where]
-    at = [where[_plain(c)] for c in names]
-    if rows is None:
-        table = pd.read_csv(path, usecols=at, encoding='utf-8-sig')
-        return table[[header[i] for i in at]].set_axis(names, axis=1)
-    return pd.DataFrame(([row[i] for i in at] for row in rows), columns=names)
+    table = pd.DataFrame(([row[where[_plain(c)]] for c in names] for row in rows), columns=names)
+    return table[(table.fillna('') != '').any(axis=1)].reset_index(drop=True)
 
-# %% ../nbs/02_breast_mri.ipynb #slices004
-_BOX = ['Patient ID', 'Start Row', 'End Row', 'Start Column', 'End Column', 'Start Slice', 'End Slice']
-
+# %% ../nbs/02_breast_mri.ipynb #slices015
 def read_boxes(
     path:str|Path, # Annotation_Boxes.xlsx as downloaded, or .csv
 )->pd.DataFrame: # one row a patient: patient, start_row ... end_slice; whole numbers from 1, each end one past the last
     "Read the boxes round the tumours of Duke-Breast-Cancer-MRI. Raises `ValueError` for a table that is not what it should be"
-    boxes = _read_table(path, _BOX).rename(columns=lambda c: c.lower().replace(' id', '').replace(' ', '_'))
-    boxes = boxes.dropna(how='all').reset_index(drop=True)
+    boxes = _read_table(path, ['Patient ID', *(f'{end} {axis}' for axis in ('Row', 'Column', 'Slice') for end in ('Start', 'End'))])
+    boxes = boxes.rename(columns=lambda c: c.lower().replace(' id', '').replace(' ', '_'))
     boxes['patient'] = boxes.patient.fillna('').astype(str).str.strip()
     numbers = boxes.drop(columns='patient').apply(pd.to_numeric, errors='coerce')
-    axes = ('row', 'column', 'slice')
-    good = (numbers.notna().all(axis=1) & (numbers % 1 == 0).all(axis=1) & (boxes.patient != '') & ~boxes.patient.duplicated(keep=False)
-        & np.logical_and.reduce([(numbers[f'start_{a}'] >= 1) & (numbers[f'start_{a}'] < numbers[f'end_{a}']) for a in axes]))
+    good = numbers.notna().all(axis=1) & (numbers % 1 == 0).all(axis=1) & (boxes.patient != '') & ~boxes.patient.duplicated(keep=False)
+    for axis in 'row', 'column', 'slice': good &= (numbers[f'start_{axis}'] >= 1) & (numbers[f'start_{axis}'] < numbers[f'end_{axis}'])
     if not good.all():
-        bad = boxes[~good].iloc[0]
-        raise ValueError(f'{path}: {(~good).sum()} of {len(good)} boxes are not whole numbers from 1 with start < end, one box a patient; '
-                         f'the first: {bad.to_dict()}')
+        raise ValueError(f'{path}: {(~good).sum()} of {len(good)} rows are not one box a patient, in whole numbers from 1 with start < end; '
+                         f'the first: {boxes[~good].iloc[0].to_dict()}')
     return boxes[['patient']].join(numbers.astype(int))
 
-# %% ../nbs/02_breast_mri.ipynb #slices005
+# %% ../nbs/02_breast_mri.ipynb #slices018
 def read_mapping(
     path:str|Path, # Breast-Cancer-MRI-filepath_filename-mapping.xlsx as downloaded, or .csv
 )->pd.DataFrame: # one row an image: patient, phase ('pre', 'post_1', ...), slice (from 1), path below the data's root, uid if the table has it
     """Read which file on disk is which slice of which patient.
 
-    Patient, phase and slice come from `original_path_and_filename`, the path from `classic_path`, with backslashes mended; where the first
+    Patient, phase and slice come from `original_path_and_filename`, `path` from `classic_path`, both with backslashes mended; where the first
     does not name all three, they are missing. `uid` is the SOP instance UID. Raises `ValueError` for a table that is not what it should be."""
-    table = _read_table(path, ['original_path_and_filename', 'classic_path'], ['sop_instance_uid'])
-    tidy = lambda column: column.fillna('').astype(str).str.strip().str.replace('\\', '/', regex=False)
-    found = tidy(table.original_path_and_filename).str.extract(r'([^/]+)/([^/]+)/[^/]*?(\d+)\.dcm$')
+    table = _read_table(path, ['original_path_and_filename', 'classic_path'], ['sop_instance_uid']).fillna('').astype(str)
+    table = table.apply(lambda column: column.str.strip().str.replace('\\', '/', regex=False))
+    found = table.original_path_and_filename.str.extract(r'([^/]+)/([^/]+)/[^/]*?([0-9]+)\.dcm$')
     if not found[0].notna().any():
-        raise ValueError(f'{path}: no row names patient, phase and slice as in .../Breast_MRI_001/pre/Breast_MRI_001_pre_001.dcm; '
-                         f'the first is {table.iloc[0, 0] if len(table) else "missing: the table is empty"!r}')
-    mapping = pd.DataFrame(dict(patient=found[0], phase=found[1], slice=pd.to_numeric(found[2]).astype('Int64'), path=tidy(table.classic_path)))
-    return mapping.assign(uid=table.sop_instance_uid.fillna('').astype(str).str.strip()) if 'sop_instance_uid' in table else mapping
+        raise ValueError(f'{path}: no row names patient, phase and slice as in DICOM_Images/Breast_MRI_001/pre/Breast_MRI_001_pre_001.dcm; '
+                         f'the first of {len(table)}: {table.original_path_and_filename.head(1).tolist()}')
+    mapping = found.set_axis(['patient', 'phase', 'slice'], axis=1).assign(path=table.classic_path)
+    mapping['slice'] = pd.to_numeric(mapping.slice).astype('Int64')
+    return mapping.assign(uid=table.sop_instance_uid) if 'sop_instance_uid' in table else mapping
 
-# %% ../nbs/02_breast_mri.ipynb #slices006
+# %% ../nbs/02_breast_mri.ipynb #slices031
 def label_slices(
     mapping:pd.DataFrame, # as `read_mapping` returns it
     boxes:pd.DataFrame,   # as `read_boxes` returns it; the patients in it are those that are labelled
     phase:str='pre',      # which series of each patient
-    margin:int=5,         # slices next to the box, on either side, that are called neither positive nor negative
+    margin:int=5,         # slices beside the box that are called neither positive nor negative
 )->pd.DataFrame: # rows of `mapping` with `part`: 'positive', 'negative' or 'margin', and `label`: 1, 0 or missing
     """Label slices by the box: positive inside (`start <= slice < end`), negative `margin` or more away, nothing in between.
 
     The numbers are the original slice numbers, whichever way the stack runs in the patient. Patients without a box are left out: nothing is
-    known of their slices. Raises `ValueError` where a box has no slices, or lies beyond them, or a slice comes twice."""
+    known of their slices. Raises `ValueError` where a box has no slices or lies beyond them, or a slice comes twice."""
     if margin < 0: raise ValueError(f'margin must be 0 or more slices, not {margin}')
-    rows = mapping[mapping.phase == phase]
-    if rows.empty: raise ValueError(f'no images of phase {phase!r}; there are {sorted(mapping.phase.dropna().unique())}')
-    rows = rows.merge(boxes[['patient', 'start_slice', 'end_slice']], on='patient')
-    if len(bare := sorted(set(boxes.patient) - set(rows.patient))):
-        raise ValueError(f'{len(bare)} patients have a box and no images of phase {phase!r}: {", ".join(bare[:5])}; choose the rows of `boxes` you have images of')
-    if rows.slice.isna().any(): raise ValueError(f'no slice number for {rows[rows.slice.isna()].path.iloc[0]} and {rows.slice.isna().sum()-1} more images')
-    if (twice := rows.duplicated(['patient', 'slice'])).any():
-        raise ValueError(f'{twice.sum()} slices come twice, first {rows[twice].path.iloc[0]}: keep one {phase!r} series a patient')
+    rows = mapping[mapping.phase == phase].merge(boxes[['patient', 'start_slice', 'end_slice']], on='patient')
+    if bare := sorted(set(boxes.patient) - set(rows.patient)):
+        raise ValueError(f'{len(bare)} of {len(boxes)} patients have a box and no images of phase {phase!r}, {bare[0]} among them; '
+                         f'phases are {sorted(mapping.phase.dropna().unique())}. Keep the boxes of those you have')
+    if (bad := rows.slice.isna()).any(): raise ValueError(f'no slice number for {bad.sum()} images, {rows.path[bad].iloc[0]} among them')
+    if (bad := rows.duplicated(['patient', 'slice'])).any():
+        raise ValueError(f'{bad.sum()} slices come twice, {rows.path[bad].iloc[0]} among them: keep one {phase!r} series a patient')
     last = rows.groupby('patient').slice.transform('max')
-    if (beyond := rows.end_slice - 1 > last).any():
-        first = rows[beyond].iloc[0]
-        raise ValueError(f'{first.patient}: the box ends before slice {first.end_slice}, the images at slice {last[beyond].iloc[0]}')
+    if (bad := rows.end_slice > last + 1).any():
+        raise ValueError(f'{rows.patient[bad].iloc[0]}: its box ends before slice {rows.end_slice[bad].iloc[0]}, its images at slice {last[bad].iloc[0]}')
     inside = (rows.start_slice <= rows.slice) & (rows.slice < rows.end_slice)
     far = (rows.slice + margin <= rows.start_slice) | (rows.slice - margin > rows.end_slice)
-    part = np.select([inside, far], ['positive', 'negative'], 'margin')
-    return rows.drop(columns=['start_slice', 'end_slice']).assign(part=part, label=pd.Series(part).map({'positive': 1, 'negative': 0}).astype('Int64'))
+    rows['part'] = np.select([inside, far], ['positive', 'negative'], 'margin')
+    rows['label'] = rows.part.map({'positive': 1, 'negative': 0}).astype('Int64')
+    return rows.drop(columns=['start_slice', 'end_slice'])
 
-# %% ../nbs/02_breast_mri.ipynb #slices007
+# %% ../nbs/02_breast_mri.ipynb #slices045
 def balance(
     slices:pd.DataFrame, # as `label_slices` returns it
     n:int|None=None,     # slices of each class; `None`: as many as there can be
@@ -120,36 +115,36 @@ def balance(
 )->pd.DataFrame: # 2n rows of `slices`, in their order
     """Draw `n` positive and `n` negative slices: from each patient as many of one class as of the other, and from all patients alike.
 
-    Knowing the patient then says nothing about the class. A patient gives less than its share only where it has no more.
+    Who the patient is then says nothing about the class. A patient gives less than its share only where it has no more.
     Raises `ValueError` if `n` is more than that allows."""
-    rng = np.random.default_rng(seed)
     known = slices[slices.label.notna()].sort_values(['patient', 'slice'])
     counts = pd.crosstab(known.patient, known.label.astype(int)).reindex(columns=[0, 1], fill_value=0)
     room = counts.min(axis=1)
     if n is None: n = int(room.sum())
-    if not 1 <= n <= room.sum(): raise ValueError(f'n={n}: these {len(room)} patients give 1 to {room.sum()} slices of each class')
+    if not 1 <= n <= room.sum(): raise ValueError(f'n={n}: these {len(room)} patients have 1 to {room.sum()} slices of each class to give')
+    rng = np.random.default_rng(seed)
     level = max(k for k in range(room.max() + 1) if room.clip(upper=k).sum() <= n)
-    quota = room.clip(upper=level)
-    quota.loc[rng.choice(room.index[room > level], n - quota.sum(), replace=False)] += 1
-    turn = known.assign(turn=rng.random(len(known))).groupby(['patient', 'label']).turn.rank()
-    return slices.loc[slices.index.isin(known.index[turn <= known.patient.map(quota)])]
+    share = room.clip(upper=level)
+    share.loc[rng.choice(room.index[room > level], n - share.sum(), replace=False)] += 1 # what is left over, one each
+    turn = known.assign(drawn=rng.random(len(known))).groupby(['patient', 'label']).drawn.rank()
+    return slices.loc[known.index[turn <= known.patient.map(share)]].sort_index()
 
-# %% ../nbs/02_breast_mri.ipynb #slices008
+# %% ../nbs/02_breast_mri.ipynb #slices053
 def volume_window(
     paths:list,                  # DICOM files of one series
-    percentiles:tuple=(1, 99.5), # of all its pixels: shown as black, shown as white
+    percentiles:tuple=(1, 99.5), # of its pixels: black from there down, white from there up
 )->tuple: # (width, level) in modality units
     "One window for a whole series, which a few hot pixels can't move. Raises `DicomError` if no file can be read"
-    values,error = [],DicomError(f'no files to take a window from')
-    for p in paths:
-        try: values.append(pixels(read_dicom(p))[..., ::4, ::4].ravel()) # one pixel in 16 is plenty, and the memory of one in 16
-        except DicomError as e: error = e                                # that slice has a row of its own to say so
-    if not values: raise error
-    values = np.concatenate(values)
-    low,high = np.percentile(values[np.isfinite(values)], percentiles)
-    return max(float(high - low), 1e-6), float(low + high)/2
+    sample,error = [],DicomError('no files to take a window from')
+    for path in paths:
+        try: sample.append(pixels(read_dicom(path))[::4, ::4].ravel()) # one pixel in 16 is plenty, and the volume need not fit into memory
+        except DicomError as e: error = e # one damaged slice is no reason to lose the others: its own row will say so
+    sample = np.concatenate([x[np.isfinite(x)] for x in sample] or [np.empty(0)])
+    if not sample.size: raise error
+    low,high = np.percentile(sample, percentiles).tolist()
+    return max(high - low, 1e-6),(low + high)/2
 
-# %% ../nbs/02_breast_mri.ipynb #slices009
+# %% ../nbs/02_breast_mri.ipynb #slices056
 def _write(data, path):
     "Write `data` whole or not at all: a file that has its name is complete"
     part = path.with_name(f'.{path.name}.{os.getpid()}.part')
@@ -160,50 +155,66 @@ def _write(data, path):
 
 def save_slice(
     ds:pydicom.Dataset,      # as `read_dicom` returns it
-    png:str|Path,            # file to write; its folder is there
+    png:str|Path,            # file to write, in a folder that is there
     window:tuple|None=None,  # (width, level) in modality units; `None`: from 0 to the slice's own maximum
 )->Path: # `png`
     "Save a slice as an 8-bit PNG, MONOCHROME1 turned round, written whole or not at all. Raises `DicomError` if it is not one grey image"
     png = Path(png)
     if window is None:
-        top = max(float(np.nan_to_num(pixels(ds)).max()), 1e-6)
+        x = pixels(ds)
+        top = max(float(x[np.isfinite(x)].max(initial=0)), 1e-6)
         window = top,top/2
     image = to_display(ds, width=window[0], level=window[1])
-    if image.ndim != 2: raise DicomError(f"{getattr(ds, 'filename', None) or 'data set'}: not one grey image, its shape is {image.shape}")
-    done,data = cv2.imencode('.png', image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
-    if not done: raise DicomError(f'{png}: OpenCV could not encode an image of {image.shape}')
+    if image.ndim != 2: raise DicomError(f"{getattr(ds, 'filename', 'data set')}: not one grey image, but {image.shape}")
+    _,data = cv2.imencode('.png', image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
     _write(data.tobytes(), png)
     return png
 
-# %% ../nbs/02_breast_mri.ipynb #slices010
+# %% ../nbs/02_breast_mri.ipynb #slices060
 def _on_disk(path, listing):
-    "`path`, or the file beside it whose last number is the same and padded otherwise: `1-012.dcm` and `1-12.dcm`"
+    "`path`, or the one file beside it whose name differs in the padding of its last number alone: `1-012.dcm` and `1-12.dcm`"
     if path.name in listing: return path
-    split = lambda name: (m[1], int(m[2]), m[3]) if (m := re.fullmatch(r'(.*?)(\d+)(\.\w+)', name)) else name
-    same = [name for name in listing if split(name) == split(path.name)]
-    if len(same) > 1: raise DicomError(f'{path}: no such file, and it could be any of {sorted(same)}')
+    def split(name): return (m[1], int(m[2]), m[3]) if (m := re.fullmatch(r'(.*?)([0-9]+)(\.[A-Za-z]+)', name)) else name
+    same = sorted(name for name in listing if split(name) == split(path.name))
+    if len(same) > 1: raise DicomError(f'{path}: no such file, and it could be any of {same}')
     return path.with_name(same[0]) if same else path
 
 def _export_series(rows, root, out, window):
-    "Export the rows of one series: status and reason of each"
-    folder,results,width_level = (root/rows[0].path).parent,[],None
+    "Export the rows of one series: (status, reason) of each"
+    folder,results,series_window = (root/rows[0].path).parent,[],None
     listing = set(os.listdir(folder)) if folder.is_dir() else set()
-    for r in rows:
-        png,other = out/r.png, out/{'pos': 'neg', 'neg': 'pos'}[r.png[:3]]/r.png[4:]
-        if png.exists(): results.append(('there already', '')); continue
+    for row in rows:
+        png = out/row.png
+        other = out/{'pos': 'neg', 'neg': 'pos'}[png.parent.name]/png.name
+        if png.exists():
+            results.append(('there already', ''))
+            continue
         try:
-            if other.exists(): raise DicomError(f'{other.relative_to(out)} is there, from other labels; export to another folder')
-            path = _on_disk(root/r.path, listing)
-            ds = read_dicom(path)
-            uid = getattr(r, 'uid', '')
-            if uid and uid != ds.get('SOPInstanceUID'): raise DicomError(f'{path}: holds the image {ds.get("SOPInstanceUID")}, the table says {uid}')
-            if window == 'volume' and width_level is None: width_level = volume_window(sorted(folder/name for name in listing if name.endswith('.dcm')))
-            save_slice(ds, png, width_level)
+            if other.exists(): raise DicomError(f'{other.parent.name}/{other.name} is there, from other labels: export to another folder')
+            ds = read_dicom(_on_disk(root/row.path, listing))
+            uid,found = getattr(row, 'uid', ''),ds.get('SOPInstanceUID')
+            if uid and uid != found: raise DicomError(f'{row.path}: holds image {found}, the table says {uid}')
+            if window == 'volume' and series_window is None: series_window = volume_window(sorted(folder/n for n in listing if n.lower().endswith('.dcm')))
+            save_slice(ds, png, series_window)
             results.append(('written', ''))
-        except DicomError as e: results.append(('failed', str(e)))
+        except DicomError as e: results.append(('failed', str(e).replace(f'{root}{os.sep}', '')))
     return results
 
-# %% ../nbs/02_breast_mri.ipynb #slices011
+# %% ../nbs/02_breast_mri.ipynb #slices061
+def _leaves(path):
+    "Could `path` point out of the folder that it is put below, on any system?"
+    path = PureWindowsPath(str(path))
+    return bool(path.anchor) or '..' in path.parts or not path.parts or '\0' in str(path)
+
+def _name(rows):
+    "File names that tell patients, phases and slices apart; refuses those that could not be files, or would be the same file"
+    patient = rows.patient.astype(str)
+    phase = '_' + rows.phase.astype(str) if 'phase' in rows else ''
+    names = patient + phase + '_' + rows.slice.map('{:03d}'.format) + '.png'
+    if (bad := ~names.str.fullmatch(r'[A-Za-z0-9_][A-Za-z0-9_.-]*')).any(): raise ValueError(f'not fit for a file name: {names[bad].iloc[0]!r}')
+    if (bad := names.str.lower().duplicated()).any(): raise ValueError(f'{bad.sum()} slices would share a file name, {names[bad].iloc[0]} among them')
+    return names
+
 def export_slices(
     slices:pd.DataFrame,   # as `label_slices` or `balance` returns it
     root:str|Path,         # the folder that the table's paths start from
@@ -215,34 +226,32 @@ def export_slices(
     """Write labelled slices as 8-bit PNG files, `pos/Breast_MRI_001_pre_012.png` and so on.
 
     `status` is 'written', 'there already', 'left out' (no label) or 'failed', and `reason` says why for the last two. A run that was cut off
-    goes on where it was: files are written whole or not at all. Names that differ from the table's only in zero-padding are found; a file that holds another
-    image than the table says is refused. Raises `ValueError`, before anything is written, for paths that leave `root`, names that collide,
-    and a folder `out` that was written with another window."""
+    goes on where it was. Names that differ from the table's in zero-padding alone are found; a file that holds another image than the table's
+    `uid` says is not taken. Raises `ValueError`, before anything is written, for paths that lead out of `root`, names that collide, and a
+    folder `out` that was written with another window."""
     root,out = Path(root),Path(out)
     if window not in ('volume', 'slice'): raise ValueError(f"window must be 'volume' or 'slice', not {window!r}")
     if not root.is_dir(): raise ValueError(f'{root}: not a folder; give the one that holds Duke-Breast-Cancer-MRI')
-    if (bad := slices.path.str.contains(r'^$|^/|\\|^[A-Za-z]:|(?:^|/)\.\.(?:/|$)|\0')).any():
-        raise ValueError(f'{bad.sum()} paths leave the data folder, or could; the first: {slices.path[bad].iloc[0]!r}')
-    if (bad := ~slices.patient.str.fullmatch(r'[\w-][\w.-]*')).any(): raise ValueError(f'not fit for a file name: patient {slices.patient[bad].iloc[0]!r}')
-    table = slices.assign(png='', status='left out', reason=slices.get('part', 'no label').astype(str) if 'part' in slices else 'no label')
-    known = table.label.notna()
-    phase = '_' + table.phase if 'phase' in table else ''
-    name = table.patient + phase + '_' + table.slice.map('{:03d}'.format) + '.png'
-    if (twice := name[known].str.lower().duplicated()).any(): raise ValueError(f'{twice.sum()} slices would share a file name; the first: {name[known][twice].iloc[0]}')
-    table.loc[known, 'png'] = table.label[known].map({1: 'pos/', 0: 'neg/'}) + name[known]
-    for folder in ('pos', 'neg'): (out/folder).mkdir(parents=True, exist_ok=True)
-    with FileLock(out/'.export.lock'):
-        note,wanted = out/'.export.json',dict(window=window, version=1)
-        if note.exists() and (was := json.loads(note.read_text())) != wanted: raise ValueError(f'{out} holds slices exported with {was}, not {wanted}; choose another folder')
+    if not slices.index.is_unique: raise ValueError('rows share an index: call reset_index(drop=True) first')
+    if (bad := slices.path.map(_leaves)).any():
+        raise ValueError(f'{bad.sum()} paths lead out of the data folder, or nowhere; the first: {slices.path[bad].iloc[0]!r}')
+    known = slices[slices.label.notna()]
+    names = known.label.map({1: 'pos/', 0: 'neg/'}).astype(str) + _name(known)
+    table = slices.assign(png=names, status='left out', reason=slices.part if 'part' in slices else 'no label')
+    for folder in 'pos', 'neg': (out/folder).mkdir(parents=True, exist_ok=True)
+    note,wanted = out/'.export.json',dict(window=window, version=1)
+    with FileLock(out/'.export.lock'): # two exports to one folder take turns; a killed one lets go
+        if note.exists() and (was := json.loads(note.read_text())) != wanted:
+            raise ValueError(f'{out} holds slices exported with {was}, not {wanted}: choose another folder')
         _write(json.dumps(wanted).encode(), note)
-        for left in out.glob('*/.*.part'): left.unlink(missing_ok=True)
-        series = [list(rows.itertuples()) for _,rows in table[known].groupby(table.path[known].str.rpartition('/')[0], sort=False)]
+        for left in out.glob('*/.*.part'): left.unlink(missing_ok=True) # of a run that was killed
+        series = [list(rows.itertuples()) for _,rows in table.loc[known.index].groupby(known.path.str.rpartition('/')[0], sort=False)]
         done = joblib.Parallel(n_jobs=n_jobs, return_as='generator')(joblib.delayed(_export_series)(rows, root, out, window) for rows in series)
         for rows,results in zip(series, tqdm(done, total=len(series), desc='export', unit='series', disable=not progress)):
-            table.loc[[r.Index for r in rows], ['status', 'reason']] = results
+            table.loc[[row.Index for row in rows], ['status', 'reason']] = results
     return table.assign(png=table.png.where(table.status.isin(['written', 'there already']), ''))
 
-# %% ../nbs/02_breast_mri.ipynb #slices012
+# %% ../nbs/02_breast_mri.ipynb #slices073
 class SliceDataset(Dataset):
     "Slices as a PyTorch data set: (image, label), the image float32 (1, size, size), standardised. Raises `ValueError` for rows without PNG or label"
     def __init__(self,
