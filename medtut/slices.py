@@ -211,7 +211,7 @@ def _name(rows):
     patient = rows.patient.astype(str)
     phase = '_' + rows.phase.astype(str) if 'phase' in rows else ''
     names = patient + phase + '_' + rows.slice.map('{:03d}'.format) + '.png'
-    if (bad := ~names.str.fullmatch(r'[A-Za-z0-9_][A-Za-z0-9_.-]*')).any(): raise ValueError(f'not fit for a file name: {names[bad].iloc[0]!r}')
+    if (bad := ~names.str.fullmatch(r'[A-Za-z0-9][A-Za-z0-9_.-]*')).any(): raise ValueError(f'not fit for a file name: {names[bad].iloc[0]!r}')
     if (bad := names.str.lower().duplicated()).any(): raise ValueError(f'{bad.sum()} slices would share a file name, {names[bad].iloc[0]} among them')
     return names
 
@@ -236,6 +236,7 @@ def export_slices(
     if (bad := slices.path.map(_leaves)).any():
         raise ValueError(f'{bad.sum()} paths lead out of the data folder, or nowhere; the first: {slices.path[bad].iloc[0]!r}')
     known = slices[slices.label.notna()]
+    if not known.label.isin([0, 1]).all(): raise ValueError(f'labels must be 1, 0 or missing, found {sorted(known.label.unique())}')
     names = known.label.map({1: 'pos/', 0: 'neg/'}).astype(str) + _name(known)
     table = slices.assign(png=names, status='left out', reason=slices.part if 'part' in slices else 'no label')
     for folder in 'pos', 'neg': (out/folder).mkdir(parents=True, exist_ok=True)
