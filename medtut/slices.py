@@ -42,7 +42,8 @@ def _read_table(path, wanted, optional=()):
     where = {_plain(c): i for i,c in enumerate(header)}
     if absent := [c for c in wanted if _plain(c) not in where]: raise ValueError(f'{path}: no column {absent}; found {header}')
     names = [c for c in (*wanted, *optional) if _plain(c) in where]
-    table = pd.DataFrame(([row[where[_plain(c)]] for c in names] for row in rows), columns=names)
+    at = [where[_plain(c)] for c in names]
+    table = pd.DataFrame(([row[i] for i in at] for row in rows), columns=names)
     return table[(table.fillna('') != '').any(axis=1)].reset_index(drop=True)
 
 # %% ../nbs/02_breast_mri.ipynb #slices015
