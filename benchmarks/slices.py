@@ -7,6 +7,7 @@ import argparse, shutil, tempfile, time, warnings
 from pathlib import Path
 from statistics import median
 
+import joblib
 import numpy as np
 import pandas as pd
 import pydicom
@@ -55,6 +56,11 @@ def one_by_one(root, rows, boxes, out):
         imsave(out/('pos' if label else 'neg')/f'{ds.PatientID}_{number:03d}.png', image, check_contrast=False)
     return labels
 
+def start_up():
+    "What a worker process imports before its first series"
+    import medtut.slices
+    time.sleep(3) # lest one worker takes both calls
+
 def timed(f, *args, **kwargs):
     start = time.perf_counter()
     found = f(*args, **kwargs)
@@ -68,13 +74,15 @@ def greys_apart(ours, theirs, table):
 def big_workbook(path, megabytes=49.6):
     "A mapping table of the real one's size; its rows are as long as real ones"
     import xlsxwriter
-    rng, rows = np.random.default_rng(0), int(megabytes*15_500)
+    rows = int(megabytes*15_600) # as many as the real one has at its size
+    numbers = np.random.default_rng(0).integers(10**17, size=(rows, 3)).tolist()
     with xlsxwriter.Workbook(path, dict(constant_memory=True)) as book:
         sheet = book.add_worksheet()
         sheet.write_row(0, 0, ['original_path_and_filename', 'classic_path', 'descriptive_path', 'sop_instance_UID'])
         for i in range(rows):
             patient, k = f'Breast_MRI_{i//840 + 1:03d}', i % 840 + 1
-            uid = '1.3.6.1.4.1.14519.5.2.1.' + str(rng.integers(10**17))
+            a, b, c = numbers[i]
+            uid = f'1.3.6.1.4.1.14519.5.2.1.{a}.{b}.{c % 10**4}'
             sheet.write_row(i + 1, 0, [f'DICOM_Images/{patient}/pre/{patient}_pre_{k:03d}.dcm', f'Duke-Breast-Cancer-MRI/{patient}/{uid[:-1]}/{uid[:-2]}/1-{k:03d}.dcm',
                 f'Duke-Breast-Cancer-MRI/{patient}/01-01-1990-NA-MRI BREAST BILATERAL WWO-{k:05d}/5.000000-ax dyn pre-{k:05d}/1-{k:03d}.dcm', uid])
     return rows
@@ -83,7 +91,7 @@ if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--slices', type=int, default=500, help='how many are exported')
     parser.add_argument('--rounds', type=int, default=3)
-    parser.add_argument('--workbook', action='store_true', help='read a workbook of 49.6 MB, too: some minutes for openpyxl')
+    parser.add_argument('--workbook', action='store_true', help='also read a workbook of 49.6 MB: takes some minutes')
     args = parser.parse_args()
     warnings.simplefilter('ignore')
     with tempfile.TemporaryDirectory() as top:
@@ -97,7 +105,7 @@ if __name__ == '__main__':
         theirs = mapping[mapping.classic_path.isin(chosen.path)]
         ours = {f'export_slices, window={w!r}, {n} process{"es"*(n > 1)}': dict(window=w, n_jobs=n) for w in ('slice', 'volume') for n in (1, 2)}
         seconds = {name: [] for name in ['one by one, pydicom and imsave', *ours]}
-        export_slices(chosen.head(2), root, Path(top)/'warm', n_jobs=2, progress=False) # imports in the worker processes
+        joblib.Parallel(n_jobs=2)(joblib.delayed(start_up)() for _ in range(2)) # seconds that are the same for a hundred slices and for a million
         for i in range(args.rounds):
             for name in seconds:
                 out = Path(top)/f'{i} {name}'
