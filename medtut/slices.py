@@ -80,7 +80,7 @@ def read_mapping(
     mapping['slice'] = pd.to_numeric(mapping.slice).astype('Int64')
     return mapping.assign(uid=table.sop_instance_uid) if 'sop_instance_uid' in table else mapping
 
-# %% ../nbs/02_breast_mri.ipynb #slices031
+# %% ../nbs/02_breast_mri.ipynb #slices033
 def label_slices(
     mapping:pd.DataFrame, # as `read_mapping` returns it
     boxes:pd.DataFrame,   # as `read_boxes` returns it; the patients in it are those that are labelled
@@ -108,7 +108,7 @@ def label_slices(
     rows['label'] = rows.part.map({'positive': 1, 'negative': 0}).astype('Int64')
     return rows.drop(columns=['start_slice', 'end_slice'])
 
-# %% ../nbs/02_breast_mri.ipynb #slices045
+# %% ../nbs/02_breast_mri.ipynb #slices047
 def balance(
     slices:pd.DataFrame, # as `label_slices` returns it
     n:int|None=None,     # slices of each class; `None`: as many as there can be
@@ -130,7 +130,7 @@ def balance(
     turn = known.assign(drawn=rng.random(len(known))).groupby(['patient', 'label']).drawn.rank()
     return slices.loc[known.index[turn <= known.patient.map(share)]].sort_index()
 
-# %% ../nbs/02_breast_mri.ipynb #slices053
+# %% ../nbs/02_breast_mri.ipynb #slices055
 def volume_window(
     paths:list,                  # DICOM files of one series, in order
     percentiles:tuple=(1, 99.5), # of its pixels: black from there down, white from there up
@@ -147,7 +147,7 @@ def volume_window(
     low,high = np.percentile(sample, percentiles).tolist()
     return max(high - low, 1e-6),(low + high)/2
 
-# %% ../nbs/02_breast_mri.ipynb #slices056
+# %% ../nbs/02_breast_mri.ipynb #slices058
 def _write(data, path):
     "Write `data` whole or not at all: a file that has its name is complete"
     part = path.with_name(f'.{path.name}.{os.getpid()}.part')
@@ -173,7 +173,7 @@ def save_slice(
     _write(data.tobytes(), png)
     return png
 
-# %% ../nbs/02_breast_mri.ipynb #slices060
+# %% ../nbs/02_breast_mri.ipynb #slices062
 def _on_disk(path, listing):
     "`path`, or the one file beside it whose name differs in the padding of its last number alone: `1-012.dcm` and `1-12.dcm`"
     if path.name in listing: return path
@@ -203,7 +203,7 @@ def _export_series(rows, root, out, window):
         except DicomError as e: results.append(('failed', str(e).replace(f'{root}{os.sep}', '')))
     return results
 
-# %% ../nbs/02_breast_mri.ipynb #slices061
+# %% ../nbs/02_breast_mri.ipynb #slices063
 def _leaves(path):
     "Could `path` point out of the folder that it is put below, on any system?"
     path = PureWindowsPath(str(path))
@@ -255,7 +255,7 @@ def export_slices(
             table.loc[[row.Index for row in rows], ['status', 'reason']] = results
     return table.assign(png=table.png.where(table.status.isin(['written', 'there already']), ''))
 
-# %% ../nbs/02_breast_mri.ipynb #slices073
+# %% ../nbs/02_breast_mri.ipynb #slices075
 class SliceDataset(Dataset):
     "Slices as a PyTorch data set: (image, label), the image float32 (1, size, size), standardised. Raises `ValueError` for rows without PNG or label"
     def __init__(self,
