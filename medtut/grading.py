@@ -135,7 +135,7 @@ def load_case(
     label = None if pd.isna(case['seg']) else _mask(case, image.shape, affine)
     return Case(np.moveaxis(image, -1, 0), label, affine)
 
-# %% ../nbs/05_grading.ipynb #grading072
+# %% ../nbs/05_grading.ipynb #grading074
 def adapt_resnet(
     model:nn.Module,     # a ResNet of torchvision or alike: first layer `conv1`, last layer `fc`
     in_channels:int=4,
@@ -160,7 +160,7 @@ def adapt_resnet(
             if old.bias is not None: model.conv1.bias.copy_(old.bias)
     return model
 
-# %% ../nbs/05_grading.ipynb #grading081
+# %% ../nbs/05_grading.ipynb #grading083
 def _chosen(case, slices, every, min_area):
     "Indices of the axial slices wanted, and the tumour's area in each slice, mm2"
     pixel = spacing(case.affine)[:2].prod()
@@ -183,7 +183,7 @@ def _slices_of(row, slices, every, min_area, modalities):
     if not len(z): raise VolumeError(f'{row["patient"]}: no slice to choose, the mask is empty or missing; leave the case out, or use slices="all"')
     return np.ascontiguousarray(case.image[:, :, :, z].transpose(3, 0, 2, 1)), z, area[z]
 
-# %% ../nbs/05_grading.ipynb #grading082
+# %% ../nbs/05_grading.ipynb #grading084
 class GradingDataset(Dataset):
     """Axial slices with their patient's grade: `(x, y)`, x float32 (channel, row, column), y 1 for HGG and 0 for LGG.
 
