@@ -127,9 +127,8 @@ def load_case(
         image[..., 0] = one
         del one
         for i, m in enumerate(modalities[1:], 1):
-            header = nib.load(case[m])
-            check_same_grid(image.shape, affine, header.shape, header.affine, (f'{case["patient"]}: {modalities[0]}', m))
-            load_nifti(case[m], nan='refuse', out=image[..., i])
+            other, other_affine = load_nifti(case[m], nan='refuse', out=image[..., i])
+            check_same_grid(image.shape, affine, other.shape, other_affine, (f'{case["patient"]}: {modalities[0]}', m))
     if standardise:
         for i, m in enumerate(modalities): _standardise(image[..., i], f'{case["patient"]}: {m}')
     label = None if pd.isna(case['seg']) else _mask(case, image.shape, affine)

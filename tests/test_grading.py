@@ -118,7 +118,7 @@ def replace(row, key, array, affine=lps):
     return path
 
 @pytest.mark.parametrize('change, match', [
-    (lambda row: replace(row, 't2', brain(1)[0][3][:-1]), r'flair has \(12, 10, 8\) voxels, t2 \(11, 10, 8\)'),
+    (lambda row: replace(row, 't2', brain(1)[0][3][:-1]), r'_t2.nii: gives \(11, 10, 8\) of float32; `out` is \(12, 10, 8\)'),
     (lambda row: replace(row, 't2', brain(1)[0][3], np.diag([-1, 1, 1, 1]) @ lps), 't2 have the same shape, but their corners'),
     (lambda row: replace(row, 'seg', brain(1)[1], np.diag([-1, 1, 1, 1]) @ lps), 'mask have the same shape, but their corners'),
     (lambda row: replace(row, 'seg', brain(1)[1][..., :-1]), 'mask'),
@@ -127,8 +127,9 @@ def replace(row, key, array, affine=lps):
     (lambda row: replace(row, 'seg', brain(1)[1]*.5), 'holds whole numbers'),
     (lambda row: replace(row, 't1', np.where(brain(1)[0][1], np.nan, 0)), 'nan or infinite'),
     (lambda row: replace(row, 't1ce', np.zeros((12, 10, 8), np.int16)), 't1ce: nothing but one value'),
-    (lambda row: row['flair'].write_bytes(row['flair'].read_bytes()[:700]), 'cut off')],
-    ids=['size of a sequence', 'place of a sequence', 'place of the mask', 'size of the mask', 'labels', '2023 labels', 'fractions', 'nan', 'empty', 'cut off'])
+    (lambda row: row['flair'].write_bytes(row['flair'].read_bytes()[:700]), 'cut off'),
+    (lambda row: row['t1'].write_text('<html>'), '_t1.nii: can not be read as NIfTI')],
+    ids=['size of a sequence', 'place of a sequence', 'place of the mask', 'size of the mask', 'labels', '2023 labels', 'fractions', 'nan', 'empty', 'cut off', 'web page'])
 def test_what_does_not_fit_is_refused(brats, change, match):
     row = find_cases(brats).iloc[0]
     load_case(row)
