@@ -170,8 +170,18 @@ def _chosen(case, slices, every, min_area):
     found = np.flatnonzero(area >= min_area)[::every]
     return (found if len(found) else [int(area.argmax())]), area
 
-def _slices_of(row, slices, every, min_area, modalities):
-    "Slices (n, channel, row, column), standardised, rows to the back and columns to the left; their indices and tumour areas"
+def _square(case, side):
+    "The part of rows and columns within a square of `side` mm round the tumour's middle, moved where it would leave the image"
+    where = []
+    for axis, mm in zip((0, 1), spacing(case.affine)):
+        n, size = case.label.shape[axis], max(round(side/mm), 1)
+        inside = np.flatnonzero((case.label > 0).any((1 - axis, 2)))
+        first = min(max(int(inside[0] + inside[-1] + 1 - size)//2, 0), max(n - size, 0))
+        where.append(slice(first, first + size))
+    return where
+
+def _slices_of(row, slices, every, min_area, crop, modalities):
+    "Slices (n, channel, row, column), standardised, rows to the back and columns to the left; masks; indices; tumour areas"
     case = load_case(row, modalities, standardise=True)
     image, affine, label = np.moveaxis(case.image, 0, -1), case.affine, case.label
     if ''.join(nib.aff2axcodes(affine)) != 'LPS':
@@ -179,37 +189,45 @@ def _slices_of(row, slices, every, min_area, modalities):
         image, affine = reorient(image, affine, 'LPS')
     case = Case(np.moveaxis(image, -1, 0), label, affine)
     z, area = _chosen(case, slices, every, min_area)
-    if not len(z): raise VolumeError(f'{row["patient"]}: no slice to choose, the mask is empty or missing; leave the case out, or use slices="all"')
-    return np.ascontiguousarray(case.image[:, :, :, z].transpose(3, 0, 2, 1)), z, area[z]
+    if not len(z) or crop and not area.any():
+        raise VolumeError(f'{row["patient"]}: no slice to choose, the mask is empty or missing; leave the case out, or use slices="all" without crop')
+    x, y = _square(case, crop) if crop else (slice(None), slice(None))
+    mask = np.zeros(case.image.shape[1:], np.uint8) if label is None else case.label
+    cut = lambda a: np.ascontiguousarray(np.moveaxis(a[..., x, y, :][..., z], -1, 0).swapaxes(-1, -2))
+    return cut(case.image), cut(mask), z, area[z]
 
 # %% ../nbs/05_grading.ipynb #grading084
 class GradingDataset(Dataset):
     """Axial slices with their patient's grade: `(x, y)`, x float32 (channel, row, column), y 1 for HGG and 0 for LGG.
 
     Slices are read once and kept in memory, standardised within the brain, the patient's left on the right. `x` holds all of them, `y` all
-    grades, `table` says whose they are: `patient`, `label`, `z` (index along the axis to the head) and `area`, of the tumour, in mm2.
-    Raises `VolumeError` for cases without grade or mask, or with slices of another size than the first case's."""
+    grades, `mask` the outlined tumour, and `table` says whose they are: `patient`, `label`, `z` (index along the axis to the head) and `area`,
+    of the tumour, in mm2. Raises `VolumeError` for cases without grade or mask, or with slices of another size than the first case's."""
     def __init__(self,
         cases:pd.DataFrame,      # rows of `find_cases`
         slices:str='tumour',     # 'largest': where the tumour's area is largest; 'tumour': all with tumour; 'all': the whole brain
         every:int=1,             # of those, take every n-th
         min_area:float=100,      # mm2 of tumour that a slice needs for 'tumour'; without any such slice the largest is taken
+        crop:float=None,         # side of a square round the patient's tumour, mm; None: whole slices
         modalities=MODALITIES,   # the channels
         n_jobs:int|None=None,    # processes that read, as in joblib
         progress:bool=True,      # show a bar
     ):
         if slices not in ('largest', 'tumour', 'all'): raise ValueError(f"slices must be 'largest', 'tumour' or 'all', not {slices!r}")
+        if every < 1 or crop is not None and not crop > 0: raise ValueError(f'every must be 1 or more and crop positive mm, not {every} and {crop}')
         if not len(cases): raise ValueError('no cases: nothing to learn from')
         if (bad := cases.label.isna()).any(): raise VolumeError(f'{bad.sum()} cases have no grade, such as {cases.patient[bad].iloc[0]}; leave them out')
         rows = [row for _, row in cases.iterrows()]
-        read = joblib.Parallel(n_jobs=n_jobs, return_as='generator')(joblib.delayed(_slices_of)(r, slices, every, min_area, modalities) for r in rows)
-        x, parts = [], []
-        for row, (images, z, area) in zip(rows, tqdm(read, total=len(rows), desc='cases', disable=not progress)):
+        read = joblib.Parallel(n_jobs=n_jobs, return_as='generator')(
+            joblib.delayed(_slices_of)(r, slices, every, min_area, crop, modalities) for r in rows)
+        x, masks, parts = [], [], []
+        for row, (images, mask, z, area) in zip(rows, tqdm(read, total=len(rows), desc='cases', disable=not progress)):
             if x and images.shape[1:] != x[0].shape[1:]:
                 raise VolumeError(f'{row["patient"]}: slices of {images.shape[2:]} pixels, the others have {tuple(x[0].shape[2:])}; resample them first')
             x.append(torch.from_numpy(images))
+            masks.append(torch.from_numpy(mask))
             parts.append(pd.DataFrame(dict(patient=row['patient'], label=int(row['label']), z=z, area=area)))
-        self.x, self.table = torch.cat(x), pd.concat(parts, ignore_index=True)
+        self.x, self.mask, self.table = torch.cat(x), torch.cat(masks), pd.concat(parts, ignore_index=True)
         self.y = torch.tensor(self.table.label.to_numpy())
 
     def __len__(self): return len(self.x)

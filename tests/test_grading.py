@@ -191,6 +191,24 @@ def test_a_slice_is_the_slice(brats):
     assert x.shape == (2, 10, 12) and x.dtype == torch.float32 and y == 0 and len(ds) == 4
     assert np.array_equal(x, image[:, :, :, 4].transpose(0, 2, 1))
 
+def test_crop_is_the_square_round_the_tumour(brats):
+    cases = find_cases(brats)
+    whole, part = (GradingDataset(cases, 'tumour', min_area=1, crop=c, progress=False) for c in (None, 6))
+    assert part.x.shape == (12, 4, 6, 6) and part.table.equals(whole.table)
+    assert torch.equal(part.x, whole.x[:, :, 2:8, 2:8]) and torch.equal(part.mask, whole.mask[:, 2:8, 2:8])  # the tumour's from 3 to 6 in both axes
+    edge = GradingDataset(cases, crop=9, progress=False)  # would begin below 0 along one axis
+    assert edge.x.shape[2:] == (9, 9) and torch.equal(edge.x, GradingDataset(cases, progress=False).x[:, :, 0:9, 0:9])
+    assert GradingDataset(cases, crop=999, progress=False).x.shape[2:] == (10, 12)
+    for bad in dict(crop=0), dict(crop=-1), dict(every=0):
+        with pytest.raises(ValueError, match='must be 1 or more and crop positive'): GradingDataset(cases, progress=False, **bad)
+
+def test_masks_go_with_their_slices(brats):
+    ds = GradingDataset(find_cases(brats), 'all', progress=False)
+    label = load_case(find_cases(brats).iloc[2]).label
+    rows = ds.table.index[ds.table.patient == 'BraTS20_Training_003']
+    assert all(np.array_equal(ds.mask[i], label[:, :, ds.table.z[i]].T) for i in rows)
+    assert ((ds.mask > 0).sum((1, 2)).numpy() == ds.table.area).all()
+
 def test_orientation_does_not_matter(tmp_path):
     "The same patients written with axes R A S: the same slices, the patient's left on the right side"
     a = GradingDataset(find_cases(write_brats(tmp_path/'lps', 2)), 'all', progress=False)
@@ -200,7 +218,7 @@ def test_orientation_does_not_matter(tmp_path):
         ras = lps @ nib.affines.from_matvec(np.diag([-1, -1, 1]), (11, 9, 0))
         for m, v in zip((*MODALITIES, 'seg'), [*x, label]): save_nifti(v[::-1, ::-1], ras, row[m])
     b = GradingDataset(find_cases(tmp_path/'lps'), 'all', progress=False)
-    assert torch.equal(a.x, b.x) and a.table.equals(b.table)
+    assert torch.equal(a.x, b.x) and torch.equal(a.mask, b.mask) and a.table.equals(b.table)
 
 def test_processes_change_nothing(brats):
     one, two = (GradingDataset(find_cases(brats), progress=False, n_jobs=n) for n in (1, 2))
@@ -217,8 +235,11 @@ def test_slices_that_can_not_be_had(brats):
     with pytest.raises(ValueError, match='no cases'): GradingDataset(cases[:0], progress=False)
     cases.seg[0].unlink()
     with pytest.raises(VolumeError, match='BraTS20_Training_001: no slice'): GradingDataset(find_cases(brats), progress=False)
-    assert len(GradingDataset(find_cases(brats), 'all', progress=False)) == 24
-    for m in (*MODALITIES, 'seg'): save_nifti(np.ones((5, 5, 5), np.uint8) + np.eye(5, dtype=np.uint8), lps, cases[m][3]) if m != 'seg' else save_nifti(np.ones((5, 5, 5), np.uint8), lps, cases[m][3])
+    without = GradingDataset(find_cases(brats), 'all', progress=False)
+    assert len(without) == 24 and not without.mask[:6].any()
+    with pytest.raises(VolumeError, match='without crop'): GradingDataset(find_cases(brats), 'all', crop=5, progress=False)
+    for m in MODALITIES: save_nifti(np.ones((5, 5, 5), np.uint8) + np.eye(5, dtype=np.uint8), lps, cases[m][3])
+    save_nifti(np.ones((5, 5, 5), np.uint8), lps, cases.seg[3])
     with pytest.raises(VolumeError, match='BraTS20_Training_004: slices of'): GradingDataset(find_cases(brats)[1:], progress=False)
 
 # the network
