@@ -38,11 +38,16 @@ def _brats_case(folder):
     return row
 
 def _brats_cases(root):
-    folders = [d for d in sorted(root.iterdir()) if d.is_dir() and any(_stem(p).startswith(d.name.lower() + '_') for p in _niftis(d))]
-    rows, grades = [_brats_case(d) for d in folders], {}
+    "Patients with a folder, and those of whom the table alone knows"
+    grades = {}
     if (mapping := root/'name_mapping.csv').is_file():
         with mapping.open(newline='', encoding='utf-8-sig') as f:
             for r in csv.DictReader(f): grades[r.get('BraTS_2020_subject_ID')] = r.get('Grade')
+    folders = [d for d in sorted(root.iterdir()) if d.is_dir() and (d.name in grades or any(_stem(p).startswith(d.name.lower() + '_') for p in _niftis(d)))]
+    rows = [_brats_case(d) for d in folders]
+    if rows:
+        lost = sorted(set(filter(None, grades)) - {d.name for d in folders})
+        rows += [dict(patient=name, note='no folder', **dict.fromkeys((*MODALITIES, 'seg'))) for name in lost]
     for row in rows:
         found = grades.get(row['patient'])
         row['grade'] = found if found in ('HGG', 'LGG') else None

@@ -72,6 +72,15 @@ def test_the_odd_mask_and_what_is_missing(brats):
     with pytest.raises(VolumeError, match='BraTS20_Training_003: has no t1ce'): load_case(cases.iloc[2])
     assert load_case(cases.iloc[2], ('flair', 't1')).label is None
 
+def test_patients_without_files(brats):
+    "An empty folder and a patient of whom only the table knows are rows, too"
+    for p in (brats/'BraTS20_Training_002').iterdir(): p.unlink()
+    for p in (brats/'BraTS20_Training_004').iterdir(): p.unlink()
+    (brats/'BraTS20_Training_004').rmdir()
+    cases = find_cases(brats)
+    assert cases.missing.tolist() == ['', 'flair, t1, t1ce, t2, seg', '', 'flair, t1, t1ce, t2, seg'] and cases.note[3] == 'no folder'
+    with pytest.raises(VolumeError, match='has no flair'): load_case(cases.iloc[3])
+
 def test_grades_unknown(brats):
     rows = [['Grade', 'BraTS_2020_subject_ID'], ['HGG', 'BraTS20_Training_001'], ['IV', 'BraTS20_Training_002']]
     with open(brats/'name_mapping.csv', 'w', newline='') as f: csv.writer(f).writerows(rows)
