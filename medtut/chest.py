@@ -6,7 +6,7 @@
 __all__ = ['read_labels', 'TensorRadiograph', 'PILRadiograph', 'chest_dataloaders', 'small_xresnet', 'threshold_for_sensitivity',
            'fit_temperature', 'save_weights', 'load_weights', 'rle_decode', 'rle_encode']
 
-# %% ../nbs/03_pneumothorax.ipynb #chest3018
+# %% ../nbs/03_pneumothorax.ipynb #chest3020
 import json, os
 from pathlib import Path
 
@@ -33,7 +33,7 @@ from .splits import split_by_patient
 
 _all_ = ['rle_decode', 'rle_encode']
 
-# %% ../nbs/03_pneumothorax.ipynb #chest3019
+# %% ../nbs/03_pneumothorax.ipynb #chest3021
 def read_labels(
     path,                # folder with `labels.csv` and the files it names
     n_jobs:int=None,     # processes that read headers, as in joblib; None: one, or what `joblib.parallel_config` says
@@ -51,7 +51,7 @@ def read_labels(
                          'add a column "patient" to labels.csv, or films of one patient may land in training and test')
     return table.assign(patient=patient.to_numpy())
 
-# %% ../nbs/03_pneumothorax.ipynb #chest3029
+# %% ../nbs/03_pneumothorax.ipynb #chest3031
 class TensorRadiograph(TensorImageBW):
     "A radiograph as a tensor (1, rows, columns), air black when shown"
     _show_args = dict(cmap='gray')
@@ -73,7 +73,7 @@ class PILRadiograph(PILImageBW):
             raise DicomError(f'{getattr(ds, "filename", None) or "data set"}: {len(shown)} frames, a radiograph has one; give to_display(ds, frame=0)')
         return cls(Image.fromarray(shown).convert('L'))
 
-# %% ../nbs/03_pneumothorax.ipynb #chest3038
+# %% ../nbs/03_pneumothorax.ipynb #chest3040
 class _Film(Transform):
     "Opens films at `size` x `size` and keeps them: decoding all files anew in every epoch would take as long as learning from them"
     input_types = object # `learn.predict` asks which step of the pipeline takes what it was given: this one
@@ -99,19 +99,21 @@ def chest_dataloaders(
     fractions=(.7, .1, .2),        # of the patients, for train, valid and test
     table:pd.DataFrame=None,       # file, label, patient, and perhaps split; None: `read_labels`
     augment:bool=True,             # flip, turn, shift, zoom and change contrast of training films, a little
-    oversample:bool=False,         # draw training films so that classes come equally often
     num_workers:int=0,             # processes; films opened are kept where there are none
     device=None,                   # torch device; None: fastai's choice
 )->DataLoaders: # train, valid and test: `dls.train`, `dls.valid`, `dls[2]`; each has its rows of the table as `.items`
-    "Radiographs and labels in batches (films, 1, size, size), split by patient. Raises `ValueError` as `read_labels` and `split_by_patient` do"
+    "Radiographs and labels in batches (films, 1, size, size), split by patient. Raises `ValueError` as `read_labels` and `split_by_patient` do, and for a patient in two parts"
     table = (read_labels(path) if table is None else table).reset_index(drop=True)
     if 'split' not in table: table['split'] = split_by_patient(table, fractions, seed=seed)
+    if odd := set(table.split) - {'train', 'valid', 'test'}: raise ValueError(f'split holds {sorted(map(str, odd))}; it must say train, valid or test')
+    if 'patient' in table and (torn := table.groupby('patient').split.nunique() > 1).any():
+        raise ValueError(f'{torn.sum()} patients are in more than one part, the first is {torn.idxmax()}: split by patient')
     tfms = aug_transforms(max_rotate=5, max_zoom=1.1, max_warp=0, max_lighting=.2, pad_mode='zeros') if augment else []
     block = DataBlock((TransformBlock(batch_tfms=IntToFloatTensor), CategoryBlock), get_x=_Film(path, size), get_y=_label, splitter=_three,
                       batch_tfms=[*tfms, Normalize.from_stats([.5], [.25])]) # round numbers: the same for every set, so that models can be exchanged
     with no_random(seed): return block.dataloaders(table, path=path, bs=bs, num_workers=num_workers, device=device)
 
-# %% ../nbs/03_pneumothorax.ipynb #chest3048
+# %% ../nbs/03_pneumothorax.ipynb #chest3050
 def small_xresnet(
     n_out:int=2,               # classes
     c_in:int=1,                # channels of the input
@@ -126,7 +128,7 @@ def small_xresnet(
               for i, (ni, nf) in enumerate(zip((widths[0], *widths), widths))]
     return nn.Sequential(stem, *blocks, nn.AdaptiveAvgPool2d(1), Flatten(), nn.Dropout(p), nn.Linear(widths[-1], n_out))
 
-# %% ../nbs/03_pneumothorax.ipynb #chest3081
+# %% ../nbs/03_pneumothorax.ipynb #chest3083
 def threshold_for_sensitivity(
     y,                 # truth, 0 or 1 for each case
     p,                 # score for each case, higher for more likely positive
@@ -138,7 +140,7 @@ def threshold_for_sensitivity(
     if not len(positives): raise ValueError('no positives: a threshold for sensitivity needs some')
     return float(positives[int(np.ceil(wanted*len(positives) - 1e-9)) - 1])
 
-# %% ../nbs/03_pneumothorax.ipynb #chest3095
+# %% ../nbs/03_pneumothorax.ipynb #chest3097
 def fit_temperature(
     logits,  # (cases, classes)
     y,       # class of each case
@@ -150,7 +152,7 @@ def fit_temperature(
     loss = lambda log_t: nn.functional.cross_entropy(logits/np.exp(log_t), y).item() # convex in 1/T: one minimum
     return float(np.exp(minimize_scalar(loss, bounds=(np.log(1e-3), np.log(1e3)), method='bounded').x))
 
-# %% ../nbs/03_pneumothorax.ipynb #chest3112
+# %% ../nbs/03_pneumothorax.ipynb #chest3114
 def save_weights(
     model:nn.Module, # whose parameters and buffers are saved
     path,            # of the file, usually `.safetensors`
