@@ -6,7 +6,7 @@
 __all__ = ['read_labels', 'TensorRadiograph', 'PILRadiograph', 'chest_dataloaders', 'small_xresnet', 'threshold_for_sensitivity',
            'fit_temperature', 'save_weights', 'load_weights', 'rle_decode', 'rle_encode']
 
-# %% ../nbs/03_pneumothorax.ipynb #chest3018
+# %% ../nbs/03_pneumothorax.ipynb #chest3020
 import json, os
 from pathlib import Path
 
@@ -33,7 +33,7 @@ from .splits import split_by_patient
 
 _all_ = ['rle_decode', 'rle_encode']
 
-# %% ../nbs/03_pneumothorax.ipynb #chest3019
+# %% ../nbs/03_pneumothorax.ipynb #chest3021
 def read_labels(
     path,                # folder with `labels.csv` and the files it names
     n_jobs:int=None,     # processes that read headers, as in joblib; None: one, or what `joblib.parallel_config` says
@@ -51,7 +51,7 @@ def read_labels(
                          'add a column "patient" to labels.csv, or films of one patient may land in training and test')
     return table.assign(patient=patient.to_numpy())
 
-# %% ../nbs/03_pneumothorax.ipynb #chest3029
+# %% ../nbs/03_pneumothorax.ipynb #chest3031
 class TensorRadiograph(TensorImageBW):
     "A radiograph as a tensor (1, rows, columns), air black when shown"
     _show_args = dict(cmap='gray')
@@ -73,7 +73,7 @@ class PILRadiograph(PILImageBW):
             raise DicomError(f'{getattr(ds, "filename", None) or "data set"}: {len(shown)} frames, a radiograph has one; give to_display(ds, frame=0)')
         return cls(Image.fromarray(shown).convert('L'))
 
-# %% ../nbs/03_pneumothorax.ipynb #chest3038
+# %% ../nbs/03_pneumothorax.ipynb #chest3040
 class _Film(Transform):
     "Opens films at `size` x `size` and keeps them: decoding all files anew in every epoch would take as long as learning from them"
     input_types = object # `learn.predict` asks which step of the pipeline takes what it was given: this one
@@ -111,7 +111,7 @@ def chest_dataloaders(
                       batch_tfms=[*tfms, Normalize.from_stats([.5], [.25])]) # round numbers: the same for every set, so that models can be exchanged
     with no_random(seed): return block.dataloaders(table, path=path, bs=bs, num_workers=num_workers, device=device)
 
-# %% ../nbs/03_pneumothorax.ipynb #chest3048
+# %% ../nbs/03_pneumothorax.ipynb #chest3050
 def small_xresnet(
     n_out:int=2,               # classes
     c_in:int=1,                # channels of the input
@@ -126,7 +126,7 @@ def small_xresnet(
               for i, (ni, nf) in enumerate(zip((widths[0], *widths), widths))]
     return nn.Sequential(stem, *blocks, nn.AdaptiveAvgPool2d(1), Flatten(), nn.Dropout(p), nn.Linear(widths[-1], n_out))
 
-# %% ../nbs/03_pneumothorax.ipynb #chest3081
+# %% ../nbs/03_pneumothorax.ipynb #chest3083
 def threshold_for_sensitivity(
     y,                 # truth, 0 or 1 for each case
     p,                 # score for each case, higher for more likely positive
@@ -138,7 +138,7 @@ def threshold_for_sensitivity(
     if not len(positives): raise ValueError('no positives: a threshold for sensitivity needs some')
     return float(positives[int(np.ceil(wanted*len(positives) - 1e-9)) - 1])
 
-# %% ../nbs/03_pneumothorax.ipynb #chest3095
+# %% ../nbs/03_pneumothorax.ipynb #chest3097
 def fit_temperature(
     logits,  # (cases, classes)
     y,       # class of each case
@@ -150,7 +150,7 @@ def fit_temperature(
     loss = lambda log_t: nn.functional.cross_entropy(logits/np.exp(log_t), y).item() # convex in 1/T: one minimum
     return float(np.exp(minimize_scalar(loss, bounds=(np.log(1e-3), np.log(1e3)), method='bounded').x))
 
-# %% ../nbs/03_pneumothorax.ipynb #chest3112
+# %% ../nbs/03_pneumothorax.ipynb #chest3114
 def save_weights(
     model:nn.Module, # whose parameters and buffers are saved
     path,            # of the file, usually `.safetensors`
