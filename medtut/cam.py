@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Hook', 'ReceptiveField', 'upsample', 'cam', 'grad_cam', 'Pointing', 'pointing_game', 'receptive_field']
 
-# %% ../nbs/04_cam.ipynb #cam037
+# %% ../nbs/04_cam.ipynb #cam039
 import operator
 from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor, nn
 
-# %% ../nbs/04_cam.ipynb #cam038
+# %% ../nbs/04_cam.ipynb #cam040
 class Hook:
     """While open, keeps in `output` what a layer last put out, as it was before later layers worked on it in place.
 
@@ -41,7 +41,7 @@ class Hook:
             # a copy goes on: autograd forbids in-place work on the tensor whose gradient will be asked for
             return self.output.requires_grad_().clone()
 
-# %% ../nbs/04_cam.ipynb #cam045
+# %% ../nbs/04_cam.ipynb #cam047
 class ReceptiveField(NamedTuple):
     "Where the cells of a layer look, for each axis, in pixels of the image"
     first:tuple # the middle of what the first cell sees
@@ -54,7 +54,7 @@ def _middles(cells, size, field):
     first,step = ((step - 1)/2, step) if field is None else field[:2]
     return [f + s*np.arange(c) for f,s,c in zip(first, step, cells)]
 
-# %% ../nbs/04_cam.ipynb #cam046
+# %% ../nbs/04_cam.ipynb #cam048
 def upsample(
     maps:Tensor, # (n, rows, columns) or (n, depth, rows, columns)
     size:tuple,  # pixels or voxels wanted: (rows, columns) or (depth, rows, columns)
@@ -71,7 +71,7 @@ def upsample(
         maps = maps.index_select(axis, low)*(1 - part) + maps.index_select(axis, high)*part
     return maps
 
-# %% ../nbs/04_cam.ipynb #cam054
+# %% ../nbs/04_cam.ipynb #cam056
 @contextmanager
 def _evaluating(model):
     "No gradients, no dropout, stored batch statistics; afterwards every part is in the mode it was in, whatever happened"
@@ -82,7 +82,7 @@ def _evaluating(model):
     finally:
         for m,mode in modes: m.training = mode
 
-# %% ../nbs/04_cam.ipynb #cam055
+# %% ../nbs/04_cam.ipynb #cam057
 def _chosen(target, scores):
     "Which scores are meant, 1 or 0, as (targets, batch, classes)"
     if not isinstance(scores, Tensor) or scores.ndim != 2:
@@ -107,7 +107,7 @@ def _weighted(weights, features, target):
     maps = torch.einsum('tbc,bc...->bt...', _exact(weights), _exact(features)).as_subclass(Tensor)
     return maps[:, 0] if np.ndim(target) == 0 else maps
 
-# %% ../nbs/04_cam.ipynb #cam057
+# %% ../nbs/04_cam.ipynb #cam059
 def _linear_head(ran, scores):
     "The feature maps whose mean over all places a linear layer turned into `scores`, and that layer; any other head is refused"
     def same(a, b):
@@ -142,7 +142,7 @@ def cam(
         features,head = _linear_head(ran, scores)
         return _weighted(_exact(chosen) @ _exact(head.weight), features, target)
 
-# %% ../nbs/04_cam.ipynb #cam069
+# %% ../nbs/04_cam.ipynb #cam071
 def _layer(model, layer):
     "A layer of `model`, by itself or by name"
     if isinstance(layer, str):
@@ -181,7 +181,7 @@ def grad_cam(
         maps = _weighted(weights, features.detach(), target)
     return maps.relu() if relu else maps
 
-# %% ../nbs/04_cam.ipynb #cam085
+# %% ../nbs/04_cam.ipynb #cam087
 class Pointing(NamedTuple):
     "What `pointing_game` found, image by image"
     hit:np.ndarray      # (n,) bool, the hottest point is within the tolerance
@@ -216,7 +216,7 @@ def pointing_game(
                      (-1,)*mask.ndim if flat else point))
     return Pointing(*map(np.array, zip(*rows)))
 
-# %% ../nbs/04_cam.ipynb #cam095
+# %% ../nbs/04_cam.ipynb #cam097
 def receptive_field(
     model:nn.Module,
     x:Tensor, # (batch, channels, ...), larger than what a cell sees

