@@ -6,7 +6,7 @@
 __all__ = ['NOTE', 'SOURCES', 'data_root', 'read_note', 'get_data', 'datasets']
 
 # %% ../nbs/toolbox/datasets.ipynb #cell003
-import errno, hashlib, importlib, importlib.util, inspect, json, os, re, shutil, tempfile
+import errno, hashlib, importlib, importlib.util, inspect, json, os, re, shutil, tempfile, warnings
 from contextlib import contextmanager
 from pathlib import Path
 import pandas as pd, platformdirs
@@ -91,7 +91,11 @@ def _sample(ds, root, arguments, n_jobs, progress):
         for left in folder.parent.glob(f'.{folder.name}.part*'): shutil.rmtree(left, ignore_errors=True)
         made = Path(tempfile.mkdtemp(prefix=f'.{folder.name}.part', dir=folder.parent))
         try:
-            write(made, n_jobs=n_jobs, progress=progress, **arguments)
+            with warnings.catch_warnings():
+                # a worker that has made one kind of phantom and loads the atlas of another looks to joblib like one that leaks,
+                # and is replaced by a new one: no task is lost
+                warnings.filterwarnings('ignore', 'A worker stopped while some jobs were given to the executor')
+                write(made, n_jobs=n_jobs, progress=progress, **arguments)
             top = find_set(ds, made)
             top.chmod(0o755)
             return _finish(top, folder, note)

@@ -4,6 +4,7 @@ import copy, warnings
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 import torchvision
 from fastai.vision.models.xresnet import xresnet18
 from hypothesis import given, settings, strategies as st
@@ -12,7 +13,7 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from scipy.spatial.distance import cdist
 from torch import nn
 
-from medtut.cam import Hook, cam, grad_cam, pointing_game, upsample
+from medtut.cam import Hook, ReceptiveField, cam, grad_cam, pointing_game, receptive_field, upsample
 
 def net3d():
     "A volume classifier with in-place ReLUs, as many have them"
@@ -346,10 +347,42 @@ def test_pointing_game_refuses():
                       ((maps[:0], masks[:0]), 'one map or more'), ((maps*[[[1]], [[np.nan]]], masks), 'map 1 holds values')]:
         with pytest.raises(ValueError, match=said): pointing_game(*bad)
 
-def test_upsample_keeps_middles():
-    "Each cell's middle keeps its value, in two dimensions and in three"
-    maps = torch.rand(2, 3, 4)
-    assert torch.allclose(upsample(maps, (9, 12))[:, 1::3, 1::3], maps)
-    volume = torch.rand(2, 3, 4, 5)
-    assert torch.allclose(upsample(volume, (9, 12, 15))[:, 1::3, 1::3, 1::3], volume)
+def test_upsample_by_pytorch():
+    "As PyTorch interpolates tiles; and with the first cell's middle at pixel 0, cells keep their values on every step-th pixel"
+    maps, volume = torch.rand(2, 3, 4), torch.rand(2, 3, 4, 5)
+    torch.testing.assert_close(upsample(maps, (17, 24)), F.interpolate(maps[:, None], (17, 24), mode='bilinear')[:, 0])
+    torch.testing.assert_close(upsample(volume, (9, 8, 15)), F.interpolate(volume[:, None], (9, 8, 15), mode='trilinear')[:, 0])
+    for first in (0, 0), (1, 2):
+        found = upsample(maps, (12, 16), ReceptiveField(first, (4, 4), (9, 9)))
+        assert torch.allclose(found[:, first[0]::4, first[1]::4], maps)
     with pytest.raises(ValueError, match='found'): upsample(maps, (9, 12, 15))
+
+# middle of the first cell, step, width, by the recurrence of Araujo et al. 2019; the image's size need not be a multiple of the step
+@pytest.mark.parametrize('name,layer,first,step,width', [
+    ('resnet18', 'layer1', 0, 4, 43), ('resnet18', 'layer2', 0, 8, 99), ('xresnet18', '4', 0, 4, 47), ('net3d', '1', 0, 4, 7), ('net3d', '2', 0, 8, 15),
+    ('densenet121', 'features.transition1', 2, 8, 63)])
+@pytest.mark.parametrize('more', [0, 5])
+def test_receptive_field(name, layer, first, step, width, more):
+    model, _, _ = ready(name)
+    channels, axes = MODELS[name][2][0], len(MODELS[name][2]) - 1
+    before = state(model)
+    field = receptive_field(model, torch.randn(4, channels, *[(128 if axes == 2 else 48) + more]*axes), layer)
+    assert field == ((first,)*axes, (step,)*axes, (width,)*axes)
+    assert same(before, state(model))
+
+def test_pointing_game_where_the_cells_look():
+    "A pattern that only one place of the image has is found where it is, for any size of the image"
+    torch.manual_seed(0)
+    finder = nn.Sequential(nn.Conv2d(1, 1, 3, 2, 1, bias=False), nn.Conv2d(1, 1, 3, 2, 1, bias=False), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 1))
+    for p in finder.parameters(): nn.init.ones_(p)
+    for size in 32, 37:
+        x, mask = torch.zeros(1, 1, size, size), np.zeros((1, size, size))
+        x[0, 0, 20, 12] = mask[0, 20, 12] = 1
+        maps, field = cam(finder, x, 0), receptive_field(finder, torch.randn(1, 1, 48, 48), '1')
+        assert pointing_game(maps, mask, field=field).distance[0] == 0
+        if size == 32: assert pointing_game(maps, mask).distance[0] > 1
+
+def test_receptive_field_refuses():
+    model, _, x = ready('resnet18')
+    with pytest.raises(ValueError, match='larger'): receptive_field(model, x, 'layer3')
+    with pytest.raises(ValueError, match='earlier'): receptive_field(model, x, 'fc')

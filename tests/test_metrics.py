@@ -1,14 +1,17 @@
-"Scores of any cases, against scikit-learn and against their definitions"
-import warnings
+"Scores of any cases and masks, against scikit-learn, MONAI and SimpleITK, and against their definitions"
+import os, warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
+from scipy.ndimage import binary_erosion, gaussian_filter
+from scipy.spatial.distance import cdist
 from sklearn import metrics as sk
 
-from medtut.metrics import (Interval, UndefinedMetric, accuracy, average_precision, balanced_accuracy, bootstrap_interval, confusion, npv, ppv,
-    roc_auc, sensitivity, specificity)
+from medtut.metrics import (TUMOUR_REGIONS, Interval, UndefinedMetric, accuracy, average_precision, balanced_accuracy, bootstrap_interval, confusion,
+    dice, hausdorff95, npv, ppv, roc_auc, segmentation_report, sensitivity, specificity, surface_dice, volume_ml)
 
 examples = settings(max_examples=200, deadline=None, derandomize=True)
 cases = st.lists(st.tuples(st.booleans(), st.integers(-3, 3)), min_size=1, max_size=60)
@@ -118,3 +121,127 @@ def test_an_error_in_the_metric_is_seen():
 def test_interval_prints():
     assert f'{Interval(.914, .87, .95)}' == str(Interval(.914, .87, .95)) == repr(Interval(.914, .87, .95)) == '0.91 (0.87–0.95)'
     assert f'{Interval(.914, .87, .95):.1%}' == '91.4% (87.0%–95.0%)'
+
+masks = st.tuples(st.integers(0, 10_000), st.sampled_from([(6, 7, 5), (1, 4, 4), (9, 9, 1)]), st.floats(-.2, .3))
+
+def pair(seed, shape, level):
+    "Two lumpy masks that overlap in part; empty ones among them"
+    rng = np.random.default_rng(seed)
+    field = gaussian_filter(rng.normal(size=shape), 1)
+    return field + .4*gaussian_filter(rng.normal(size=shape), 1) > level, field > level
+
+def by_definition(pred, label, spacing):
+    "Distances between surfaces, every voxel compared with every other"
+    points = []
+    for mask in pred, label:
+        mask = np.pad(mask, 1)
+        points.append((np.argwhere(mask & ~binary_erosion(mask)))*spacing)
+    ways = cdist(*points)
+    return ways.min(1), ways.min(0)
+
+@examples
+@given(masks)
+def test_masks_by_definition(made):
+    pred, label = pair(*made)
+    spacing = (1.5, 1, 3)
+    if not (pred.any() and label.any()): return
+    there, back = by_definition(pred, label, spacing)
+    np.testing.assert_allclose(hausdorff95(pred, label, spacing), max(np.percentile(there, 95), np.percentile(back, 95)))
+    np.testing.assert_allclose(hausdorff95(pred, label, spacing, 100), max(there.max(), back.max()))
+    np.testing.assert_allclose(surface_dice(pred, label, spacing, 1.2), np.mean(np.r_[there, back] <= 1.2))
+    np.testing.assert_allclose(dice(pred, label), sk.f1_score(label.ravel(), pred.ravel()))
+
+@pytest.mark.filterwarnings('ignore::FutureWarning')  # MONAI's own, about its next version
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(masks)
+def test_masks_as_monai(made):
+    torch, monai = pytest.importorskip('torch'), pytest.importorskip('monai.metrics')
+    pred, label = pair(*made)
+    spacing = [1.5, 1., 3.]
+    p, t = (torch.tensor(m)[None, None] for m in (pred, label))
+    close = lambda ours, theirs: np.testing.assert_allclose(ours, float(theirs), rtol=1e-5)
+    if pred.any() and label.any(): close(hausdorff95(pred, label, spacing), monai.compute_hausdorff_distance(p, t, include_background=True, percentile=95, spacing=spacing))
+    close(quiet(surface_dice, pred, label, spacing, 1.5), quiet(monai.compute_surface_dice, p, t, [1.5], True, 'euclidean', spacing))
+    close(quiet(dice, pred, label), quiet(monai.compute_dice, p, t, True, False))
+
+@pytest.mark.parametrize('seed', range(5))
+def test_masks_as_simpleitk(seed):
+    sitk = pytest.importorskip('SimpleITK')
+    # its contour leaves the border of the image out: compare masks that don't touch it
+    pred, label = (np.pad(m, 1) for m in pair(seed, (20, 18, 16), 0))
+    spacing = (1.5, 1., 3.)
+    images = [sitk.GetImageFromArray(m.T.astype(np.uint8)) for m in (pred, label)]  # SimpleITK's arrays are (z, y, x)
+    for image in images: image.SetSpacing(spacing)
+    overlap = sitk.LabelOverlapMeasuresImageFilter()
+    overlap.Execute(*images)
+    np.testing.assert_allclose(dice(pred, label), overlap.GetDiceCoefficient())
+    contours = [sitk.LabelContour(image, False) for image in images]
+    ways = []
+    for one, other in (contours, contours[::-1]):
+        away = sitk.GetArrayFromImage(sitk.SignedMaurerDistanceMap(other, squaredDistance=False, useImageSpacing=True))
+        ways.append(np.abs(away[sitk.GetArrayFromImage(one) > 0]))
+    np.testing.assert_allclose(hausdorff95(pred, label, spacing), max(np.percentile(w, 95) for w in ways), rtol=1e-5)
+
+def labelled(seed, shape=(20, 22, 14)):
+    "Two volumes of labels 0, 1, 2 and 4, alike"
+    rng = np.random.default_rng(seed)
+    field = gaussian_filter(rng.normal(size=shape), 2)
+    other = field + .3*gaussian_filter(rng.normal(size=shape), 2)
+    return [np.array([0, 2, 1, 4])[np.digitize(f, [.05, .1, .15])] for f in (other, field)]
+
+BRATS = {1: 'non-enhancing core', 2: 'edema', 4: 'enhancing'}
+
+@pytest.mark.parametrize('seed', range(8))
+def test_report_is_the_sum_of_its_parts(seed):
+    pred, label = labelled(seed)
+    spacing = (1, 1.2, 2.5)
+    report = segmentation_report(pred, label, spacing, BRATS, TUMOUR_REGIONS, tolerance=1.5)
+    rows = {'non-enhancing core': [1], 'edema': [2], 'enhancing': [4], 'whole tumour': [1, 2, 4], 'tumour core': [1, 4], 'enhancing tumour': [4]}
+    assert report.index.tolist() == list(rows)
+    for name, members in rows.items():
+        p, t = np.isin(pred, members), np.isin(label, members)
+        expected = [quiet(f, *a) for f, a in [(dice, (p, t)), (sensitivity, (t, p)), (specificity, (t, p)), (ppv, (t, p)), (hausdorff95, (p, t, spacing)),
+            (surface_dice, (p, t, spacing, 1.5)), (volume_ml, (p, spacing)), (volume_ml, (t, spacing))]]
+        np.testing.assert_allclose(report.loc[name].iloc[:8].astype(float), expected)
+        assert report.loc[name].isna().any() == bool(report.note[name])
+
+def test_report_of_other_arrays(tmp_path):
+    torch = pytest.importorskip('torch')
+    pred, label = labelled(0)
+    expected = segmentation_report(pred, label, (1, 1, 1), BRATS)
+    np.save(tmp_path/'label.npy', label)
+    for kind in (lambda x: x.astype(np.uint8), lambda x: x.astype(np.float32)*.9999997, torch.tensor, np.asfortranarray, lambda x: np.load(tmp_path/'label.npy', mmap_mode='r') if x is label else x):
+        pd.testing.assert_frame_equal(segmentation_report(kind(pred), kind(label), (1, 1, 1), BRATS), expected)
+
+def test_report_where_nothing_is_defined():
+    full, empty = np.ones((4, 4, 4), int), np.zeros((4, 4, 4), int)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        both = segmentation_report(full, full, (1, 1, 1), {1: 'all'}).loc['all']
+        missed = segmentation_report(empty, full, (1, 1, 1), {1: 'all'}).loc['all']
+        alarm = segmentation_report(full, empty, (1, 1, 1), {1: 'all'}).loc['all']
+        neither = segmentation_report(empty, empty, (1, 1, 1), {1: 'all'}).loc['all']
+    assert np.isnan(both.specificity) and both.dice == 1 and both.note == 'no voxel outside the class'
+    assert missed.dice == missed.sensitivity == missed.surface_dice == 0 and np.isnan(missed.precision) and np.isnan(missed.hd95_mm)
+    assert alarm.dice == alarm.precision == alarm.surface_dice == 0 and np.isnan(alarm.sensitivity) and np.isnan(alarm.hd95_mm)
+    assert neither[['dice', 'sensitivity', 'precision', 'hd95_mm', 'surface_dice']].isna().all() and neither.specificity == 1
+    assert [missed.note, alarm.note, neither.note] == ['not in the prediction; no voxel outside the class', 'not in the label', 'in neither prediction nor label']
+
+@pytest.mark.parametrize('change, message', [
+    (dict(classes={1: 'a', 2: 'b'}), 'holds label 4'), (dict(spacing=(1, 1)), '3 positive numbers'), (dict(spacing=(1, 1, np.nan)), '3 positive numbers'),
+    (dict(regions={'core': [1, 3]}), '3 fits 0'), (dict(regions={'core': ['e']}), "'e' fits 2"), (dict(pred=np.full((20, 22, 14), np.nan)), 'NaN'),
+    (dict(pred=np.full((20, 22, 14), -1)), 'label -1'), (dict(pred=np.zeros((20, 22, 13))), r'\(20, 22, 13\)'), (dict(pred=np.full((20, 22, 14), 'a')), 'whole numbers')])
+def test_report_refuses(change, message):
+    pred, label = labelled(0)
+    with pytest.raises(ValueError, match=message): segmentation_report(**(dict(pred=pred, label=label, spacing=(1, 1, 1), classes=BRATS) | change))
+
+def test_report_on_real_patches():
+    folder = Path(os.environ.get('MEDTUT_REAL_FILES') or '')/'msd_patches'
+    found = sorted(folder.glob('*.npz'))
+    if not found: pytest.skip('MEDTUT_REAL_FILES does not name a folder with msd_patches/*.npz')
+    names = {1: 'edema', 2: 'non-enhancing', 3: 'enhancing'}
+    for path in found:
+        label = np.load(path)['label']
+        report = segmentation_report(np.roll(label, 1, 0), label, (1, 1, 1), names, TUMOUR_REGIONS)
+        assert (report.label_ml*1000).round().astype(int).tolist() == [int(np.isin(label, m).sum()) for m in ([1], [2], [3], [1, 2, 3], [2, 3], [3])]
+        assert (report.dice.dropna() < 1).all() and (report.hd95_mm.dropna() >= 0).all()
