@@ -98,11 +98,14 @@ def _mask(case, shape, affine):
     label, label_affine = load_nifti(case['seg'], dtype=np.uint8)
     check_same_grid(shape, affine, label.shape, label_affine, (f'{case["patient"]}: image', 'mask'))
     known = range(4) if case['layout'] == 'msd' else (0, *LABELS)
-    found = sorted(set().union(*(np.unique(label[:, :, z]).tolist() for z in range(label.shape[2]))))
-    if unknown := [v for v in found if v not in known]:
+    marked = [s for z in range(label.shape[2]) if (s := label[:, :, z]).any()]
+    if any(sum(np.count_nonzero(s == v) for v in known) < s.size for s in marked):
+        unknown = sorted(set(np.unique(label).tolist()) - set(known))
         raise VolumeError(f'{case["seg"]}: labels {unknown} in a {case["layout"]} mask, which has {list(known)}; '
                           'from BraTS 2023 on, 3 is the enhancing part: write such masks with 4 first')
-    return _FROM_MSD[label] if case['layout'] == 'msd' else label
+    if case['layout'] == 'msd':
+        for s in marked: s[:] = _FROM_MSD[s]
+    return label
 
 def _standardise(x, name):
     "In place, (x, y, z): mean 0, standard deviation 1 over what is not 0; slice by slice, so that nothing of the volume's size is held beside it"

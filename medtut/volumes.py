@@ -86,6 +86,7 @@ def _sliced(affine, z, path):
 def _values(raw, dtype, slope, inter, path):
     "Stored numbers `raw` as values of `dtype`; fractions and what doesn't fit are refused for whole numbers"
     plain = slope == 1 and inter == 0
+    if plain and raw.dtype == dtype: return raw
     if dtype.kind == 'f':
         x = raw.astype(dtype, copy=False)
         return x if plain else x*dtype.type(slope) + dtype.type(inter)
