@@ -29,5 +29,5 @@ setup(
     install_requires=requirements(),
     extras_require={extra: requirements(f'{extra}_') for extra in ('lessons', 'real', 'dev')},
     packages=find_packages(include=['medtut*']),
-    entry_points={'nbdev': ['medtut = medtut._modidx:d']},
+    entry_points={'console_scripts': ['medtut = medtut.cli:main'], 'nbdev': ['medtut = medtut._modidx:d']},
 )

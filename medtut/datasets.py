@@ -6,7 +6,7 @@
 __all__ = ['NOTE', 'SOURCES', 'data_root', 'read_note', 'get_data', 'datasets']
 
 # %% ../nbs/toolbox/datasets.ipynb #cell003
-import errno, hashlib, importlib, importlib.util, inspect, json, os, re, shutil, tempfile, time, warnings
+import errno, hashlib, importlib, importlib.util, inspect, json, os, re, shutil, tempfile, warnings
 from contextlib import contextmanager
 from pathlib import Path
 import pandas as pd, platformdirs
@@ -90,7 +90,6 @@ def _sample(ds, root, arguments, n_jobs, progress):
         if there(): return folder
         for left in folder.parent.glob(f'.{folder.name}.part*'): shutil.rmtree(left, ignore_errors=True)
         made = Path(tempfile.mkdtemp(prefix=f'.{folder.name}.part', dir=folder.parent))
-        start = time.perf_counter()
         try:
             with warnings.catch_warnings():
                 # a worker that has made one kind of phantom and loads the atlas of another looks to joblib like one that leaks,
@@ -99,7 +98,7 @@ def _sample(ds, root, arguments, n_jobs, progress):
                 write(made, n_jobs=n_jobs, progress=progress, **arguments)
             top = find_set(ds, made)
             top.chmod(0o755)
-            return _finish(top, folder, note | dict(seconds=round(time.perf_counter() - start, 1)))
+            return _finish(top, folder, note)
         finally: shutil.rmtree(made, ignore_errors=True)
 
 # %% ../nbs/toolbox/datasets.ipynb #cell023

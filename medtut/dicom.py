@@ -18,7 +18,7 @@ import pandas as pd
 import pydicom
 from dicomanonymizer.simpledicomanonymizer import anonymize_dataset, initialize_actions
 from joblib.externals.loky import ProcessPoolExecutor
-from pydicom.datadict import dictionary_description, dictionary_has_tag, keyword_for_tag
+from pydicom.datadict import dictionary_description, dictionary_has_tag, keyword_for_tag, tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.charset import convert_encodings
 from pydicom.filebase import DicomBytesIO
@@ -469,6 +469,7 @@ def scan(
     progress:bool=True,      # show a progress bar
     window:tuple|None=None,  # (width, level) in modality units for `px_window`; by default each file's own window
     max_bytes:int=2**31,     # refuse an image of more bytes than this, as float32
+    identifying:bool=True,   # keep columns of elements that may identify the patient (see `identifying_elements`)?
 )->pd.DataFrame: # one row a file, in the order of `find_dicoms` or of the paths given
     """The headers of many DICOM files as a table, with pixel statistics.
 
@@ -487,6 +488,7 @@ def scan(
     # whole numbers stay whole where some files lack them
     kinds = {c: {type(v) for r in rows if (v := r.get(c)) is not None} for c in df.columns}
     df = df.astype({c: 'Int64' for c,k in kinds.items() if k == {int}})
+    if not identifying: df = df.drop(columns=[c for c in df if (tag := tag_for_keyword(c)) and _action(pydicom.tag.Tag(tag))])
     return df.assign(error=df.error.astype(object).fillna(''))
 
 # %% ../nbs/01_dicom.ipynb #dicom126

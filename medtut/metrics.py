@@ -159,7 +159,7 @@ def bootstrap_interval(
     p=None, # scores or decisions for each case
     groups=None, # the patient of each case: patients are drawn, with all their cases; None: every case is a patient of its own
     n:int=2000, # draws
-    seed:int=0,
+    seed:int=0, # of the draws
     level:float=.95, # share of draws inside the interval
 )->Interval: # value of the metric on all cases, and limits
     """Percentile bootstrap interval of `metric`, patients drawn with replacement. (Efron and Tibshirani 1993, doi:10.1201/9780429246593)
@@ -298,6 +298,11 @@ def _class_numbers(x, values, name):
     if (unknown := x[values[place] != x]).size: raise ValueError(f'{name} holds label {unknown.flat[0]:g}, but classes are {values[1:].tolist()}: name it in classes, or set it to 0')
     return place
 
+def _why_undefined(called, true, rest):
+    "What is missing, in voxels, in words; empty if nothing is"
+    missing = 'in neither prediction nor label' if not (called or true) else 'not in the label' if not true else 'not in the prediction' if not called else ''
+    return '; '.join(filter(None, [missing, '' if rest else 'no voxel outside the class']))
+
 def _members(parts, classes, region):
     "The labels of a region's parts, which are labels or the beginnings of names"
     labels = []
@@ -332,16 +337,20 @@ def segmentation_report(
     pairs = np.bincount((label_at*len(values) + pred_at).ravel(), minlength=len(values)**2).reshape(2*(len(values),))
     pairs[0, 0] += label.size - label_at.size
     share = lambda part,whole: part/whole if whole else np.nan
-    report = {}
+    ml,near,report = np.prod(spacing)/1000,max(spacing) if tolerance is None else tolerance,{}
     for name,members in rows.items():
         inside = np.isin(values, members)
         (tn,fp),(fn,tp) = [[int(pairs[t][:, p].sum()) for p in (~inside, inside)] for t in (~inside, inside)]
-        there,truly = tp + fp > 0,tp + fn > 0
-        ways = _distances(inside[pred_at], inside[label_at], spacing) if there or truly else None
-        notes = ['in neither prediction nor label' if not (there or truly) else 'not in the label' if not truly else '' if there else 'not in the prediction']
-        if not tn + fp: notes.append('no voxel outside the class')
-        ml = np.prod(spacing)/1000
-        report[name] = dict(dice=_dice(tp, tp + fp, tp + fn), sensitivity=share(tp, tp + fn), specificity=share(tn, tn + fp), precision=share(tp, tp + fp),
-            hd95_mm=_hd(ways) if there and truly else np.nan, surface_dice=_within(ways, max(spacing) if tolerance is None else tolerance) if ways else np.nan,
-            volume_ml=(tp + fp)*ml, label_ml=(tp + fn)*ml, note='; '.join(filter(None, notes)))
+        called,true = tp + fp,tp + fn
+        ways = _distances(inside[pred_at], inside[label_at], spacing) if called or true else None
+        report[name] = dict(
+            dice=_dice(tp, called, true),
+            sensitivity=share(tp, true),
+            specificity=share(tn, tn + fp),
+            precision=share(tp, called),
+            hd95_mm=_hd(ways) if called and true else np.nan,
+            surface_dice=_within(ways, near) if called or true else np.nan,
+            volume_ml=called*ml,
+            label_ml=true*ml,
+            note=_why_undefined(called, true, tn + fp))
     return pd.DataFrame.from_dict(report, orient='index')

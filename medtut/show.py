@@ -436,6 +436,14 @@ def _turned(at, shape, turn):
     new[turn[:,0]] = [i if flip==1 else n - 1 - i for i,n,flip in zip(at, shape, turn[:,1])]
     return new
 
+def _overlay(volume, label, names, colors):
+    "Labels in whole numbers, names and colours of the classes, and which of them there are; nothing of it without a label"
+    if label is None: return None, {}, {}, set()
+    if names is None: raise ValueError('a label needs names: label value -> class name')
+    labels,names,colors,there = _classes(label, names, colors)
+    _same_grid(volume, labels)
+    return labels, names, colors, there
+
 # %% ../nbs/toolbox/show.ipynb #show114
 def plot_planes(
     volume, # (x, y, z) numbers of any unit
@@ -449,47 +457,49 @@ def plot_planes(
     spacing=None, # distance between voxels along x, y, z, mm, where there is no affine
     alpha:float=.5, # opacity of the classes' colours
     colors=None, # dict: class name -> colour; None: `class_colors` of all `names`
-    title:str='',
+    title:str='', # of the whole figure
     size:float=5.6, # of the figure, inches
     alt:str=None, # description in words; None: title, place, classes
 )->Picture:
     """Axial, coronal and sagittal plane through a voxel, crosshair, axes in mm, and the patient's sides as letters: R, L, A, P, S, I.
-    Without an affine the array is drawn as it is stored, without letters. Raises `ValueError` for a place outside, wrong shapes and geometry"""
+    A volume that lies oblique in the scanner is cut along its own axes. Without an affine the array is drawn as it is stored, without letters. Raises `ValueError` for a place outside, wrong shapes and geometry"""
     volume = _real(volume, 'volume')
     up,mm,turn = _upright(volume, affine, spacing)
-    marks = None,(),(),()
-    if label is not None:
-        if names is None: raise ValueError('a label needs names: label value -> class name')
-        labels,names,colors,there = _classes(label, names, colors)
-        _same_grid(volume, labels)
-        if at is None and there: at = [int(np.median(i)) for i in np.nonzero(labels)]
-        marks = apply_orientation(labels, turn),names,colors,there
-    at = [n//2 for n in volume.shape] if at is None else [int(i) for i in at]
-    if len(at)!=3 or not all(0 <= i < n for i,n in zip(at, volume.shape)): raise ValueError(f'voxel {at} is not in a volume of {volume.shape}')
+    labels,names,colors,there = _overlay(volume, label, names, colors)
+    if at is None: at = [int(np.median(i)) for i in np.nonzero(labels)] if there else [n//2 for n in volume.shape]
+    if np.shape(at)!=(3,) or not all(i==int(i) and 0 <= i < n for i,n in zip(at, volume.shape)):
+        raise ValueError(f'at must be a voxel (x, y, z) of a volume of {volume.shape}, found {at}')
+    at = tuple(map(int, at))
     place,limits = _turned(at, volume.shape, turn),_limits(volume, width, level)
-    long = np.array(up.shape)*(1 if mm is None else mm)
-    fig = Picture(size*(long[0] + long[1])/(long[1] + max(long[2], long[0])) + .6, size*(long[2] + long[1])/(long[1] + max(long[2], long[0])) + .6)
-    axs = fig.subplots(2, 2, width_ratios=long[:2], height_ratios=[long[2], long[1]])
-    for ax,plane,across,c,r in zip(axs.flat, ('coronal', 'sagittal', 'axial'), (1, 0, 2), (0, 1, 0), (2, 2, 1)):
-        piece = _painted(up.take(place[across], across).T, limits, None if label is None else marks[0].take(place[across], across).T, *marks[1:3], alpha)
+    if label is not None: labels = apply_orientation(labels, turn)
+    step = np.ones(3) if mm is None else mm
+    x,y,z = np.array(up.shape)*step
+    inch = size/(y + max(x, z)) # one length for all planes, so that they line up
+    fig = Picture((x + y)*inch + .6, (z + y)*inch + .6)
+    axs = fig.subplots(2, 2, width_ratios=(x, y), height_ratios=(z, y))
+    for ax,plane,across,column,row in zip(axs.flat, ('coronal', 'sagittal', 'axial'), (1, 0, 2), (0, 1, 0), (2, 2, 1)):
+        cut = lambda v: v if v is None else v.take(place[across], across).T
         axis = turn[:,0].tolist().index(across)
         name = f'{"xyz"[axis]} = {at[axis]}'
-        show_image(piece, spacing=None if mm is None else (mm[r], mm[c]), title=name if affine is None else f'{plane}, {name}', ax=ax)
-        _crosshair(ax, (place[[c, r]] + .5)*(1 if mm is None else mm[[c, r]]))
-        if affine is not None: _name_sides(ax, _EDGES[c], _EDGES[r])
-    _key(fig, axs[1, 1], limits, unit, {n if k in marks[3] else f'{n} (none)': marks[2][n] for k,n in dict(marks[1]).items()})
+        show_image(_painted(cut(up), limits, cut(labels), names, colors, alpha), ax=ax,
+            spacing=None if mm is None else (mm[row], mm[column]), title=name if affine is None else f'{plane}, {name}')
+        _crosshair(ax, *((place + .5)*step)[[column, row]])
+        if affine is not None: _name_sides(ax, _EDGES[column], _EDGES[row])
+    _key(fig, axs[1, 1], limits, unit, {n if k in there else f'{n} (none)': colors[n] for k,n in names.items()})
     fig.suptitle(title)
-    shown = f'; in colour: {", ".join(n for k,n in dict(marks[1]).items() if k in marks[3]) or "nothing"}' if label is not None else ''
-    fig.alt = f'{title or "A volume"} in three planes through voxel {tuple(at)}{shown}' if alt is None else alt
+    shown = ', '.join(n for k,n in names.items() if k in there)
+    about = f'{title or "A volume"} in three planes through voxel {at}' + (f'; in colour: {shown}' if shown else '')
+    fig.alt = about if alt is None else alt
     return fig
 
-def _crosshair(ax, at):
-    for draw,where in zip((ax.axvline, ax.axhline), at): draw(where, color=OKABE_ITO['bluish green'], lw=.8)
+def _crosshair(ax, across, down):
+    for draw,where in zip((ax.axvline, ax.axhline), (across, down)): draw(where, color=OKABE_ITO['bluish green'], lw=.8)
 
 def _name_sides(ax, across, down):
     "A letter at each side of an image, outlined so that it can be read on black and on white"
-    for text,x,y in zip(across + down, (.05, .95, .5, .5), (.5, .5, .92, .08)):
-        ax.text(x, y, text, color='white', weight='bold', ha='center', va='center', transform=ax.transAxes,
+    for text,x,y in zip(across + down, (0, 1, .5, .5), (.5, .5, 1, 0)):
+        inwards = 9*np.sign([.5 - x, .5 - y])
+        ax.annotate(text, (x, y), inwards, 'axes fraction', 'offset points', color='white', weight='bold', ha='center', va='center',
             path_effects=[withStroke(linewidth=2, foreground='black')])
 
 def _key(fig, ax, limits, unit, classes):
@@ -521,29 +531,24 @@ def volume_gif(
     if axis not in (0, 1, 2): raise ValueError(f'axis must be 0, 1 or 2, found {axis!r}')
     volume = _real(volume, 'volume')
     up,mm,turn = _upright(volume, affine, spacing)
-    labels = None
-    if label is not None:
-        if names is None: raise ValueError('a label needs names: label value -> class name')
-        labels,names,colors,_ = _classes(label, names, colors)
-        _same_grid(volume, labels)
-        labels = apply_orientation(labels, turn)
-    limits,new = _limits(volume, width, level),int(turn[axis, 0])
-    c,r = [a for a in range(3) if a!=new]
-    long = np.array(up.shape)*(1 if mm is None else mm)
-    size = [max(1, round(long[a]*pixels/max(long[c], long[r]))) for a in (c, r)]
-    sides = '' if affine is None else _EDGES[c] + _EDGES[r]
+    labels,names,colors,_ = _overlay(volume, label, names, colors)
+    if label is not None: labels = apply_orientation(labels, turn)
+    limits,(across,flip) = _limits(volume, width, level),turn[axis].tolist()
+    column,row = [a for a in range(3) if a!=across]
+    long = (np.array(up.shape)*(1 if mm is None else mm))[[column, row]]
+    w,h = np.rint(long*pixels/long.max()).astype(int).clip(1).tolist()
+    sides = () if affine is None else _EDGES[column] + _EDGES[row]
     def draw(i):
-        at = i if turn[axis, 1]==1 else volume.shape[axis] - 1 - i
-        piece = up.take(at, new).T
-        frame = Image.fromarray(_painted(piece, limits, labels if labels is None else labels.take(at, new).T, names or (), colors, alpha)).resize(size)
+        cut = lambda v: v if v is None else v.take(i if flip==1 else volume.shape[axis] - 1 - i, across).T
+        frame = Image.fromarray(_painted(cut(up), limits, cut(labels), names, colors, alpha)).resize((w, h))
         pen = ImageDraw.Draw(frame)
-        def write(text, x, y, anchor): pen.text((x, y), text, 'white', anchor=anchor, stroke_width=1, stroke_fill='black')
-        write(f'{"xyz"[axis]} = {i}', 3, 2, 'la')
-        for text,x,y,anchor in zip(sides, (3, size[0] - 3, size[0]//2, size[0]//2), (size[1]//2, size[1]//2, 2, size[1] - 2), ('lm', 'rm', 'ma', 'md')):
-            write(text, x, y, anchor)
+        places = (3, h//2, 'lm'), (w - 3, h//2, 'rm'), (w//2, 2, 'ma'), (w//2, h - 2, 'md') # Pillow's anchors
+        for text,(x,y,anchor) in [(f'{"xyz"[axis]} = {i}', (3, 2, 'la')), *zip(sides, places)]:
+            pen.text((x, y), text, 'white', anchor=anchor, stroke_width=1, stroke_fill='black')
         return frame
     slices = sorted({round(i) for i in np.linspace(0, volume.shape[axis] - 1, min(frames, volume.shape[axis]))})
-    parts = '' if label is None else ', with ' + ', '.join(names.values())
-    made = Animation(draw, slices, ms=ms, alt=f'Slices {"xyz"[axis]} = 0 to {slices[-1]} of a volume{parts}, one after the other' if alt is None else alt)
+    parts = ', with ' + ', '.join(names.values()) if names else ''
+    about = f'Slices {"xyz"[axis]} = 0 to {slices[-1]} of a volume{parts}, one after the other'
+    made = Animation(draw, slices, ms=ms, alt=about if alt is None else alt)
     if path is not None: made.save(path)
     return made

@@ -72,7 +72,7 @@ def split_by_patient(
 # %% ../nbs/toolbox/splits.ipynb #splits028
 def cross_validate_by_patient(
     table:pd.DataFrame, # a row for each image, slice or whatever is to be split
-    n_folds:int=5,
+    n_folds:int=5, # parts, and models to train
     group:str='patient', # column with the patient of each row
     stratify:str|None='label', # column with the class of each row, whose shares are kept; None: no class matters
     seed:int=0, # same seed, same folds, whatever the order of the rows

@@ -86,6 +86,7 @@ def _sliced(affine, z, path):
 def _values(raw, dtype, slope, inter, path):
     "Stored numbers `raw` as values of `dtype`; fractions and what doesn't fit are refused for whole numbers"
     plain = slope == 1 and inter == 0
+    if plain and raw.dtype == dtype: return raw
     if dtype.kind == 'f':
         x = raw.astype(dtype, copy=False)
         return x if plain else x*dtype.type(slope) + dtype.type(inter)
@@ -273,7 +274,7 @@ def load_series(
     for z, i in enumerate(tqdm(order, desc='slices', unit='slice', disable=not progress)): out[:, :, z] = pixels(read_dicom(heads[i].filename)).T
     return out, np.diag([-1., -1, 1, 1]) @ affine
 
-# %% ../nbs/toolbox/volumes.ipynb #volumes060
+# %% ../nbs/toolbox/volumes.ipynb #volumes061
 def reorient(
     array:np.ndarray,       # (x, y, z[, channel])
     affine:np.ndarray,      # (4, 4), voxel indices to mm, RAS+
@@ -287,7 +288,7 @@ def reorient(
     turned = np.array(orientations.apply_orientation(array, change), order='F')
     return turned, affine @ orientations.inv_ornt_aff(change, array.shape[:3])
 
-# %% ../nbs/toolbox/volumes.ipynb #volumes065
+# %% ../nbs/toolbox/volumes.ipynb #volumes066
 def resample(
     array:np.ndarray,    # (x, y, z[, channel])
     affine:np.ndarray,   # (4, 4), voxel indices to mm

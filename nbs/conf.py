@@ -129,7 +129,8 @@ def api_index():
         yield f'\n## {module}\n\nFrom []({path}).\n\n| Name | What it is |\n|-|-|'
         for name, o in sorted(public(module).items(), key=lambda kv: kv[0].lower()):
             doc = (inspect.getdoc(o) or '').partition('\n')[0] if documented(o) else ''
-            link = f'[`{name}`](#{target(module, name)})' if documented(o) else f'[`{name}`]({path})'
+            # a name handed on from another module leads to where that one builds it
+            link = f'[`{name}`](#{target(o.__module__, name)})' if documented(o) else f'[`{name}`]({path})'
             yield f'| {link} | {doc} |'
 
 def prepare(app, docname, source):

@@ -55,3 +55,7 @@ def test_same_elements_as_a_real_file():
 def test_a_shortcut_is_planted_on_request(tmp_path):
     drawn = write_siim_small(tmp_path, n=25, size=64, tube_p=(0, 1), progress=False)
     assert np.array_equal(drawn.tube, drawn.pneumothorax)
+
+def test_areas_can_be_asked_for(tmp_path):
+    drawn = write_siim_small(tmp_path, n=25, size=64, prevalence=1, area=(.02, .03), progress=False)
+    assert drawn.area.between(.015, .035).all() and drawn.area.nunique() > 20

@@ -47,5 +47,5 @@ def test_metadata():
     assert dist.version == medtut.__version__
     always = {re.match(r'[\w.-]+', r)[0].lower() for r in dist.requires if 'extra ==' not in r}
     assert {'numpy', 'pydicom'} <= always
-    assert not always & {'nbdev', 'jupyterlab', 'jupyter', 'notebook', 'ipython', 'ipykernel', 'ipywidgets', 'sphinx', 'myst-nb', 'torch', 'fastai'}
+    assert not always & {'nbdev', 'jupyterlab', 'jupyter', 'notebook', 'ipython', 'ipykernel', 'ipywidgets', 'sphinx', 'myst-nb'}
     assert set(dist.metadata.get_all('Provides-Extra')) == {'lessons', 'real', 'dev'}

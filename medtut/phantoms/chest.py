@@ -611,6 +611,7 @@ def write_siim_small(
     fold_p:float=.12,        # chance of a skin fold
     repeat_p:float=.15,      # chance that a film is of a patient seen before
     monochrome1_p:float=.05, # chance of MONOCHROME1
+    area=None,               # least and greatest area of a pneumothorax, parts of the image; None: as in SIIM's table
     n_jobs:int=None,         # as in joblib; None: 1, or what `joblib.parallel_config` says
     progress:bool=True,      # show a progress bar
 )->pd.DataFrame:             # the plan, and what was drawn in each film
@@ -621,7 +622,8 @@ def write_siim_small(
     plan = plan_siim_small(n, seed, prevalence, repeat_p, monochrome1_p)
     for label in plan.label.unique(): (folder/'train'/label).mkdir(parents=True)
     def write(i, row):
-        film = chest([seed, i], row.pneumothorax, size, bits, patient=[seed, row.patient, 3], tube_p=tube_p, lead_p=lead_p, fold_p=fold_p)
+        wanted = None if area is None else float(np.exp(np.random.default_rng([seed, i, 4]).uniform(*np.log(area))))
+        film = chest([seed, i], row.pneumothorax, size, bits, [seed, row.patient, 3], wanted, tube_p, lead_p, fold_p)
         to_dicom(film, f'{VERSION} {seed} {i}', row.patient_id, row.monochrome1).save_as(folder/row.file, enforce_file_format=True)
         return dict(vars(film.drawn), rle=rle_encode(film.mask))
     work = Parallel(n_jobs=n_jobs, return_as='generator')(delayed(write)(i, row) for i, row in enumerate(plan.itertuples()))

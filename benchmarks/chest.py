@@ -1,0 +1,36 @@
+"""An epoch's films through `chest_dataloaders`, which keeps what it opened, against fastai's `ImageBlock`, which opens each anew: `python benchmarks/chest.py`
+
+The same films, no augmentation, in one run. Speeds of this machine today mean little elsewhere; ratios of the same run do."""
+import argparse, tempfile, time, warnings
+from pathlib import Path
+from statistics import median
+
+warnings.simplefilter('ignore')  # torch.jit, which fastai uses
+from fastai.vision.all import CategoryBlock, ColReader, DataBlock, ImageBlock, Resize, ResizeMethod
+
+from medtut.chest import PILRadiograph, chest_dataloaders, read_labels
+from medtut.phantoms.chest import write_siim_small
+
+def epoch(dls):
+    start = time.perf_counter()
+    for _ in dls.train: pass
+    return time.perf_counter() - start
+
+if __name__ == '__main__':
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--films', type=int, default=64)
+    parser.add_argument('--size', type=int, default=512, help='rows and columns of the files; the real ones have 1024')
+    parser.add_argument('--rounds', type=int, default=3)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        write_siim_small(folder, n=args.films, size=args.size, n_jobs=-1, progress=False)
+        table = read_labels(folder).assign(split=['train']*(args.films - 8) + ['valid']*4 + ['test']*4)
+        kept = chest_dataloaders(folder, table=table, augment=False)
+        block = DataBlock((ImageBlock(PILRadiograph), CategoryBlock), get_x=ColReader('file', pref=Path(folder)), get_y=ColReader('label'),
+                          splitter=lambda t: [t.index[t.split == part].tolist() for part in ('train', 'valid')], item_tfms=Resize(128, ResizeMethod.Squish))
+        anew = block.dataloaders(table, bs=32, num_workers=0)
+        first = epoch(kept)
+        pairs = [(epoch(kept), epoch(anew)) for _ in range(args.rounds)]
+    print(f'{args.films} films of {args.size} pixels, median of {args.rounds} rounds')
+    print(f'first epoch, opening each film once: {first/median(k for k, _ in pairs):.1f} times as long as the following ones')
+    print(f'following epochs: {median(a/k for k, a in pairs):.1f} times as fast as opening each film anew')

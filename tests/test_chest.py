@@ -1,0 +1,322 @@
+"Lesson 3's package part against faults, odd files, other libraries' answers and a real radiograph"
+import os, pickle, random, shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pydicom
+import pytest
+import torch
+import fastai.vision.all  # adds show_batch, tta, no_bar and others to fastai's classes
+from fastai.learner import Learner, load_learner
+from fastai.losses import CrossEntropyLossFlat
+from hypothesis import given, settings, strategies as st
+from pydicom.data import get_testdata_file
+from sklearn.metrics import roc_curve
+
+from medtut.chest import (PILRadiograph, TensorRadiograph, chest_dataloaders, fit_temperature, load_weights, read_labels, rle_decode, rle_encode,
+    save_weights, small_xresnet, threshold_for_sensitivity, _Film)
+from medtut.dicom import DicomError, to_display
+from medtut.phantoms.chest import chest, to_dicom, write_siim_small
+
+pytestmark = pytest.mark.filterwarnings('ignore')  # of odd files, and of torch.jit, which fastai uses
+
+@pytest.fixture(scope='module')
+def films(tmp_path_factory):
+    "A small sample set, many of whose films are of patients seen before"
+    folder = tmp_path_factory.mktemp('films')
+    write_siim_small(folder, seed=11, n=40, size=64, prevalence=.5, repeat_p=.4, monochrome1_p=.3, progress=False)
+    return folder
+
+@pytest.fixture
+def copy(films, tmp_path):
+    "One that a test may damage"
+    return shutil.copytree(films, tmp_path/'copy')
+
+def array(film): return np.asarray(film, float)
+
+# radiographs
+
+@pytest.mark.parametrize('bits', [8, 12])
+@pytest.mark.parametrize('inverted', [False, True])
+def test_bit_depth_and_inversion_change_nothing(bits, inverted):
+    drawn, plain = chest(5, True, size=128, bits=bits), chest(5, True, size=128)
+    film = array(PILRadiograph.create(to_dicom(drawn, 'a', monochrome1=inverted)))
+    assert np.corrcoef(film.ravel(), plain.pixels.ravel())[0, 1] > .999
+
+@pytest.mark.parametrize('bits', [9, 10, 14, 16])
+def test_other_bit_depths(bits):
+    ds, stored = to_dicom(chest(5, size=128, bits=12), 'a'), chest(5, size=128, bits=12).pixels
+    ds.BitsStored, ds.HighBit = bits, bits - 1
+    ds.PixelData = (stored.astype(float)/4095*(2**bits - 1)).astype('<u2').tobytes()
+    assert np.corrcoef(array(PILRadiograph.create(ds)).ravel(), stored.ravel())[0, 1] > .999
+
+def test_path_bytes_and_data_set_are_one(films):
+    path = films/pd.read_csv(films/'labels.csv').file[0]
+    each = [PILRadiograph.create(s) for s in (path, str(path), path.read_bytes(), pydicom.dcmread(path))]
+    assert all(f.mode == 'L' and type(f) is PILRadiograph and f.tobytes() == each[0].tobytes() for f in each)
+    assert PILRadiograph.create(each[0]).tobytes() == PILRadiograph.create(np.asarray(each[0])).tobytes() == each[0].tobytes()
+
+def test_every_file_opens_or_says_why():
+    "pydicom's own odd files: an 8-bit grey picture as `to_display` has it, or a `DicomError`"
+    opened, refused = 0, 0
+    for path in sorted(Path(get_testdata_file('CT_small.dcm', download=False)).parent.rglob('*.dcm')):
+        try: film = PILRadiograph.create(path)
+        except DicomError: refused += 1; continue
+        opened += 1
+        assert film.mode == 'L' and film.size == (pydicom.dcmread(path, force=True).Columns, pydicom.dcmread(path, force=True).Rows)
+    assert opened >= 30 and refused >= 10
+
+def test_several_frames_are_refused():
+    ds = to_dicom(chest(5, size=64, bits=12), 'a')
+    ds.NumberOfFrames, ds.PixelData = 2, ds.PixelData*2
+    with pytest.raises(DicomError, match='2 frames'): PILRadiograph.create(ds)
+
+# tables
+
+def test_faults_of_a_table(copy):
+    table = pd.read_csv(copy/'labels.csv')
+    (copy/table.file[3]).write_bytes(b'<html>please log in')
+    with pytest.raises(ValueError, match='1 of 40 files can not be read.*web page'): read_labels(copy)
+    (copy/table.file[3]).unlink()
+    with pytest.raises(ValueError, match='no such file'): read_labels(copy)
+    table.rename(columns=dict(label='diagnosis')).to_csv(copy/'labels.csv')
+    with pytest.raises(ValueError, match=r"no column \['label'\]"): read_labels(copy)
+    (copy/'labels.csv').unlink()
+    with pytest.raises(FileNotFoundError): read_labels(copy)
+
+@pytest.mark.parametrize('patient', ['', '   ', None])
+def test_a_film_without_a_patient_is_refused(copy, patient):
+    path = copy/pd.read_csv(copy/'labels.csv').file[7]
+    ds = pydicom.dcmread(path)
+    if patient is None: del ds.PatientID
+    else: ds.PatientID = patient
+    ds.save_as(path)
+    with pytest.raises(ValueError, match='1 of 40 files have no PatientID.*column "patient"'): chest_dataloaders(copy)
+
+def test_own_patient_column_is_used(copy):
+    table = pd.read_csv(copy/'labels.csv').assign(patient=np.arange(40)//4)
+    table.to_csv(copy/'labels.csv', index=False)
+    dls = chest_dataloaders(copy, size=32, fractions=(.6, .2, .2))
+    assert [part.items.patient.nunique() for part in dls.loaders] == [6, 2, 2]
+
+def test_masks_are_siims_code():
+    mask = chest(5, True, size=64).mask
+    assert (rle_decode(rle_encode(mask), mask.shape) == mask).all()
+
+# batches
+
+def test_a_torn_patient_is_refused(films):
+    table = read_labels(films)
+    table['split'] = ['train', 'valid', 'test', 'train']*10
+    with pytest.raises(ValueError, match='patients are in more than one part'): chest_dataloaders(films, table=table)
+    with pytest.raises(ValueError, match=r"split holds \['dev'\]"): chest_dataloaders(films, table=table.assign(split='dev'))
+
+@pytest.mark.parametrize('seed', range(5))
+def test_no_patient_in_two_parts(films, seed):
+    dls = chest_dataloaders(films, size=32, seed=seed, fractions=(.6, .2, .2))
+    parts = [set(part.items.patient) for part in dls.loaders]
+    assert len(parts) == 3 and all(parts) and sum(map(len, parts)) == len(set.union(*parts))
+    assert sum(len(part.items) for part in dls.loaders) == 40
+
+def test_seed_is_all_that_matters(films):
+    def order(seed): return [x.mean().item() for x, _ in chest_dataloaders(films, size=32, bs=4, seed=seed, augment=False).train]
+    random.seed(1); one = order(0)
+    random.seed(2); assert order(0) == one != order(1)
+
+def test_global_generators_are_left_alone(films):
+    def state(): return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+    before = state()
+    chest_dataloaders(films, size=32)
+    assert state() == before
+
+def test_a_batch_is_the_films(films):
+    "Pixels and labels of a batch are those of the files, each beside its own"
+    dls = chest_dataloaders(films, size=64, bs=40, fractions=(.6, .2, .2))
+    for part in dls.loaders[1:]:
+        (x, y), rows = part.one_batch(), part.items
+        assert type(x) is TensorRadiograph and x.shape == (len(rows), 1, 64, 64) and x.dtype == torch.float32
+        wanted = np.stack([to_display(pydicom.dcmread(films/f)) for f in rows.file])
+        assert np.allclose((x[:, 0].cpu()*.25 + .5)*255, wanted, atol=.01)
+        assert [dls.vocab[i] for i in y] == rows.label.tolist()
+
+def test_nothing_is_cut_off():
+    "An oblong film keeps both of its ends"
+    stripes = np.zeros((100, 200), np.uint8)
+    stripes[:, :20] = stripes[:, -20:] = 255
+    small = array(_Film('.', 64).open(PILRadiograph.create(stripes)))
+    assert small.shape == (64, 64) and small[32, 1] > 200 and small[32, -2] > 200 and small[0].max() == 0
+
+def test_worker_processes_give_the_same(films):
+    one, two = (chest_dataloaders(films, size=32, bs=4, num_workers=n) for n in (0, 2))
+    for (x, y), (x2, y2) in zip(one.valid, two.valid): assert (x == x2).all() and (y == y2).all()
+
+# networks
+
+@pytest.mark.parametrize('options', [dict(), dict(c_in=3, n_out=5), dict(sa=True), dict(widths=(8, 8, 8)), dict(act_cls=torch.nn.ReLU)])
+def test_shapes_of_the_network(options):
+    model = small_xresnet(**options).eval()
+    x = torch.randn(2, options.get('c_in', 1), 64, 64)
+    halvings = len(options.get('widths', range(4)))
+    assert model(x).shape == (2, options.get('n_out', 2))
+    assert model[:-4](x).shape[2:] == (64 >> halvings,)*2
+    assert isinstance(model[-1], torch.nn.Linear)
+
+def test_it_learns_something_planted():
+    "A bright square where the label says so: a network that can't find it in some steps can't find anything"
+    x, y = torch.randn(64, 1, 32, 32), torch.arange(64) % 2
+    x[y == 1, :, 8:16, 8:16] += 2
+    torch.manual_seed(0)
+    model = small_xresnet(widths=(8, 16, 16))
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    for _ in range(30):
+        loss = torch.nn.functional.cross_entropy(model(x), y)
+        optimizer.zero_grad(); loss.backward(); optimizer.step()
+    assert (model.eval()(x).argmax(1) == y).float().mean() > .9
+
+def test_learner_through_and_through(films, tmp_path):
+    "Train, predict from path, row, bytes and picture, export without pictures, load"
+    dls = chest_dataloaders(films, size=32, bs=8, fractions=(.6, .2, .2))
+    learn = Learner(dls, small_xresnet(widths=(8, 16)), loss_func=CrossEntropyLossFlat(), path=tmp_path)
+    with learn.no_bar(), learn.no_logging():
+        learn.fit(1, 1e-3)
+        row = dls[2].items.iloc[0]
+        path = films/row.file
+        answers = [learn.predict(item)[2] for item in (path, str(path), row, path.read_bytes(), PILRadiograph.create(path), pydicom.dcmread(path))]
+        batch = learn.get_preds(ds_idx=2)[0][0]
+        learn.export('learn.pkl')
+        again = load_learner(tmp_path/'learn.pkl')
+        with again.no_bar(): answers.append(again.predict(path)[2])
+    for p in answers: assert torch.allclose(p, batch, atol=1e-5)
+    opener = again.dls.train.dataset.tls[0].tfms[0]
+    assert type(opener) is _Film and not opener.kept
+
+# weights
+
+def test_weights_come_back(tmp_path):
+    one, two = small_xresnet(), small_xresnet()
+    about = dict(classes=['No Pneumothorax', 'Pneumothorax'], size=128, threshold=.25)
+    assert load_weights(two, save_weights(one, tmp_path/'w.safetensors', **about)) == about
+    assert all((a == b).all() for a, b in zip(one.state_dict().values(), two.state_dict().values()))
+
+def test_half_precision_is_converted(tmp_path):
+    path = save_weights(small_xresnet().half(), tmp_path/'w.safetensors')
+    load_weights(model := small_xresnet(), path) # the same names and shapes: numbers are converted
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+
+def test_files_that_do_not_fit(tmp_path):
+    model, whole = small_xresnet(), save_weights(small_xresnet(), tmp_path/'whole.safetensors')
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    class Bomb:
+        def __reduce__(self): return Path.touch, (tmp_path/'went off',)
+    (tmp_path/'cut').write_bytes(whole.read_bytes()[:5000])
+    (tmp_path/'pickle').write_bytes(pickle.dumps(Bomb()))
+    (tmp_path/'empty').write_bytes(b'')
+    (tmp_path/'page').write_bytes(b'<html>')
+    for name in 'cut', 'pickle', 'empty', 'page':
+        with pytest.raises(ValueError, match=f'{name}: not a whole safetensors file'): load_weights(model, tmp_path/name)
+    for other in small_xresnet(widths=(8, 16, 32)), small_xresnet(sa=True), small_xresnet(n_out=3), small_xresnet(c_in=3):
+        with pytest.raises(ValueError, match='weights of another model'): load_weights(model, save_weights(other, tmp_path/'other'))
+    with pytest.raises(FileNotFoundError): load_weights(model, tmp_path/'nowhere')
+    assert not (tmp_path/'went off').exists()
+    assert all((v == before[k]).all() for k, v in model.state_dict().items())
+
+def test_a_failed_save_leaves_the_old_file(tmp_path):
+    path = save_weights(small_xresnet(), tmp_path/'w.safetensors', size=1)
+    old = path.read_bytes()
+    with pytest.raises(TypeError): save_weights(small_xresnet(), path, thing=object())
+    assert path.read_bytes() == old and [f.name for f in tmp_path.iterdir()] == ['w.safetensors']
+
+# threshold and temperature
+
+scores = st.lists(st.tuples(st.booleans(), st.integers(0, 20)), min_size=1, max_size=60).filter(lambda cases: any(y for y, _ in cases))
+
+@given(scores, st.floats(.01, 1))
+@settings(deadline=None)
+def test_threshold_is_the_highest_that_does(cases, wanted):
+    y, p = np.array([c[0] for c in cases]), np.array([c[1]/20 for c in cases])
+    found = threshold_for_sensitivity(y, p, wanted)
+    enough = [t for t in np.unique(p) if (p[y] >= t).mean() >= wanted - 1e-9]
+    assert found == max(enough)
+
+def test_threshold_beside_scikit_learn():
+    rng = np.random.default_rng(0)
+    y = rng.random(500) < .3
+    p = rng.normal(y, 1)
+    _, tpr, thresholds = roc_curve(y, p, drop_intermediate=False)
+    for wanted in .5, .9, 1: assert threshold_for_sensitivity(y, p, wanted) == thresholds[np.argmax(tpr >= wanted - 1e-9)]
+
+def test_threshold_refuses():
+    with pytest.raises(ValueError, match='no positives'): threshold_for_sensitivity([0, 0], [.1, .2])
+    for wanted in 0, 1.1, -1, float('nan'):
+        with pytest.raises(ValueError, match='wanted'): threshold_for_sensitivity([0, 1], [.1, .2], wanted)
+
+@pytest.mark.parametrize('true', [.3, 1, 2.5])
+def test_temperature_is_found(true):
+    "Labels drawn with logits/T: that T comes back, and PyTorch's own optimiser agrees"
+    rng = torch.Generator().manual_seed(0)
+    logits = torch.randn(20_000, 3, generator=rng)*3
+    y = torch.multinomial((logits/true).softmax(1), 1, generator=rng)[:, 0]
+    found = fit_temperature(logits, y)
+    log_t = torch.zeros(1, dtype=torch.double, requires_grad=True)
+    optimizer = torch.optim.LBFGS([log_t], max_iter=100, line_search_fn='strong_wolfe')
+    def loss():
+        optimizer.zero_grad()
+        out = torch.nn.functional.cross_entropy(logits.double()/log_t.exp(), y)
+        out.backward()
+        return out
+    optimizer.step(loss)
+    assert found == pytest.approx(log_t.exp().item(), rel=1e-3) and found == pytest.approx(true, rel=.05)
+
+def test_no_temperature():
+    logits = torch.tensor([[2., -2], [-2, 2], [1, 0]])
+    with pytest.raises(ValueError, match='all 3 cases are right'): fit_temperature(logits, [0, 1, 0])
+    with pytest.raises(ValueError, match='no better than chance'): fit_temperature(logits, [1, 0, 0])
+
+# a real radiograph
+
+@pytest.fixture
+def real(tmp_path):
+    "A set of phantoms to learn from, and the real radiograph twice to be tested on: as it came, and as a true MONOCHROME1 twin, stored the other way round"
+    folder = os.environ.get('MEDTUT_REAL_FILES')
+    found = sorted(Path(folder, 'siim').glob('1.*.dcm')) if folder else []
+    if not found: pytest.skip('MEDTUT_REAL_FILES does not name a folder with a real SIIM radiograph in siim/')
+    write_siim_small(tmp_path, seed=1, n=12, size=64, prevalence=.5, repeat_p=0, progress=False)
+    shutil.copy(found[0], tmp_path/'real.dcm')
+    ds = pydicom.dcmread(found[0])
+    ds.PhotometricInterpretation, ds.PixelData = 'MONOCHROME1', (255 - ds.pixel_array).tobytes()
+    ds.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    ds['PixelData'].is_undefined_length = False
+    ds.save_as(tmp_path/'twin.dcm')
+    table = read_labels(tmp_path).assign(split=['train']*8 + ['valid']*4)
+    for name in 'real.dcm', 'twin.dcm': table.loc[len(table)] = dict(file=name, label='No Pneumothorax', patient='real', split='test')
+    return tmp_path, table
+
+def test_real_radiograph_looks_right(real):
+    "Bright spine and belly, dark lungs and dark air beside the arms; the twin gives the same picture"
+    folder, table = real
+    one, two = (array(PILRadiograph.create(folder/f)) for f in ('real.dcm', 'twin.dcm'))
+    assert one.shape == (1024, 1024) and (one == two).all()
+    middle, lung, lung_, belly = one[500:700, 480:600].mean(), one[300:500, 200:400].mean(), one[300:500, 680:800].mean(), one[900:1000, 300:500].mean()
+    assert min(middle, belly) > max(lung, lung_) + 50 and one[:40, :40].mean() < 40
+
+def test_a_changed_tag_changes_the_picture(real):
+    "The file `Fake_MONOHR1` has the same pixels under the other tag: it asks to be shown as the negative, and is"
+    fake = Path(os.environ['MEDTUT_REAL_FILES'], 'siim', 'Fake_MONOHR1.dcm')
+    if not fake.exists(): pytest.skip('no siim/Fake_MONOHR1.dcm among the real files')
+    assert np.abs(array(PILRadiograph.create(real[0]/'real.dcm')) + array(PILRadiograph.create(fake)) - 255).max() <= 1
+
+def test_real_radiograph_through_the_whole_pipeline(real, tmp_path):
+    folder, table = real
+    dls = chest_dataloaders(folder, table=table, size=128, bs=4)
+    x, _ = dls[2].one_batch()
+    assert x.shape == (2, 1, 128, 128) and (x[0] == x[1]).all()
+    learn = Learner(dls, small_xresnet(widths=(8, 16)), loss_func=CrossEntropyLossFlat(), path=tmp_path)
+    with learn.no_bar(), learn.no_logging():
+        learn.fit(1, 1e-3)
+        answers = [learn.predict(folder/f)[2] for f in ('real.dcm', 'twin.dcm')]
+        batch = learn.get_preds(ds_idx=2)[0]
+        learn.tta(ds_idx=2, n=2)
+        learn.show_results(ds_idx=2)
+        dls.show_batch()
+    assert torch.allclose(answers[0], batch[0], atol=1e-5) and torch.equal(*answers)

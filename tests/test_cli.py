@@ -1,0 +1,65 @@
+"The command line as a shell sees it: exit status, standard output, standard error"
+import subprocess, sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from medtut.datasets import get_data
+
+def medtut(*args, **kwargs):
+    return subprocess.run([sys.executable, '-c', 'from medtut.cli import main; main()', *map(str, args)], capture_output=True, text=True, **kwargs)
+
+@pytest.fixture(scope='module')
+def breast(tmp_path_factory): return get_data('duke_breast', 'sample', root=tmp_path_factory.mktemp('duke'), n=3, matrix=64, slices=24, progress=False)
+
+def written(done, table):
+    "The table of a run that went as well as it could: in a sample set one file is missing on purpose"
+    table = pd.read_csv(table)
+    failed = table[table.status == 'failed']
+    assert done.returncode == min(len(failed), 1), done.stderr
+    assert len(failed) <= 1 and failed.reason.str.contains('no such file').all()
+    return table[table.status == 'written']
+
+def test_slices_of_a_set(breast, tmp_path):
+    done = medtut('slices', breast, tmp_path/'out', '-n', 6, '--csv', tmp_path/'t.csv', '--quiet')
+    table = written(done, tmp_path/'t.csv')
+    assert not done.stdout and f'{len(table)} written' in done.stderr and len(table) >= 11
+    assert sorted(p.relative_to(tmp_path/'out').as_posix() for p in (tmp_path/'out').glob('*/*.png')) == sorted(table.png)
+    again = medtut('slices', breast, tmp_path/'out', '-n', 6, '--csv', tmp_path/'t.csv', '--quiet')
+    assert f'{len(table)} there already' in again.stderr
+
+def test_a_slice_that_fails_is_told(breast, tmp_path):
+    table = written(medtut('slices', breast, tmp_path/'whole', '--csv', tmp_path/'t.csv', '--quiet'), tmp_path/'t.csv')
+    damaged = next(breast/p for p in table.path if (breast/p).is_file())
+    kept = damaged.read_bytes()
+    damaged.write_bytes(kept[:200])
+    try: done = medtut('slices', breast, tmp_path/'out', '--csv', tmp_path/'t.csv', '--quiet')
+    finally: damaged.write_bytes(kept)
+    reasons = pd.read_csv(tmp_path/'t.csv').query('status == "failed"').reason
+    assert done.returncode == 1 and f'{len(table) - 1} written' in done.stderr
+    assert reasons.str.contains(damaged.name).sum() == 1
+
+def test_not_a_set(tmp_path):
+    done = medtut('slices', tmp_path, tmp_path/'out')
+    assert done.returncode == 1 and 'Annotation_Boxes' in done.stderr and 'Traceback' not in done.stderr
+    assert not (tmp_path/'out').exists()
+
+def test_scan_of_nothing(tmp_path):
+    done = medtut('scan', tmp_path, '--csv', tmp_path/'t.csv')
+    assert done.returncode == 1 and 'no DICOM files' in done.stderr and not (tmp_path/'t.csv').exists()
+
+def test_scan_keeps_an_old_table_when_it_fails(breast, tmp_path):
+    (tmp_path/'t.csv').write_text('kept')
+    assert medtut('scan', tmp_path/'nowhere', '--csv', tmp_path/'t.csv').returncode == 2
+    assert (tmp_path/'t.csv').read_text() == 'kept'
+
+def test_a_closed_pipe_is_no_error(breast):
+    "`medtut scan folder | head -1`"
+    done = subprocess.run(f'{sys.executable} -c "from medtut.cli import main; main()" scan {breast} --no-pixels -q | head -1',
+                          shell=True, capture_output=True, text=True)
+    assert done.stdout.startswith('path,') and 'Traceback' not in done.stderr
+
+def test_installed_command():
+    done = subprocess.run([Path(sys.executable).with_name('medtut'), '--help'], capture_output=True, text=True)
+    assert done.returncode == 0 and 'clinical' in done.stdout
