@@ -2,7 +2,7 @@
 
 The same slices, 512 x 512 pixels with 12 in 16 bits, go through each in turn. The tutorial's way, written anew from its description: row by row
 down the table, pydicom, divided by the slice's own maximum, scikit-image's `imsave`. Labels must be identical, and pixels within one grey under the
-same scaling. Speeds of this machine today mean little elsewhere; ratios of the same run do."""
+same scaling. The start of the worker processes, some seconds once, is not counted. Speeds of this machine today mean little elsewhere; ratios of the same run do."""
 import argparse, shutil, tempfile, time, warnings
 from pathlib import Path
 from statistics import median

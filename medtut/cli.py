@@ -98,11 +98,12 @@ def slices(
     """Label breast MRI slices by the boxes round the tumours and write them as PNG files.
 
     The table says of each slice what became of it. Exit status 1 if a slice could not be written."""
+    from medtut.archives import BOXES, MAPPING
     from medtut.datasets import get_data
     from medtut.slices import balance, export_slices, label_slices, read_boxes, read_mapping
     folder = get_data('duke_breast', 'local', root=folder)
     boxes, mapping = (read(next(f for e in ('.xlsx', '.csv') if (f := folder/f'{stem}{e}').is_file()))
-        for read, stem in ((read_boxes, 'Annotation_Boxes'), (read_mapping, 'Breast-Cancer-MRI-filepath_filename-mapping')))
+        for read, stem in ((read_boxes, BOXES), (read_mapping, MAPPING)))
     mapped = mapping.patient[mapping.phase == phase]
     table = label_slices(mapping, boxes[boxes.patient.isin(mapped)], phase, margin)
     if n is not None: table = balance(table, n, seed)

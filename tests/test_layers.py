@@ -18,7 +18,7 @@ may_import = dict(
     dicom=set(), slices=for_lessons | {'dicom'}, chest=for_lessons | {'dicom'}, cam=for_lessons, grading=for_lessons, segmentation=for_lessons,
     volumes={'dicom', 'datasets'}, splits={'datasets'}, metrics={'datasets'}, show={'datasets'}, datasets={'archives', 'download'}, archives={'download'}, download=set(),
     phantoms={'rle'}, rle=set(),
-    cli={'dicom', 'datasets', 'download', 'slices', 'segmentation', 'volumes'})
+    cli={'dicom', 'datasets', 'archives', 'download', 'slices', 'segmentation', 'volumes'})
 # what a table of DICOM files, a volume or a score must not make anyone wait for
 light = ['', 'dicom', 'volumes', 'metrics', 'splits', 'cli']
 frameworks = {'torch', 'torchvision', 'fastai'}
