@@ -445,7 +445,7 @@ _BULK = {'OB', 'OD', 'OF', 'OL', 'OV', 'OW', 'UN'}
 
 def _row(path, start, with_pixels, window, max_bytes):
     "One row of `scan`: header, statistics, what was assumed, what went wrong. A relative `path` counts from `start`: a worker may stand elsewhere"
-    row,notes,there = dict(path=str(path)),[],Path(start, path)
+    row,notes,there = dict(path=path),[],os.path.join(start, path)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter('always')
         try:
@@ -456,7 +456,7 @@ def _row(path, start, with_pixels, window, max_bytes):
                     try: row[keyword] = _plain(part[item.tag])
                     except Exception as e: notes.append(f'{keyword} unreadable ({type(e).__name__}: {e})')
             if with_pixels: row.update(_statistics(ds, window, max_bytes))
-        except DicomError as e: row['error'] = str(e).replace(str(there), str(path))
+        except DicomError as e: row['error'] = str(e).replace(there, path)
         except Exception as e: row['error'] = f'{path}: damaged ({type(e).__name__}: {e})'
     row['note'] = '; '.join(dict.fromkeys(notes + [str(w.message) for w in caught]))
     return row
@@ -498,7 +498,8 @@ def scan(
     `px_window`, the percentage of pixels inside the window; `note`: what was odd or assumed; `error`: why the file or its image
     could not be read, else empty. A file that can't be read is a row with an `error`, never an exception.
     Raises `DicomError` if `folder` is no folder."""
-    paths,start = find_dicoms(folder) if isinstance(folder, (str, Path)) else list(folder),os.getcwd()
+    paths = list(map(str, find_dicoms(folder) if isinstance(folder, (str, Path)) else folder)) # a `Path` takes several times the memory
+    start = os.getcwd()
     rows = joblib.Parallel(n_jobs=n_jobs, return_as='generator')(
         joblib.delayed(_row)(p, start, pixels, window, max_bytes) for p in paths)
     @lru_cache(None)
