@@ -1,59 +1,74 @@
-"""Peak memory of `scan` and `export_slices` for more and more files: `python benchmarks/memory.py`
+"""Peak memory of `scan` and `export_slices` over more and more files: `python benchmarks/memory.py`
 
-A few slices of a breast phantom stand under many names, as hard links, so that 20,000 files cost the disk next to nothing. Each measurement
-runs in a process of its own. `scan` returns a table, and has to hold that: beside the peak stands what the table alone takes, read back in
-a fresh process. What counts is the growth from the smallest number of files to the largest, not the megabytes that imports take."""
-import argparse, multiprocessing, os, resource, tempfile
+A few slices of a breast phantom stand under many names, as hard links, so that 20,000 files cost the disk next to nothing. Every measurement is
+a process of its own. What counts is the growth from the fewest files to the most, not what imports take. Both functions return a table, which
+has to grow: as a floor, the table alone is read back in a fresh process. Linux only."""
+import argparse, multiprocessing, os, resource, tempfile, time
 from pathlib import Path
 
 import pandas as pd
 
-SOURCES = 16  # different files; the others are further names of them
+SOURCES, SERIES = 16, 100  # different files, of which the others are further names; slices a series
 
-def rss(): return int(Path('/proc/self/statm').read_text().split()[1])*resource.getpagesize()/1e6  # MB now, on Linux
-def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1e3                            # MB at most so far
-
-def make_files(folder, n, per_series=100):
-    "`n` slices in series of `per_series`, and the table that `export_slices` needs"
+def make_files(folder, n):
+    "`n` slices in series, and the table that `export_slices` takes"
     from medtut.phantoms.breast import write_duke_breast
     write_duke_breast(folder/'phantom', patients=1, matrix=64, slices=SOURCES, n_jobs=1, progress=False)
     sources, rows = sorted((folder/'phantom').rglob('*.dcm')), []
     for i in range(n):
-        path = f'P{i//per_series:04}/1-{i % per_series:03}.dcm'
-        (folder/'many'/path).parent.mkdir(parents=True, exist_ok=True)
-        os.link(sources[i % len(sources)], folder/'many'/path)
-        rows.append((f'P{i//per_series:04}', i % per_series, path, i % 2))
+        patient, k = f'P{i//SERIES:04}', i % SERIES
+        path = folder/'many'/patient/f'1-{k:03}.dcm'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.link(sources[i % len(sources)], path)
+        rows.append((patient, k, f'{patient}/{path.name}', i % 2))
     return folder/'many', pd.DataFrame(rows, columns=['patient', 'slice', 'path', 'label'])
 
-def scanned(folder, table, n_jobs, kept):
+def scanned(many, table, folder, n_jobs):
     from medtut.dicom import scan
-    scan(folder, n_jobs=n_jobs, progress=False).to_pickle(kept)
+    return scan(many, n_jobs=n_jobs, progress=False)
 
-def exported(folder, table, n_jobs, kept):
+def exported(many, table, folder, n_jobs):
     from medtut.slices import export_slices
-    done = export_slices(table, folder, kept.parent/'png', n_jobs=n_jobs, progress=False)
-    if (done.status != 'written').any(): raise RuntimeError(f'slices were not written: {done.status.value_counts().to_dict()}')
-    done.to_pickle(kept)
+    done = export_slices(table, many, folder/'png', n_jobs=n_jobs, progress=False)
+    if (done.status != 'written').any(): raise RuntimeError(f'not all slices were written: {done.status.value_counts().to_dict()}')
+    return done
 
-def measured(f, *args):
-    before = peak()
-    f(*args)
-    return before, peak()
+def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss*1024  # bytes
+
+def measured(f, kept, *args):
+    "Bytes at most and seconds; the table goes to `kept`"
+    start = time.perf_counter()
+    table = f(*args)
+    most, seconds = peak(), time.perf_counter() - start
+    table.to_pickle(kept)
+    return most, seconds
 
 def table_alone(kept):
-    "MB that the resulting table takes, and nothing else"
-    pd.DataFrame(dict(a=['x'])) # what pandas loads on first use
-    before = rss()
-    table = pd.read_pickle(kept)
-    return rss() - before, len(table)
+    "Bytes that the table takes, once pandas has loaded what it needs for such tables"
+    def now(): return int(Path('/proc/self/statm').read_text().split()[1])*resource.getpagesize()
+    pd.read_pickle(kept).head()
+    before = now()
+    tables = [pd.read_pickle(kept) for _ in range(4)]
+    return (now() - before)/len(tables)
 
-def in_fresh_process(f, *args):
-    with multiprocessing.get_context('spawn').Pool(1) as pool: return pool.apply(f, args)
+def alone(f, *args):
+    with multiprocessing.get_context('spawn').Pool(1) as process: return process.apply(f, args)
 
-def measure(f, n, n_jobs=1):
-    "MB: peak of `f` over `n` files, above what its imports and the input take, and what its table alone takes"
-    with tempfile.TemporaryDirectory() as folder:
-        folder = Path(folder)
-        many, table = in_fresh_process(make_files, folder, n)
-        _, least = in_fresh_process(measured, f, many/'P0000', table.head(2).assign(path=['1-000.dcm', '1-001.dcm']), n_jobs, folder/'few'/'t.pkl')
-        return least
+if __name__ == '__main__':
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--files', type=int, nargs='*', default=[2_000, 10_000, 20_000])
+    parser.add_argument('--jobs', type=int, default=1, help='processes; the memory is that of the one that collects')
+    args = parser.parse_args()
+    found = {}
+    for n in args.files:
+        with tempfile.TemporaryDirectory() as folder:
+            folder = Path(folder)
+            many, table = alone(make_files, folder, n)
+            for name, f in dict(scan=scanned, export_slices=exported).items():
+                (most, seconds), size = alone(measured, f, folder/'kept.pkl', many, table, folder, args.jobs), alone(table_alone, folder/'kept.pkl')
+                found.setdefault(name, []).append((n, most, size))
+                print(f'{name:13} {n:6} files: {most/1e6:4.0f} MB at most, of it {size/1e6:5.1f} MB the table; {seconds:.1f} s', flush=True)
+    for name, rows in found.items():
+        (few, low, small), (many, high, large) = rows[0], rows[-1]
+        if many > few:
+            print(f'{name:13} grows by {(high - low)/(many - few)/1e3:.2f} kB a file, the table alone by {(large - small)/(many - few)/1e3:.2f} kB')
