@@ -111,16 +111,16 @@ def test_relative_paths_of_a_scan(cluster, tmp_path, monkeypatch, backend):
 
 @pytest.fixture(scope='module')
 def many(sets, tmp_path_factory):
-    "300 slices under names of their own, three series of 100: hard links to a few files"
+    "160 slices under names of their own, two series of 80: hard links to a few files"
     folder, sources, rows = tmp_path_factory.mktemp('many'), sorted(sets[1]['duke_breast'].rglob('*.dcm'))[:20], []
-    for i in range(300):
-        path = folder/f'P{i//100}'/f'1-{i % 100:03}.dcm'
+    for i in range(160):
+        path = folder/f'P{i//80}'/f'1-{i % 80:03}.dcm'
         path.parent.mkdir(exist_ok=True)
         os.link(sources[i % len(sources)], path)
-        rows.append((path.parent.name, i % 100, str(path.relative_to(folder)), i % 2))
+        rows.append((path.parent.name, i % 80, str(path.relative_to(folder)), i % 2))
     return folder, pd.DataFrame(rows, columns=['patient', 'slice', 'path', 'label'])
 
-def growth(call, sizes=(100, 300)):
+def growth(call, sizes=(60, 160)):
     "Bytes that each file beyond the first few adds: to the peak while `call` runs, and to what it returns. Traced, not the system's: the same on every machine"
     found = []
     call(5) # imports and caches
@@ -145,7 +145,7 @@ def test_export_slices_holds_no_pixels(many, tmp_path):
     "In memory a slice has 48 x 48 pixels of 2 bytes; what stays of it until the end is less than a quarter of that"
     folder, table = many
     peak, _ = growth(lambda n: export_slices(table[:n], folder, tmp_path/f'{n}', window='slice', progress=False))
-    assert peak < 48*48*2/4 and len(contents(tmp_path/'300')) == 300
+    assert peak < 48*48*2/4 and len(contents(tmp_path/'160')) == 160
 
 def test_numbers_too_large_for_a_column_of_whole_numbers(tmp_path):
     "One file with a damaged number costs no table"
