@@ -9,8 +9,6 @@ __all__ = ['read_table']
 import json, marshal, os, re, subprocess, sys
 from pathlib import Path
 
-import pandas as pd
-
 # %% ../nbs/toolbox/tables.ipynb #tables006
 def _plain(name): return re.sub('[^a-z0-9]', '', str(name).lower())
 
@@ -44,8 +42,9 @@ def read_table(
     wanted:list,         # names of columns that must be there; case, spaces and punctuation do not matter
     optional:list=(),    # of columns that may be missing
     max_bytes:int=2**32, # of memory that reading a .xlsx may take
-)->pd.DataFrame:         # the columns found, named as in `wanted` and `optional`; values as stored, rows without any left out
+)->'pd.DataFrame':       # the columns found, named as in `wanted` and `optional`; values as stored, rows without any left out
     "Read some columns of a table, found by name. Raises `ValueError` for a file that is missing or no table, and for a column that is missing"
+    import pandas as pd # not above: the process that reads a sheet starts sooner without
     path = Path(path)
     if not path.is_file(): raise ValueError(f'{path}: no such file; give the table as downloaded, .xlsx or .csv')
     try:
