@@ -18,7 +18,7 @@ import pandas as pd
 import pydicom
 from dicomanonymizer.simpledicomanonymizer import anonymize_dataset, initialize_actions
 from joblib.externals.loky import ProcessPoolExecutor
-from pydicom.datadict import dictionary_description, dictionary_has_tag, keyword_for_tag, tag_for_keyword
+from pydicom.datadict import dictionary_description, dictionary_has_tag, keyword_for_tag
 from pydicom.dataelem import RawDataElement
 from pydicom.charset import convert_encodings
 from pydicom.filebase import DicomBytesIO
@@ -443,7 +443,7 @@ def _plain(e):
 
 _BULK = {'OB', 'OD', 'OF', 'OL', 'OV', 'OW', 'UN'}
 
-def _row(path, with_pixels, window, max_bytes):
+def _row(path, with_pixels, window, max_bytes, identifying):
     "One row of `scan`: header, statistics, what was assumed, what went wrong"
     row,notes = dict(path=str(path)),[]
     with warnings.catch_warnings(record=True) as caught:
@@ -453,6 +453,7 @@ def _row(path, with_pixels, window, max_bytes):
             for part in (ds.file_meta, ds):
                 for item in list(part.values()):
                     if item.VR in _BULK or not (keyword := keyword_for_tag(item.tag)): continue
+                    if not identifying and _action(item.tag): continue # not even read: a complaint about a value would quote it
                     try: row[keyword] = _plain(part[item.tag])
                     except Exception as e: notes.append(f'{keyword} unreadable ({type(e).__name__}: {e})')
             if with_pixels: row.update(_statistics(ds, window, max_bytes))
@@ -480,7 +481,7 @@ def scan(
     Raises `DicomError` if `folder` is no folder."""
     paths = find_dicoms(folder) if isinstance(folder, (str, Path)) else list(folder)
     rows = joblib.Parallel(n_jobs=n_jobs, return_as='generator')(
-        joblib.delayed(_row)(p, pixels, window, max_bytes) for p in paths)
+        joblib.delayed(_row)(p, pixels, window, max_bytes, identifying) for p in paths)
     rows = list(tqdm(rows, total=len(paths), desc='scan', unit='file', disable=not progress))
     first,last = ['path'],(['px_min', 'px_max', 'px_mean', 'px_std', 'px_window'] if pixels else []) + ['note', 'error']
     df = pd.DataFrame(rows)
@@ -488,7 +489,6 @@ def scan(
     # whole numbers stay whole where some files lack them
     kinds = {c: {type(v) for r in rows if (v := r.get(c)) is not None} for c in df.columns}
     df = df.astype({c: 'Int64' for c,k in kinds.items() if k == {int}})
-    if not identifying: df = df.drop(columns=[c for c in df if (tag := tag_for_keyword(c)) and _action(pydicom.tag.Tag(tag))])
     return df.assign(error=df.error.astype(object).fillna(''))
 
 # %% ../nbs/01_dicom.ipynb #dicom126
@@ -502,6 +502,7 @@ def _profile():
     "The basic profile of PS3.15 Table E.1-1: tag -> what to do with it"
     return initialize_actions(_DATABASE)
 
+@lru_cache(maxsize=None) # `scan` asks for the same tags in every file
 def _action(tag):
     "What the basic profile does with `tag`, in words; `None`: it is kept"
     if tag.is_private: return 'remove, private'

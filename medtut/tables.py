@@ -6,7 +6,7 @@
 __all__ = ['read_table']
 
 # %% ../nbs/toolbox/tables.ipynb #tables003
-import json, marshal, os, re, subprocess, sys
+import json, os, re, subprocess, sys
 from pathlib import Path
 
 # %% ../nbs/toolbox/tables.ipynb #tables006
@@ -25,14 +25,14 @@ def _send():
     header = [str(name) for name in next(rows, [])]
     at = [i for i,name in enumerate(header) if _plain(name) in wanted]
     simple = lambda v: v if isinstance(v, (str, int, float, type(None))) else str(v)
-    sys.stdout.buffer.write(marshal.dumps((header, at, [[simple(row[i]) for i in at] for row in rows])))
+    json.dump((header, at, [[simple(row[i]) for i in at] for row in rows]), sys.stdout)
 
 def _sheet(path, wanted, max_bytes):
     "Names of all columns of the first sheet, numbers of the wanted ones, and their rows. `ValueError` if it can't be read"
     code = 'from medtut.tables import _send; _send()'
     done = subprocess.run([sys.executable, '-c', code, json.dumps([str(path), wanted, max_bytes])], capture_output=True,
                           env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)))
-    if not done.returncode: return marshal.loads(done.stdout)
+    if not done.returncode: return json.loads(done.stdout)
     said = [line for line in done.stderr.decode(errors='replace').splitlines() if line.strip()] or ['no word']
     raise ValueError(said[0] if 'memory' in said[0] else said[-1])
 

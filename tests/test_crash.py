@@ -51,7 +51,7 @@ def moments(name, whole):
 @pytest.fixture(scope='session')
 def breast(tmp_path_factory):
     root = tmp_path_factory.mktemp('duke')/'set'
-    write_duke_breast(root, patients=3, matrix=128, slices=40, n_jobs=1, progress=False)
+    write_duke_breast(root, patients=3, matrix=64, slices=24, n_jobs=1, progress=False)
     return root, label_slices(read_mapping(next(root.glob('Breast*.csv'))), read_boxes(root/'Annotation_Boxes.csv'))
 
 def test_export_killed(breast, tmp_path):
@@ -93,7 +93,7 @@ def test_download_killed(tmp_path, name, capsys):
             shutil.rmtree(root)
     assert at_work, 'no kill came in time'
 
-@pytest.mark.parametrize('name, arguments', [('siim_small', dict(n=3)), ('duke_breast', dict(patients=2)), ('msd_brain', dict(cases=1))])
+@pytest.mark.parametrize('name, arguments', [('siim_small', dict(n=2, size=128)), ('duke_breast', dict(n=2, matrix=32, slices=12)), ('msd_brain', dict(n=1, n_test=1, spacing=6.))])
 def test_sample_making_killed(tmp_path, name, arguments):
     def make(root): return get_data(name, 'sample', root=root, n_jobs=1, progress=False, **arguments)
     make(tmp_path/'warm')  # what is loaded once would be a good part of the time
