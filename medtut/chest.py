@@ -4,15 +4,13 @@
 
 # %% auto #0
 __all__ = ['read_labels', 'TensorRadiograph', 'PILRadiograph', 'chest_dataloaders', 'small_xresnet', 'threshold_for_sensitivity',
-           'fit_temperature', 'save_weights', 'load_weights', 'rle_decode', 'rle_encode']
+           'fit_temperature', 'rle_decode', 'rle_encode', 'load_weights', 'save_weights']
 
 # %% ../nbs/03_pneumothorax.ipynb #chest3020
-import json, os
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import safetensors.torch
 import torch
 from fastai.data.block import CategoryBlock, DataBlock, TransformBlock
 from fastai.data.core import DataLoaders, Transform
@@ -23,15 +21,15 @@ from fastai.vision.augment import aug_transforms
 from fastai.vision.core import PILImageBW
 from PIL import Image, ImageOps
 from pydicom import Dataset
-from safetensors import SafetensorError, safe_open
 from scipy.optimize import minimize_scalar
 from torch import nn
 
 from .dicom import DicomError, read_dicom, scan, to_display
 from .rle import rle_decode, rle_encode
 from .splits import split_by_patient
+from .weights import load_weights, save_weights
 
-_all_ = ['rle_decode', 'rle_encode']
+_all_ = ['rle_decode', 'rle_encode', 'load_weights', 'save_weights']
 
 # %% ../nbs/03_pneumothorax.ipynb #chest3021
 def read_labels(
@@ -151,34 +149,3 @@ def fit_temperature(
     if not (logits.gather(1, y[:, None])[:, 0] - logits.mean(1)).mean() > 0: raise ValueError('logits no better than chance: no temperature is best; are labels or classes exchanged?')
     loss = lambda log_t: nn.functional.cross_entropy(logits/np.exp(log_t), y).item() # convex in 1/T: one minimum
     return float(np.exp(minimize_scalar(loss, bounds=(np.log(1e-3), np.log(1e3)), method='bounded').x))
-
-# %% ../nbs/03_pneumothorax.ipynb #chest3114
-def save_weights(
-    model:nn.Module, # whose parameters and buffers are saved
-    path,            # of the file, usually `.safetensors`
-    **about,         # what a user must know, as JSON: classes, size, training data
-)->Path: # the file, complete or not there
-    "Save weights as safetensors: numbers and names alone, nothing that runs when loaded"
-    path, state = Path(path), {k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}
-    part = path.with_name(f'.{path.name}.{os.getpid()}')
-    try:
-        safetensors.torch.save_file(state, part, {k: json.dumps(v) for k, v in about.items()})
-        os.replace(part, path)
-    finally: part.unlink(missing_ok=True)
-    return path
-
-def load_weights(
-    model:nn.Module, # filled in place; left as it is if the file does not fit
-    path,            # as `save_weights` wrote it
-)->dict: # what was said about the model when it was saved
-    "Load weights from a safetensors file. Raises `ValueError` for a file that is damaged, of another model, or not safetensors"
-    try:
-        with safe_open(path, 'pt') as f: state, about = {k: f.get_tensor(k) for k in f.keys()}, f.metadata() or {}
-    except SafetensorError as e: raise ValueError(f'{path}: not a whole safetensors file ({e}); was it cut off, or is it a pickle?') from e
-    shapes = lambda weights: {k: tuple(v.shape) for k, v in weights.items()}
-    found, wanted = shapes(state), shapes(model.state_dict())
-    if odd := sorted(k for k in found.keys() | wanted.keys() if found.get(k) != wanted.get(k)):
-        raise ValueError(f'{path}: weights of another model: {len(odd)} names or shapes differ, such as {odd[0]}: '
-                         f'{found.get(odd[0], "missing")} in the file, {wanted.get(odd[0], "missing")} in the model')
-    model.load_state_dict(state)
-    return {k: json.loads(v) for k, v in about.items()}

@@ -6,11 +6,13 @@
 __all__ = ['app', 'scan', 'get', 'sets', 'slices', 'main']
 
 # %% ../nbs/toolbox/cli.ipynb #cli003
-import os, sys, tempfile
+import sys
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
+
+from .files import atomic_write
 
 # %% ../nbs/toolbox/cli.ipynb #cli005
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -23,15 +25,7 @@ _Quiet = Annotated[bool, typer.Option('--quiet', '-q', help='No progress bar.')]
 def _write_csv(table, path):
     "To a file, in one step, or to standard output"
     if path is None: return print(table.to_csv(index=False), end='')
-    path = Path(path)
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
-    try:
-        with os.fdopen(handle, 'w', encoding='utf-8', newline='') as f: table.to_csv(f, index=False)
-        os.chmod(part, 0o644)
-        os.replace(part, path)
-    except BaseException:
-        os.unlink(part)
-        raise
+    with atomic_write(path, 'w') as f: table.to_csv(f, index=False)
 
 _Csv = Annotated[Optional[Path], typer.Option('--csv', help='Write the table to this file; else to standard output.')]
 

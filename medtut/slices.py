@@ -22,6 +22,7 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from .dicom import DicomError, pixels, read_dicom, to_display
+from .files import atomic_write
 
 # %% ../nbs/02_breast_mri.ipynb #slices014
 def _plain(name): return re.sub('[^a-z0-9]', '', str(name).lower())
@@ -148,14 +149,6 @@ def volume_window(
     return max(high - low, 1e-6),(low + high)/2
 
 # %% ../nbs/02_breast_mri.ipynb #slices058
-def _write(data, path):
-    "Write `data` whole or not at all: a file that has its name is complete"
-    part = path.with_name(f'.{path.name}.{os.getpid()}.part')
-    try:
-        part.write_bytes(data)
-        os.replace(part, path)
-    finally: part.unlink(missing_ok=True)
-
 def save_slice(
     ds:pydicom.Dataset,      # as `read_dicom` returns it
     png:str|Path,            # file to write, in a folder that is there
@@ -170,7 +163,7 @@ def save_slice(
     image = to_display(ds, width=window[0], level=window[1])
     if image.ndim != 2: raise DicomError(f"{getattr(ds, 'filename', 'data set')}: not one grey image, but {image.shape}")
     _,data = cv2.imencode('.png', image, [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE])
-    _write(data.tobytes(), png)
+    with atomic_write(png, durable=False) as f: f.write(data.tobytes()) # waiting for the disk takes as long as the rest
     return png
 
 # %% ../nbs/02_breast_mri.ipynb #slices062
@@ -189,7 +182,7 @@ def _export_series(rows, root, out, window):
     for row in rows:
         png = out/row.png
         other = out/{'pos': 'neg', 'neg': 'pos'}[png.parent.name]/png.name
-        if png.exists():
+        if png.exists() and png.stat().st_size: # a power cut may leave an empty one
             results.append(('there already', ''))
             continue
         try:
@@ -247,8 +240,8 @@ def export_slices(
     with FileLock(out/'.export.lock'): # two exports to one folder take turns; a killed one lets go
         if note.exists() and (was := json.loads(note.read_text())) != wanted:
             raise ValueError(f'{out} holds slices exported with {was}, not {wanted}: choose another folder')
-        _write(json.dumps(wanted).encode(), note)
-        for left in out.glob('*/.*.part'): left.unlink(missing_ok=True) # of a run that was killed
+        for left in (*out.glob('.*.part'), *out.glob('*/.*.part')): left.unlink(missing_ok=True) # of a run that was killed
+        with atomic_write(note, 'w') as f: json.dump(wanted, f)
         series = [list(rows.itertuples()) for _,rows in table.loc[known.index].groupby(known.path.str.rpartition('/')[0], sort=False)]
         done = joblib.Parallel(n_jobs=n_jobs, return_as='generator')(joblib.delayed(_export_series)(rows, root, out, window) for rows in series)
         for rows,results in zip(series, tqdm(done, total=len(series), desc='export', unit='series', disable=not progress)):

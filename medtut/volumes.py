@@ -6,7 +6,7 @@
 __all__ = ['VolumeError', 'spacing', 'load_nifti', 'check_same_grid', 'save_nifti', 'load_series', 'reorient', 'resample']
 
 # %% ../nbs/toolbox/volumes.ipynb #volumes003
-import gzip, os, tempfile, warnings, zlib
+import gzip, warnings, zlib
 from collections import Counter
 from itertools import product
 from pathlib import Path
@@ -16,6 +16,7 @@ from nibabel import orientations
 from scipy import ndimage as ndi
 from tqdm.auto import tqdm
 from .dicom import find_dicoms, pixels, read_dicom
+from .files import atomic_write
 
 # %% ../nbs/toolbox/volumes.ipynb #volumes013
 class VolumeError(ValueError):
@@ -181,17 +182,10 @@ def save_nifti(
     if not np.allclose(image.get_qform(), affine, atol=1e-3): image.set_qform(None, code=0)  # a qform can't hold a shear
     image.header.set_xyzt_units('mm')
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
-    try:
-        with os.fdopen(handle, 'wb') as f:
-            if path.suffix == '.gz':
-                with gzip.GzipFile(filename='', mode='wb', compresslevel=6, fileobj=f, mtime=0) as packed: image.to_stream(packed)
-            else: image.to_stream(f)
-        os.chmod(part, 0o644)
-        os.replace(part, path)
-    except BaseException:
-        os.unlink(part)
-        raise
+    with atomic_write(path) as f:
+        if path.suffix == '.gz':
+            with gzip.GzipFile(filename='', mode='wb', compresslevel=6, fileobj=f, mtime=0) as packed: image.to_stream(packed)
+        else: image.to_stream(f)
     return path
 
 # %% ../nbs/toolbox/volumes.ipynb #volumes047
