@@ -8,6 +8,7 @@ __all__ = ['USE', 'standardize', 'crop', 'PatchSampler', 'PatchDataset', 'soft_d
 
 # %% ../nbs/06_segmentation.ipynb #seg037
 import math
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
 
@@ -293,10 +294,10 @@ def predict_volume(
     if device is None: device = next((p.device for p in model.parameters()), 'cpu') if module else 'cpu'
     try:
         if module: model.eval()
-        with torch.inference_mode(), tqdm(total=len(tiles), desc='tiles', disable=not progress) as bar:
+        with torch.inference_mode(), tqdm(total=len(tiles), desc='tiles', disable=not progress) as bar, ThreadPoolExecutor(len(x)) as pool:
             for i in range(0, len(tiles), batch):
                 corners = tiles[i:i + batch]
-                for one,c in zip(x, corners): crop(image, c - low, patch, out=one)
+                list(pool.map(lambda one, c: crop(image, c - low, patch, out=one), x, corners)) # numpy copies, and reads files, side by side
                 p = activate(model(torch.from_numpy(x[:len(corners)]).to(device)).float()).cpu()
                 if sums is None: sums = torch.zeros(p.shape[1], *size)
                 for one,c in zip(p, corners):
