@@ -63,7 +63,8 @@ def explanation(entry):
         begin = len(sentences(text[first:end])) - 1 - entry.before
         said = ' '.join(sentences(text[first:last])[begin:begin + entry.sentences])
     # links are relative to the notebook
-    return re.sub(r'\[([^\]]+)\]\((?!https?:)[^)]*\)', r'\1', ' '.join(said.split())).lstrip('- ').rstrip(':')
+    said = re.sub(r'\[([^\]]+)\]\((?!https?:)[^)]*\)', r'\1', ' '.join(said.split())).rstrip(':')
+    return said if said[-1] in '.?!)' else f'{said}.'
 
 def with_targets(path, cell_id, text):
     "A cell's markdown with a link's target on each term that the glossary takes from it"
@@ -73,12 +74,12 @@ def with_targets(path, cell_id, text):
         text = f'{text[:start]}[{text[start:end]}]{{#{e.target}}}{text[end:]}'
     return text
 
-def title(path): return re.match(r'# (.+)', next(iter(markdown_cells(path).values())))[1]
+def short_title(path): return re.match(r'# (Lesson \d+|.+)', next(iter(markdown_cells(path).values())))[1]
 
 def glossary_list():
     "The glossary's entries in alphabetical order, each with its explanation and a link to where it stands"
     for e in sorted(glossary(), key=lambda e: e.term.lower()):
-        yield f'{e.term}\n: {explanation(e)} \n  [{title(e.path)}](#{e.target})\n'
+        yield f'{e.term}\n: {explanation(e)} [{short_title(e.path)}](#{e.target})\n'
 
 # Pages: `<!-- name -->` in a page's Markdown stands for what a function below makes
 
