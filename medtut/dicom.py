@@ -443,23 +443,43 @@ def _plain(e):
 
 _BULK = {'OB', 'OD', 'OF', 'OL', 'OV', 'OW', 'UN'}
 
-def _row(path, with_pixels, window, max_bytes):
-    "One row of `scan`: header, statistics, what was assumed, what went wrong"
-    row,notes = dict(path=str(path)),[]
+def _row(path, start, with_pixels, window, max_bytes):
+    "One row of `scan`: header, statistics, what was assumed, what went wrong. A relative `path` counts from `start`: a worker may stand elsewhere"
+    row,notes,there = dict(path=path),[],os.path.join(start, path)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter('always')
         try:
-            ds = read_dicom(path, pixels=with_pixels, max_bytes=max_bytes)
+            ds = read_dicom(there, pixels=with_pixels, max_bytes=max_bytes)
             for part in (ds.file_meta, ds):
                 for item in list(part.values()):
                     if item.VR in _BULK or not (keyword := keyword_for_tag(item.tag)): continue
                     try: row[keyword] = _plain(part[item.tag])
                     except Exception as e: notes.append(f'{keyword} unreadable ({type(e).__name__}: {e})')
             if with_pixels: row.update(_statistics(ds, window, max_bytes))
-        except DicomError as e: row['error'] = str(e)
+        except DicomError as e: row['error'] = str(e).replace(there, path)
         except Exception as e: row['error'] = f'{path}: damaged ({type(e).__name__}: {e})'
     row['note'] = '; '.join(dict.fromkeys(notes + [str(w.message) for w in caught]))
     return row
+
+def _table(rows, first, last, drop):
+    "Rows as a table, `first` and `last` its outer columns, without those for whose name `drop` is true"
+    # column by column, each text kept once: rows hold several times what the table does, and never stand beside it
+    columns,kinds,shared,n = {},{},{},0
+    for n,row in enumerate(rows, 1):
+        for name,value in row.items():
+            if name not in columns:
+                if drop(name): continue
+                columns[name],kinds[name] = [],set()
+            columns[name] += [np.nan]*(n - 1 - len(columns[name]))
+            columns[name].append(shared.setdefault(value, value) if isinstance(value, str) else value)
+            # whole numbers stay whole where some files lack them, unless a damaged one says what no column of them can hold
+            if value is not None: kinds[name].add(int if type(value) is int and -2**63 <= value < 2**63 else str)
+    order = first + [name for name in columns if name not in first + last] + last
+    def column(name):
+        values = columns.pop(name)
+        values += [np.nan]*(n - len(values))
+        return pd.Series(values, dtype='Int64' if kinds[name] == {int} else None)
+    return pd.DataFrame({name: column(name) for name in order if name in columns}, copy=False).reindex(columns=order)
 
 # %% ../nbs/01_dicom.ipynb #dicom111
 def scan(
@@ -478,17 +498,14 @@ def scan(
     `px_window`, the percentage of pixels inside the window; `note`: what was odd or assumed; `error`: why the file or its image
     could not be read, else empty. A file that can't be read is a row with an `error`, never an exception.
     Raises `DicomError` if `folder` is no folder."""
-    paths = find_dicoms(folder) if isinstance(folder, (str, Path)) else list(folder)
+    paths = list(map(str, find_dicoms(folder) if isinstance(folder, (str, Path)) else folder)) # a `Path` takes several times the memory
+    start = os.getcwd()
     rows = joblib.Parallel(n_jobs=n_jobs, return_as='generator')(
-        joblib.delayed(_row)(p, pixels, window, max_bytes) for p in paths)
-    rows = list(tqdm(rows, total=len(paths), desc='scan', unit='file', disable=not progress))
-    first,last = ['path'],(['px_min', 'px_max', 'px_mean', 'px_std', 'px_window'] if pixels else []) + ['note', 'error']
-    df = pd.DataFrame(rows)
-    df = df.reindex(columns=first + [c for c in df.columns if c not in first + last] + last)
-    # whole numbers stay whole where some files lack them
-    kinds = {c: {type(v) for r in rows if (v := r.get(c)) is not None} for c in df.columns}
-    df = df.astype({c: 'Int64' for c,k in kinds.items() if k == {int}})
-    if not identifying: df = df.drop(columns=[c for c in df if (tag := tag_for_keyword(c)) and _action(pydicom.tag.Tag(tag))])
+        joblib.delayed(_row)(p, start, pixels, window, max_bytes) for p in paths)
+    @lru_cache(None)
+    def dropped(column): return not identifying and (tag := tag_for_keyword(column)) and _action(pydicom.tag.Tag(tag))
+    df = _table(tqdm(rows, total=len(paths), desc='scan', unit='file', disable=not progress), ['path'],
+        ['px_min', 'px_max', 'px_mean', 'px_std', 'px_window']*pixels + ['note', 'error'], dropped)
     return df.assign(error=df.error.astype(object).fillna(''))
 
 # %% ../nbs/01_dicom.ipynb #dicom126

@@ -76,6 +76,7 @@ def find_cases(
     `seg`, None if there is none; `missing`, which of them those are; `layout`; `note`, what is odd. Raises `VolumeError` where no case is found."""
     root = Path(root)
     if not root.is_dir(): raise VolumeError(f'{root}: no such folder')
+    root = root.absolute() # the table outlives the working folder, and goes to workers that stand elsewhere
     layout = 'msd' if (root/'dataset.json').is_file() else 'brats'
     rows = _msd_cases(root) if layout == 'msd' else _brats_cases(root)
     if not rows:

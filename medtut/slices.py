@@ -242,10 +242,13 @@ def export_slices(
             raise ValueError(f'{out} holds slices exported with {was}, not {wanted}: choose another folder')
         for left in (*out.glob('.*.part'), *out.glob('*/.*.part')): left.unlink(missing_ok=True) # of a run that was killed
         with atomic_write(note, 'w') as f: json.dump(wanted, f)
-        series = [list(rows.itertuples()) for _,rows in table.loc[known.index].groupby(known.path.str.rpartition('/')[0], sort=False)]
-        done = joblib.Parallel(n_jobs=n_jobs, return_as='generator')(joblib.delayed(_export_series)(rows, root, out, window) for rows in series)
-        for rows,results in zip(series, tqdm(done, total=len(series), desc='export', unit='series', disable=not progress)):
-            table.loc[[row.Index for row in rows], ['status', 'reason']] = results
+        labelled,found = table.loc[known.index],[]
+        series = [rows.index for _,rows in labelled.groupby(known.path.str.rpartition('/')[0], sort=False)]
+        # absolute, for a worker may stand in another folder; the rows of a series are made when it is its turn
+        done = joblib.Parallel(n_jobs=n_jobs, return_as='generator')(
+            joblib.delayed(_export_series)(list(labelled.loc[i].itertuples()), root.absolute(), out.absolute(), window) for i in series)
+        for results in tqdm(done, total=len(series), desc='export', unit='series', disable=not progress): found += results
+        if found: table.loc[[row for i in series for row in i], ['status', 'reason']] = found
     return table.assign(png=table.png.where(table.status.isin(['written', 'there already']), ''))
 
 # %% ../nbs/02_breast_mri.ipynb #slices075

@@ -330,8 +330,8 @@ def _write_all(write, tasks, n_jobs, progress, what):
     return list(tqdm(done, total=len(tasks), desc=what, disable=not progress))
 
 def _empty(folder):
-    "`folder`, made if need be; `ValueError` when something is in it"
-    folder = Path(folder); folder.mkdir(parents=True, exist_ok=True)
+    "`folder`, absolute, made if need be; `ValueError` when something is in it"
+    folder = Path(folder).absolute(); folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()): raise ValueError(f'{folder} is not empty: sample sets are written into an empty folder')
     return folder
 

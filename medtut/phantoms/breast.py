@@ -578,7 +578,7 @@ def write_duke_breast(
     progress:bool=True, # show a bar?
 )->pd.DataFrame:        # what was drawn: one row a patient, also in phantom_truth.csv
     "Fill `folder` with phantoms in the layout of Duke-Breast-Cancer-MRI, 'pre' series only"
-    folder = Path(folder)
+    folder = Path(folder).absolute() # a worker may stand elsewhere
     numbers = list(range(1, patients + 1)) if isinstance(patients, int) else [int(i) for i in patients]
     if not numbers or min(numbers) < 1 or len(set(numbers)) < len(numbers):
         raise ValueError(f'patients={patients!r}: give how many, or different numbers from 1 on')
@@ -586,9 +586,9 @@ def write_duke_breast(
         raise ValueError(f'{folder} is not empty: give an empty folder, nothing in it is replaced')
     folder.mkdir(parents=True, exist_ok=True)
     lost = numbers[len(numbers)//2]
-    jobs = (delayed(write_patient)(folder, i, seed, matrix, slices, i % 3 == 2, i == lost)
-            for i in tqdm(numbers, desc='breast phantoms', disable=not progress))
-    boxes, rows, truth = zip(*Parallel(n_jobs=-1 if n_jobs is None else n_jobs)(jobs))
+    done = Parallel(n_jobs=-1 if n_jobs is None else n_jobs, return_as='generator')(
+        delayed(write_patient)(folder, i, seed, matrix, slices, i % 3 == 2, i == lost) for i in numbers)
+    boxes, rows, truth = zip(*tqdm(done, total=len(numbers), desc='breast phantoms', disable=not progress))
     write_table(folder/'Annotation_Boxes.xlsx', BOX_COLUMNS, boxes)
     write_table(folder/'Breast-Cancer-MRI-filepath_filename-mapping.xlsx', PATH_COLUMNS, [row for r in rows for row in r])
     truth = pd.DataFrame(truth)

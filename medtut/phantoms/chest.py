@@ -616,7 +616,7 @@ def write_siim_small(
     progress:bool=True,      # show a progress bar
 )->pd.DataFrame:             # the plan, and what was drawn in each film
     "Write a sample set in the layout of fastai's `siim_small`: train/<label>/<number>.dcm, labels.csv, and masks.csv besides"
-    folder = Path(folder)
+    folder = Path(folder).absolute() # a worker may stand elsewhere
     if not folder.is_dir(): raise ValueError(f'{folder} is not a folder: make it first')
     if any(folder.iterdir()): raise ValueError(f'{folder} is not empty: a sample set is written into an empty folder')
     plan = plan_siim_small(n, seed, prevalence, repeat_p, monochrome1_p)
