@@ -8,7 +8,7 @@ stamp := .venv/.whole
 min_python := $(shell sed -n 's/^min_python *= *//p' settings.ini)
 
 .DEFAULT_GOAL := help
-.PHONY: help course test lab bench site export outputs constraints clean distclean
+.PHONY: help course test fuzz audit lab bench site export outputs constraints clean distclean
 
 help:  ## Show the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1  /p' $(MAKEFILE_LIST) | awk -F'  ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -29,6 +29,17 @@ course: $(stamp)  ## Run every lesson top to bottom, then build the site
 
 test: $(stamp)  ## Run all tests, the notebooks among them
 	@$(bin)/python -m pytest
+
+# How many times the random input of `make test`, and its seed: the day's, so that each day sees other input and a failure can be had again.
+FUZZ ?= 20
+FUZZ_SEED ?= $(shell date +%Y%m%d)
+
+fuzz: $(stamp)  ## Random input, damaged files and kill -9, for long (FUZZ=20 times that of `make test`)
+	@echo "FUZZ=$(FUZZ) FUZZ_SEED=$(FUZZ_SEED)"
+	@MEDTUT_FUZZ=$(FUZZ) MEDTUT_FUZZ_SEED=$(FUZZ_SEED) $(bin)/python -m pytest tests/test_fuzz.py tests/test_crash.py tests/test_dicom_damaged.py
+
+audit:  ## Compare constraints.txt with the known vulnerabilities (needs the network, and uv where there is no .venv)
+	@$(or $(wildcard $(bin)/uvx),uvx) pip-audit --strict --disable-pip --no-deps --requirement $(CONSTRAINTS)
 
 lab: $(stamp)  ## Open JupyterLab on the notebooks
 	@$(bin)/jupyter lab nbs

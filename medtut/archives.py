@@ -107,7 +107,7 @@ def find_set(
         raise DataError(f'{folder} holds {len(tops)} sets with a {ds.anchor}: name one of {", ".join(map(str, sorted(tops)))}')
     top = tops.pop()
     try: missing = ds.missing(top)
-    except (ValueError, KeyError, TypeError, pd.errors.ParserError) as e:
+    except (ValueError, KeyError, TypeError, RecursionError, OSError) as e:
         raise DataError(f"{top}: {ds.name}'s tables can't be read ({type(e).__name__}: {e})") from e
     if missing:
         raise DataError(f'{ds.name} in {top} lacks {len(missing)} of its files: {", ".join(missing[:3])}{", ..." if missing[3:] else ""}')
@@ -134,6 +134,8 @@ def msd_cases(ds, work, selection, have, progress):
         (work/listing.name).rename(listing)
     members = {name.partition('/')[2]: span for name, span in json.loads(listing.read_text()).items()}
     def get(name, folder):
+        if not (folder/name).resolve().is_relative_to(folder.resolve()):
+            raise DataError(f'{remote.url}: its dataset.json names {name!r}, outside of the set, which is not fetched: the host has another file')
         for h in have:
             if folder == top and (h/name).is_file(): link(h/name, top/name)
         if (folder/name).exists(): return folder/name

@@ -37,9 +37,12 @@ def read_labels(
     n_jobs:int=None,     # processes that read headers, as in joblib; None: one, or what `joblib.parallel_config` says
     progress:bool=False, # show a progress bar
 )->pd.DataFrame: # labels.csv, and `patient`: its own column of that name, or each file's PatientID
-    "Files, labels and patients of a set laid out as `siim_small`. Raises `ValueError` for columns or files that are missing, and for files without a patient"
-    table = pd.read_csv(Path(path)/'labels.csv')
-    if missing := {'file', 'label'} - set(table): raise ValueError(f'{path}/labels.csv has no column {sorted(missing)}; it has {list(table)}')
+    "Files, labels and patients of a set laid out as `siim_small`. Raises `ValueError` for no table, for columns or files that are missing, and for files without a patient"
+    where = Path(path)/'labels.csv'
+    try: table = pd.read_csv(where)
+    except ValueError as e: raise ValueError(f'{where}: not a readable table ({e}); was a web page saved in its place?') from e
+    if missing := {'file', 'label'} - set(table): raise ValueError(f'{where} has no column {sorted(missing)}; it has {list(table)}')
+    if not len(table) or not table.file.map(type).eq(str).all(): raise ValueError(f'{where}: no rows, or rows without a file: each needs a path below {path}')
     if 'patient' in table: return table
     headers = scan([Path(path)/f for f in table.file], pixels=False, n_jobs=n_jobs, progress=progress)
     if (bad := headers.error != '').any(): raise ValueError(f'{bad.sum()} of {len(table)} files can not be read, the first: {headers.error[bad].iloc[0]}')

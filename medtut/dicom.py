@@ -18,7 +18,7 @@ import pandas as pd
 import pydicom
 from dicomanonymizer.simpledicomanonymizer import anonymize_dataset, initialize_actions
 from joblib.externals.loky import ProcessPoolExecutor
-from pydicom.datadict import dictionary_description, dictionary_has_tag, keyword_for_tag, tag_for_keyword
+from pydicom.datadict import dictionary_description, dictionary_has_tag, keyword_for_tag
 from pydicom.dataelem import RawDataElement
 from pydicom.charset import convert_encodings
 from pydicom.filebase import DicomBytesIO
@@ -443,7 +443,7 @@ def _plain(e):
 
 _BULK = {'OB', 'OD', 'OF', 'OL', 'OV', 'OW', 'UN'}
 
-def _row(path, start, with_pixels, window, max_bytes):
+def _row(path, start, with_pixels, window, max_bytes, identifying):
     "One row of `scan`: header, statistics, what was assumed, what went wrong. A relative `path` counts from `start`: a worker may stand elsewhere"
     row,notes,there = dict(path=path),[],os.path.join(start, path)
     with warnings.catch_warnings(record=True) as caught:
@@ -453,6 +453,7 @@ def _row(path, start, with_pixels, window, max_bytes):
             for part in (ds.file_meta, ds):
                 for item in list(part.values()):
                     if item.VR in _BULK or not (keyword := keyword_for_tag(item.tag)): continue
+                    if not identifying and _action(item.tag): continue # not even read: a complaint about a value would quote it
                     try: row[keyword] = _plain(part[item.tag])
                     except Exception as e: notes.append(f'{keyword} unreadable ({type(e).__name__}: {e})')
             if with_pixels: row.update(_statistics(ds, window, max_bytes))
@@ -461,14 +462,13 @@ def _row(path, start, with_pixels, window, max_bytes):
     row['note'] = '; '.join(dict.fromkeys(notes + [str(w.message) for w in caught]))
     return row
 
-def _table(rows, first, last, drop):
-    "Rows as a table, `first` and `last` its outer columns, without those for whose name `drop` is true"
+def _table(rows, first, last):
+    "Rows as a table, `first` and `last` its outer columns"
     # column by column, each text kept once: rows hold several times what the table does, and never stand beside it
     columns,kinds,shared,n = {},{},{},0
     for n,row in enumerate(rows, 1):
         for name,value in row.items():
             if name not in columns:
-                if drop(name): continue
                 columns[name],kinds[name] = [],set()
             columns[name] += [np.nan]*(n - 1 - len(columns[name]))
             columns[name].append(shared.setdefault(value, value) if isinstance(value, str) else value)
@@ -501,11 +501,9 @@ def scan(
     paths = list(map(str, find_dicoms(folder) if isinstance(folder, (str, Path)) else folder)) # a `Path` takes several times the memory
     start = os.getcwd()
     rows = joblib.Parallel(n_jobs=n_jobs, return_as='generator')(
-        joblib.delayed(_row)(p, start, pixels, window, max_bytes) for p in paths)
-    @lru_cache(None)
-    def dropped(column): return not identifying and (tag := tag_for_keyword(column)) and _action(pydicom.tag.Tag(tag))
+        joblib.delayed(_row)(p, start, pixels, window, max_bytes, identifying) for p in paths)
     df = _table(tqdm(rows, total=len(paths), desc='scan', unit='file', disable=not progress), ['path'],
-        ['px_min', 'px_max', 'px_mean', 'px_std', 'px_window']*pixels + ['note', 'error'], dropped)
+        ['px_min', 'px_max', 'px_mean', 'px_std', 'px_window']*pixels + ['note', 'error'])
     return df.assign(error=df.error.astype(object).fillna(''))
 
 # %% ../nbs/01_dicom.ipynb #dicom126
@@ -519,6 +517,7 @@ def _profile():
     "The basic profile of PS3.15 Table E.1-1: tag -> what to do with it"
     return initialize_actions(_DATABASE)
 
+@lru_cache(maxsize=None) # `scan` asks for the same tags in every file
 def _action(tag):
     "What the basic profile does with `tag`, in words; `None`: it is kept"
     if tag.is_private: return 'remove, private'

@@ -201,14 +201,18 @@ def unpack(
     archive:Path, # .tar or .tgz
     folder:Path,  # made if need be
 )->Path:          # `folder`
-    "Unpack a tar into `folder`, without AppleDouble files; `DataError` for one that is damaged or reaches outside"
+    "Unpack a tar into `folder`, without AppleDouble files; `DataError` for one that is damaged, reaches outside or does not fit on the disk"
     if not hasattr(tarfile, 'data_filter'):
         raise DataError('this Python is too old to unpack safely: update to 3.10.12, 3.11.4 or later')
     with open(archive, 'rb') as f: zipped = f.read(2) == b'\x1f\x8b'
     if zipped: check_gzip(Path(archive))
     try:
         with tarfile.open(archive) as tar:
-            tar.extractall(folder, [m for m in tar if not is_apple_double(m.name)], filter='data')
+            members = [m for m in tar if not is_apple_double(m.name)]
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            need,free = sum(m.size for m in members), shutil.disk_usage(folder).free
+            if need > free: raise DataError(f'{archive} unpacks to {need/1e9:,.1f} GB, the disk has {free/1e9:,.1f} GB free: free some space, if you trust it')
+            tar.extractall(folder, members, filter='data')
     except tarfile.FilterError as e:
         raise DataError(f'{archive} holds a file that does not belong into a data set, and was not unpacked: {e}') from e
     except tarfile.TarError as e:

@@ -16,7 +16,7 @@ def rle_decode(
     "Mask of a SIIM run-length code: column by column, each start counted from the end of the run before. Raises `ValueError`"
     rows, columns = shape
     if not isinstance(rle, str): return np.any([rle_decode(r, shape) for r in rle] or [np.zeros(shape, bool)], axis=0)
-    try: steps = np.array(rle.split(), dtype=np.int64)
+    try: steps = np.array([int(s) for s in rle.split()], dtype=object) # Python's integers: a damaged code may hold numbers of any length
     except ValueError: raise ValueError(f'run-length code holds something other than whole numbers: {rle[:60]!r}') from None
     flat = np.zeros(rows * columns, bool)
     if steps.tolist() == [-1]: return flat.reshape(columns, rows).T

@@ -17,42 +17,19 @@ import pandas as pd
 import pydicom
 import torch
 from filelock import FileLock
-from python_calamine import CalamineError, CalamineWorkbook
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from .dicom import DicomError, pixels, read_dicom, to_display
 from .files import atomic_write
-
-# %% ../nbs/02_breast_mri.ipynb #slices014
-def _plain(name): return re.sub('[^a-z0-9]', '', str(name).lower())
-
-def _read_table(path, wanted, optional=()):
-    "The columns `wanted` of a .xlsx or .csv table, found by name whatever their case and spacing"
-    path = Path(path)
-    if not path.is_file(): raise ValueError(f'{path}: no such file; give the table as downloaded, .xlsx or .csv')
-    try:
-        if path.suffix.lower() == '.csv':
-            rows = pd.read_csv(path, encoding='utf-8-sig', dtype=object)
-            header,rows = list(rows), rows.itertuples(index=False)
-        else:
-            rows = CalamineWorkbook.from_path(path).get_sheet_by_index(0).iter_rows()
-            header = next(rows, [])
-    except (CalamineError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as e:
-        raise ValueError(f'{path}: not a readable .xlsx or .csv table ({e}); was a web page saved in its place? Download it again') from e
-    where = {_plain(c): i for i,c in enumerate(header)}
-    if absent := [c for c in wanted if _plain(c) not in where]: raise ValueError(f'{path}: no column {absent}; found {header}')
-    names = [c for c in (*wanted, *optional) if _plain(c) in where]
-    at = [where[_plain(c)] for c in names]
-    table = pd.DataFrame(([row[i] for i in at] for row in rows), columns=names)
-    return table[(table.fillna('') != '').any(axis=1)].reset_index(drop=True)
+from .tables import read_table
 
 # %% ../nbs/02_breast_mri.ipynb #slices015
 def read_boxes(
     path:str|Path, # Annotation_Boxes.xlsx as downloaded, or .csv
 )->pd.DataFrame: # one row a patient: patient, start_row ... end_slice; whole numbers from 1, each end one past the last
     "Read the boxes round the tumours of Duke-Breast-Cancer-MRI. Raises `ValueError` for a table that is not what it should be"
-    boxes = _read_table(path, ['Patient ID', *(f'{end} {axis}' for axis in ('Row', 'Column', 'Slice') for end in ('Start', 'End'))])
+    boxes = read_table(path, ['Patient ID', *(f'{end} {axis}' for axis in ('Row', 'Column', 'Slice') for end in ('Start', 'End'))])
     boxes = boxes.rename(columns=lambda c: c.lower().replace(' id', '').replace(' ', '_'))
     boxes['patient'] = boxes.patient.fillna('').astype(str).str.strip()
     numbers = boxes.drop(columns='patient').apply(pd.to_numeric, errors='coerce')
@@ -71,7 +48,7 @@ def read_mapping(
 
     Patient, phase and slice come from `original_path_and_filename`, `path` from `classic_path`, both with backslashes mended; where the first
     does not name all three, they are missing. `uid` is the SOP instance UID. Raises `ValueError` for a table that is not what it should be."""
-    table = _read_table(path, ['original_path_and_filename', 'classic_path'], ['sop_instance_uid']).fillna('').astype(str)
+    table = read_table(path, ['original_path_and_filename', 'classic_path'], ['sop_instance_uid']).fillna('').astype(str)
     table = table.apply(lambda column: column.str.strip().str.replace('\\', '/', regex=False))
     found = table.original_path_and_filename.str.extract(r'([^/]+)/([^/]+)/[^/]*?([0-9]+)\.dcm$')
     if not found[0].notna().any():

@@ -51,7 +51,7 @@ def _stored(path):
                           'gzip-compressed. Does the ending of its name say so? Else copy or download it again') from e
     if not isinstance(img, nib.Nifti1Pair): raise VolumeError(f'{path}: {type(img).__name__}, not NIfTI; convert it, for instance with nibabel')
     shape = img.shape if len(img.shape) < 4 else img.shape[:3] + tuple(n for n in img.shape[3:] if n != 1)
-    if not 3 <= len(shape) <= 4 or 0 in shape: raise VolumeError(f'{path}: shape {img.shape}; a volume has axes x, y, z and perhaps channels')
+    if not 3 <= len(shape) <= 4 or min(shape) < 1: raise VolumeError(f'{path}: shape {img.shape}; a volume has axes x, y, z and perhaps channels')
     stored = img.dataobj
     if stored.dtype.kind not in 'iuf': raise VolumeError(f'{path}: holds {stored.dtype}, not real numbers; convert it first')
     claimed, there = int(np.prod(shape, dtype=object))*stored.dtype.itemsize, Path(stored.file_like).stat().st_size
@@ -62,7 +62,7 @@ def _stored(path):
     if not (img.header['sform_code'] or img.header['qform_code']):
         warnings.warn(f'{path}: no orientation in the header; axes to the left, front and top are assumed, as nibabel does', stacklevel=3)
     affine = img.affine.copy()
-    affine[:3] *= {'meter': 1000, 'micron': .001}.get(img.header.get_xyzt_units()[0], 1)
+    affine[:3] *= {1: 1000, 3: .001}.get(int(img.header['xyzt_units']) & 7, 1) # metres, micrometres; all else is taken for mm
     return stored, shape, _checked(affine, path)
 
 # %% ../nbs/toolbox/volumes.ipynb #volumes022
@@ -110,12 +110,13 @@ def load_nifti(
     slices=None,       # a range, slice or evenly spaced list along the third axis, or one; None: all. The affine follows
     nan:str='warn',    # what to do about voxels that are nan or infinite: 'warn', 'refuse' or 'keep'
     out:np.ndarray=None, # an array to fill instead of a new one, of the right shape and dtype
+    max_bytes:int=2**32, # refuse to make a larger array than this: a small .nii.gz can unpack to a thousand times its size
 )->tuple: # array (x, y, z) or (x, y, z, channel), x fastest in memory; affine (4, 4), voxel indices to mm, RAS+
     """A NIfTI volume and its affine, without any copy beside the result.
 
     Slope and intercept are applied in `dtype`. A compressed file is read up to the last slice wanted; its checksum is compared when that
-    is the end. Raises `VolumeError` for what is missing, not NIfTI, cut off or damaged, has no usable affine, or, with a whole-number `dtype`,
-    holds fractions. Format: nifti.nimh.nih.gov/nifti-1."""
+    is the end. Raises `VolumeError` for what is missing, not NIfTI, cut off or damaged, has no usable affine, is larger than `max_bytes`, or, with a
+    whole-number `dtype`, holds fractions. Format: nifti.nimh.nih.gov/nifti-1."""
     if nan not in ('warn', 'refuse', 'keep'): raise ValueError(f"nan must be 'warn', 'refuse' or 'keep', not {nan!r}")
     stored, shape, affine = _stored(path)
     dtype, (nx, ny, nz), nc = np.dtype(dtype), shape[:3], shape[3] if len(shape) == 4 else 1
@@ -123,7 +124,10 @@ def load_nifti(
     z, c = _indices(slices, nz, 'slices', path), _indices(channels, nc, 'channels', path)
     affine = _sliced(affine, z, path)
     want = (nx, ny, len(z)) + (() if len(shape) == 3 or isinstance(channels, (int, np.integer)) else (len(c),))
-    if out is None: out = np.empty(want, dtype, order='F')
+    if out is None:
+        total = int(np.prod(want, dtype=object))*dtype.itemsize
+        if total > max_bytes: raise VolumeError(f'{path}: takes {total:,} bytes as {dtype}, more than max_bytes={max_bytes:,}; raise max_bytes, or read some slices or channels')
+        out = np.empty(want, dtype, order='F')
     elif out.shape != want or out.dtype != dtype: raise VolumeError(f'{path}: gives {want} of {dtype}; `out` is {out.shape} of {out.dtype}')
     target, size, odd = out if out.ndim == 4 else out[..., None], nx*ny*stored.dtype.itemsize, 0
     runs = sorted((ci*nz + zi, a, b) for (b, ci), (a, zi) in product(enumerate(c), enumerate(z)))

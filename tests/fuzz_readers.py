@@ -1,0 +1,71 @@
+"What `damage.read_all` does with one damaged file: read it in every way there is, and check what came out"
+import csv, shutil, sys
+from pathlib import Path
+
+import numpy as np
+
+def nifti(path):
+    from medtut.volumes import VolumeError, load_nifti
+    refused = 0
+    for kwargs in dict(), dict(dtype=np.uint8), dict(nan='refuse'), dict(slices=[0]), dict(channels=0, max_bytes=2**20):
+        try: x, affine = load_nifti(path, **kwargs)
+        except VolumeError as e:
+            assert str(path) in str(e)
+            refused += 1
+            continue
+        assert x.ndim in (3, 4) and x.size and x.dtype == kwargs.get('dtype', np.float32)
+        assert affine.shape == (4, 4) and np.isfinite(affine).all() and np.linalg.det(affine[:3, :3])
+        if kwargs.get('nan') == 'refuse': assert np.isfinite(x).all()
+    if refused == 5: return 'refused'
+
+def boxes(path):
+    from medtut.slices import read_boxes
+    table = read_boxes(path)
+    assert (table.start_slice >= 1).all() and (table.start_slice < table.end_slice).all() and table.patient.is_unique and (table.patient != '').all()
+
+def mapping(path):
+    from medtut.slices import read_mapping
+    table = read_mapping(path)
+    assert {'patient', 'phase', 'slice', 'path'} <= set(table) and table.patient.notna().any()
+
+def labels(path):
+    from medtut.chest import read_labels
+    table = read_labels(path.parent)
+    assert {'file', 'label', 'patient'} <= set(table) and len(table)
+
+def found_set(path):
+    "The tables of a set as `find_set` looks at them"
+    from medtut.archives import SETS, find_set
+    find_set(SETS['msd_brain' if path.name == 'dataset.json' else 'siim_small'], path.parent)
+
+def weights(path):
+    import torch
+    from torch import nn
+    from medtut.weights import load_weights, read_weights
+    model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    try:
+        read_weights(path)
+        assert isinstance(load_weights(model, path), dict)
+    except ValueError as e:
+        assert str(path) in str(e) and all(torch.equal(v, before[k]) for k, v in model.state_dict().items()), 'a file that does not fit changes nothing'
+        raise
+
+def archive(path):
+    from medtut.download import unpack
+    folder = path.parent/'deep'/'out'
+    here = set(path.parent.iterdir())
+    try: unpack(path, folder)
+    finally:
+        assert set(path.parent.iterdir()) - {folder.parent} <= here, 'unpacked outside'
+        assert not folder.parent.exists() or list(folder.parent.iterdir()) in ([], [folder])
+
+def dicom(path):
+    from test_dicom_damaged import use
+    from medtut.dicom import scan
+    from medtut.slices import save_slice
+    from medtut.dicom import DicomError, read_dicom
+    use(path)
+    assert len(scan([path], progress=False)) == 1
+    try: save_slice(read_dicom(path), path.with_suffix('.png'))
+    except DicomError: return 'refused'
