@@ -33,8 +33,8 @@ test: $(stamp)  ## Run all tests, the notebooks among them
 lab: $(stamp)  ## Open JupyterLab on the notebooks
 	@$(bin)/jupyter lab nbs
 
-bench: $(stamp)  ## Run the benchmarks
-	@for f in benchmarks/*.py; do echo "$$f" && $(bin)/python $$f || exit; done
+bench: $(stamp)  ## Compare with other libraries, and write the site's page on it
+	@$(bin)/python tools/bench.py
 
 site: $(stamp)  ## Build the site into _docs/html
 	@$(bin)/sphinx-build -M html nbs _docs -W --keep-going --quiet

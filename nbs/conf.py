@@ -9,6 +9,7 @@ from nbdev.processors import FilterDefaults
 
 nbs = Path(__file__).parent
 sys.path.insert(0, str(nbs.parent/'tools'))
+import bench
 from lessons import config, filled, notebooks, read_lesson
 
 project = html_title = config.lib_name
@@ -120,7 +121,7 @@ def prepare_notebook(path, text):
         if c.cell_type == 'markdown': c.source = site_markdown(c.source)
     lessons, toolbox = [p for p in pages if p.name[0].isdigit()], [p for p in pages if p.parts[0] == 'toolbox']
     if path in lessons: nb.cells.insert(1, mk_cell(lesson_line(read_lesson(nbs/path)), 'markdown'))
-    if path.stem == 'index': nb.cells += [toctree('Lessons', lessons), toctree('Toolbox', toolbox), toctree('Reference', ['api'])]
+    if path.stem == 'index': nb.cells += [toctree('Lessons', lessons), toctree('Toolbox', toolbox), toctree('Reference', ['api', 'benchmarks'])]
     return nb2str(nb)
 
 def api_index():
@@ -136,6 +137,9 @@ def api_index():
 def prepare(app, docname, source):
     path = Path(f'{docname}.ipynb')
     if path in pages: source[0] = prepare_notebook(path, source[0])
+    if docname == 'benchmarks':
+        source[0] = site_markdown(source[0].replace('{benchmarks}', bench.table(json.loads(bench.result.read_text(encoding='utf-8')))))
+        app.env.note_dependency(bench.result)
     if docname == 'api': source[0] += '\n'.join(api_index()) + '\n'
     if docname in ('index', 'api'): app.env.note_reread()  # made from other pages too
 
