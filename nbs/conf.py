@@ -11,6 +11,7 @@ from sphinx.util.logging import getLogger
 
 nbs = Path(__file__).parent
 sys.path.insert(0, str(nbs.parent/'tools'))
+import bench
 from lessons import config, filled, notebooks, read_lesson
 from pages import filled_page, with_targets
 
@@ -125,7 +126,7 @@ def prepare_notebook(path, text):
     if path in lessons: nb.cells.insert(1, mk_cell(lesson_line(read_lesson(nbs/path)), 'markdown'))
     if path.stem == 'index':
         nb.cells += [toctree('Lessons', lessons), toctree('Around the lessons', ['checklist', 'glossary', 'teaching']),
-            toctree('Data', ['data', 'real']), toctree('Toolbox', toolbox), toctree('Reference', ['api', 'features'])]
+            toctree('Data', ['data', 'real']), toctree('Toolbox', toolbox), toctree('Reference', ['api', 'features', 'benchmarks'])]
     return nb2str(nb)
 
 def api_index():
@@ -142,6 +143,9 @@ def prepare(app, docname, source):
     path = Path(f'{docname}.ipynb')
     if path in pages: source[0] = prepare_notebook(path, source[0])
     elif docname == 'api': source[0] += '\n'.join(api_index()) + '\n'
+    elif docname == 'benchmarks':
+        source[0] = site_markdown(source[0].replace('{benchmarks}', bench.table(json.loads(bench.result.read_text(encoding='utf-8')))))
+        app.env.note_dependency(bench.result)
     else: source[0] = filled_page(source[0])
     if docname == 'index' or path not in pages: app.env.note_reread()  # made from other pages too
 
