@@ -9,7 +9,7 @@ from playwright.sync_api import sync_playwright
 
 from lessons import all_lessons, config, nbs, notebooks
 
-pages = [path.relative_to(nbs).with_suffix('.html').as_posix() for path in notebooks()] + ['api.html', 'search.html']
+pages = [path.relative_to(nbs).with_suffix('.html').as_posix() for path in [*notebooks(), *sorted(nbs.glob('*.md'))]] + ['search.html']
 lesson_pages = [lesson.path.with_suffix('.html').name for lesson in all_lessons()]
 each_lesson = pytest.mark.parametrize('page_name', lesson_pages)
 flags = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update',

@@ -94,7 +94,7 @@ def writer(ds):
 def data_sets():
     "What the records say of each real set"
     for s in SETS.values():
-        archive = ', '.join(f'{name} ({r.size:,} bytes)' if r.size else name for name, r in s.files.items()) or s.archive
+        fetched = [f'{name} ({r.size:,} bytes)' if r.size else name for name, r in s.files.items()] + [f'`{s.archive}` in an archive of its own client']*bool(s.archive)
         calls = ' or '.join(f'`{c}`' for c in CALLS.get(s.name, [f"get_data('{s.name}', 'real')"]))
         yield f"""### {s.name}
 
@@ -109,7 +109,7 @@ def data_sets():
 | cite | {dois(s.citation)} |
 | get it | {calls} |
 | your own copy | `get_data('{s.name}', 'local', root=folder)`, checked |
-| fetched as | {archive} |
+| fetched | {', '.join(fetched)} |
 | sample | `get_data('{s.name}', 'sample')` |
 """
 
@@ -172,7 +172,7 @@ def span(hours): return 'under a minute' if hours < 1/60 else f'{60*hours:.0f} m
 
 def hours():
     "The table of work and of hours"
-    yield '| lesson | inputs trained on | GFLOP each | PFLOP | ' + ' | '.join(g.name for g in GPUS) + ' |\n|' + '-|'*(4 + len(GPUS))
+    yield '| lesson | inputs trained on | GFLOP each | PFLOP in all | ' + ' | '.join(g.name for g in GPUS) + ' |\n|' + '-|'*(4 + len(GPUS))
     for lesson, what, network, inputs in RUNS:
         n = eval(inputs)
         total = n*gflop(network)/1e6
@@ -194,8 +194,8 @@ def gigabytes():
     for lesson, name, count, call in wanted:
         s = SETS[name]
         gb = s.need*(count or s.members)/s.members
-        part = f' x {count}/{s.members}' if count else ''
-        yield f'| {lesson} | `{call}` | {s.need:g}{part} = {gb:.2g} | {span(gb*1e3/12.5/3600)} |'
+        part = f'{s.need:g} x {count}/{s.members} = ' if count else ''
+        yield f'| {lesson} | `{call}` | {part}{gb:.2g} | {span(gb*1e3/12.5/3600)} |'
 
 def on_the_sample():
     "Minutes that the lessons took on the sample"
