@@ -124,6 +124,7 @@ def test_solutions_unfold(open_page, page_name):
 @pytest.mark.parametrize('name', pages)
 def test_fits_a_phone(open_page, name):
     page = open_page(name, width=390)
+    page.evaluate('document.querySelectorAll("details").forEach(d => d.open = true)')
     assert page.evaluate('document.documentElement.scrollWidth') <= 390
     menu = page.locator('.bd-sidebar-primary nav.bd-links, .bd-sidebar-primary .bd-toc-item').first
     assert not menu.is_visible()
