@@ -8,7 +8,7 @@ stamp := .venv/.whole
 min_python := $(shell sed -n 's/^min_python *= *//p' settings.ini)
 
 .DEFAULT_GOAL := help
-.PHONY: help course test fuzz audit lab bench site export outputs constraints clean distclean
+.PHONY: help course test fuzz audit lab bench colab site export outputs constraints clean distclean
 
 help:  ## Show the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1  /p' $(MAKEFILE_LIST) | awk -F'  ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -17,10 +17,10 @@ help:  ## Show the targets
 $(stamp): settings.ini setup.py pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.version_info >= tuple(map(int, "$(min_python)".split("."))) or sys.exit( \
 	    "medtut needs Python $(min_python) or newer, and $(PYTHON) is %d.%d: try make PYTHON=..." % sys.version_info[:2])'
-	@echo "Setting up .venv: some minutes, about 7 GB"
+	@echo "Setting up .venv, once: some minutes, about 7 GB. pip reports below. If it is interrupted, run the same command again."
 	@test -f $@ || $(PYTHON) -m venv --clear .venv
 	@rm -f $@
-	@$(bin)/python -m pip install --quiet $(addprefix -c ,$(CONSTRAINTS)) -e '.[lessons,real,dev]'
+	@$(bin)/python -m pip install --disable-pip-version-check $(addprefix -c ,$(CONSTRAINTS)) -e '.[lessons,real,dev]'
 	@touch $@
 
 course: $(stamp)  ## Run every lesson top to bottom, then build the site
@@ -44,8 +44,11 @@ audit:  ## Compare constraints.txt with the known vulnerabilities (needs the net
 lab: $(stamp)  ## Open JupyterLab on the notebooks
 	@$(bin)/jupyter lab nbs
 
-bench: $(stamp)  ## Run the benchmarks
-	@for f in benchmarks/*.py; do echo "$$f" && $(bin)/python $$f || exit; done
+bench: $(stamp)  ## Compare with other libraries, and write the site's page on it
+	@$(bin)/python tools/bench.py
+
+colab: $(stamp)  ## Run every lesson in a new environment, as in Colab: some 10 GB for a while, most of an hour
+	@$(bin)/python tools/colab.py
 
 site: $(stamp)  ## Build the site into _docs/html
 	@$(bin)/sphinx-build -M html nbs _docs -W --keep-going --quiet

@@ -11,6 +11,7 @@ import torchvision
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
+from _rows import hand_over, options
 from medtut.cam import grad_cam, upsample
 
 if __name__ == '__main__':
@@ -20,7 +21,7 @@ if __name__ == '__main__':
     parser.add_argument('--batch', type=int, default=32)
     parser.add_argument('--size', type=int, default=224, help='rows and columns')
     parser.add_argument('--rounds', type=int, default=5)
-    args = parser.parse_args()
+    args = options(parser, batch=2, rounds=1)
     torch.manual_seed(0)
     model = torchvision.models.get_model(args.model).eval()
     x = torch.randn(args.batch, 3, args.size, args.size)
@@ -48,6 +49,8 @@ if __name__ == '__main__':
     print(f'{args.model}, {args.layer}, {args.batch} images of {args.size} x {args.size}, median of {args.rounds} rounds')
     for name,s in seconds.items(): print(f'{name:28} {median(s):6.2f} s')
     def ratio(slow, fast): return median(a/b for a,b in zip(seconds[slow], seconds[fast]))
-    print(f"grad_cam is {ratio('pytorch-grad-cam', 'grad_cam'):.2f} times as fast as pytorch-grad-cam, "
-          f"with 4 classes {ratio('pytorch-grad-cam, 4 classes', 'grad_cam, 4 classes'):.2f} times, "
-          f"and takes {ratio('grad_cam', 'forward pass alone'):.2f} times as long as a forward pass")
+    what = f'Grad-CAM, {args.batch} images of {args.size} x {args.size}, {args.model}'
+    hand_over(args, what, 'grad_cam', 'pytorch-grad-cam', ratio('pytorch-grad-cam', 'grad_cam'), least_speed=2.5, packages=['grad-cam'])
+    hand_over(args, f'{what}, 4 classes', 'grad_cam, 4 classes at once', 'pytorch-grad-cam, class by class',
+              ratio('pytorch-grad-cam, 4 classes', 'grad_cam, 4 classes'), packages=['grad-cam'])
+    hand_over(args, what, 'grad_cam', 'a forward pass alone: what no method can do without', ratio('forward pass alone', 'grad_cam'), packages=['torch'])

@@ -1,10 +1,14 @@
 """Seconds and megabytes of each sample set at its default size: `python benchmarks/samples.py`
 
 The goal is 60 s or less a set on two cores. As a peer that does no drawing, the same bytes are written to the same disk."""
-import os, tempfile, time
+import argparse, os, tempfile, time
 from pathlib import Path
 
+from _rows import hand_over, options
 from medtut.datasets import SETS, get_data
+
+GOAL = 60 # seconds, for the default size
+SMALL = dict(siim_small=dict(n=12, size=64), duke_breast=dict(n=3, matrix=64, slices=24), brats2020=dict(n=4, spacing=6.), msd_brain=dict(n=4, spacing=6.))
 
 def files(folder): return [p for p in folder.rglob('*') if p.is_file()]
 
@@ -16,16 +20,18 @@ def write_again(folder, target):
         copy.write_bytes(os.urandom(p.stat().st_size))
 
 if __name__ == '__main__':
-    print(f'{os.cpu_count()} cores')
+    args = options(argparse.ArgumentParser(description=__doc__.splitlines()[0]))
     for name in SETS:
+        size = SMALL[name] if args.quick else {}
         with tempfile.TemporaryDirectory() as root:
             start = time.perf_counter()
-            folder = get_data(name, 'sample', root=root, n_jobs=2, progress=False)
+            folder = get_data(name, 'sample', root=root, n_jobs=2, progress=False, **size)
             made = time.perf_counter()
-            get_data(name, 'sample', root=root, progress=False)
+            get_data(name, 'sample', root=root, progress=False, **size)
             found = time.perf_counter()
             write_again(folder, Path(root)/'again')
             floor = time.perf_counter() - found
-            size = sum(p.stat().st_size for p in files(folder))/1e6
-            print(f'{name:12} {made - start:6.1f} s made, {found - made:6.3f} s found again, {size:7.1f} MB in {len(files(folder))} files, '
+            mb = sum(p.stat().st_size for p in files(folder))/1e6
+            print(f'{name:12} {made - start:6.1f} s made, {found - made:6.3f} s found again, {mb:7.1f} MB in {len(files(folder))} files, '
                   f'{(made - start)/floor:6.0f} times as long as writing as many bytes')
+            hand_over(args, f'Making the sample set {name}, {mb:.0f} MB', 'get_data, two processes', f'the goal of {GOAL} s', GOAL/(made - start), least_speed=1)

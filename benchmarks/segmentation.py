@@ -3,10 +3,12 @@
 Patches of a small tumour by `PatchSampler` and by rejection; `standardize` and a double loop; `predict_volume` and MONAI's
 `sliding_window_inference`; a training step of `UNet3D` and of MONAI's `BasicUNet`. Every contender is a process of its own, so that its
 peak memory is its own; the contenders of a comparison take turns. Speeds of this machine mean little elsewhere; ratios do."""
-import argparse, multiprocessing, resource, time
+import argparse, multiprocessing, resource, threading, time
 from statistics import median
 
 import numpy as np
+
+from _rows import hand_over, options
 
 PATCH = (160, 160, 16)
 
@@ -32,26 +34,27 @@ def sampler_rejection(n=40):
     def one():
         for _ in range(100_000):
             corner = [rng.integers(s - p + 1) for s,p in zip(label.shape, PATCH)]
-            if (label[tuple(slice(c, c + p) for c,p in zip(corner, PATCH))] > 0).mean() >= .005: return corner
+            if np.count_nonzero(label[tuple(slice(c, c + p) for c,p in zip(corner, PATCH))]) >= .005*np.prod(PATCH): return corner
     return lambda: [one() for _ in range(n)], n
 
-def scan(): # x fastest in memory, as NIfTI files have it
-    return np.asfortranarray(np.random.default_rng(0).random((240, 240, 155, 4), np.float32)).transpose(3, 0, 1, 2)
+def scan(shape): # x fastest in memory, as NIfTI files have it
+    return np.asfortranarray(np.random.default_rng(0).random((*shape, 4), np.float32)).transpose(3, 0, 1, 2)
 
-def standardize_ours():
+def standardize_ours(shape):
     from medtut.segmentation import standardize
-    image = scan()
+    image = scan(shape)
     return lambda: standardize(image), 1
 
-def standardize_loop():
-    image = scan()
+def standardize_loop(shape):
+    image = scan(shape)
     def loop():
-        out = np.zeros(image.shape)
+        out = np.zeros_like(image)
         for c in range(image.shape[0]):
             for z in range(image.shape[3]):
                 plane = image[c, :, :, z]
                 centred = plane - np.mean(plane)
-                out[c, :, :, z] = centred/np.std(centred) if np.std(centred) else centred
+                sd = np.std(centred)
+                out[c, :, :, z] = centred/sd if sd else centred
         return out
     return loop, 1
 
@@ -86,11 +89,11 @@ def network(name):
     from monai.networks.nets import BasicUNet
     return BasicUNet(in_channels=4, out_channels=4, features=(8, 8, 16, 32, 64, 8))
 
-def train(name, last):
+def train(name, last, size):
     import torch
     from medtut.segmentation import dice_ce_loss
     torch.manual_seed(0)
-    model,x,y = network(name).train(), torch.randn(2, 4, 48, 48, 48), torch.randint(0, 4, (2, 48, 48, 48))
+    model,x,y = network(name).train(), torch.randn(2, 4, size, size, size), torch.randint(0, 4, (2, size, size, size))
     if last: model = model.to(memory_format=torch.channels_last_3d)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
     def step():
@@ -112,41 +115,59 @@ def work(pipe, make, args):
         pipe.send(((time.perf_counter() - start)/n, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)/1024 + 0*len(ballast),
                    result if isinstance(result, np.ndarray) else None))
 
-def compare(title, contenders, rounds, check=None):
-    "Time `contenders` in turns; the first is ours"
-    spawn = multiprocessing.get_context('spawn')
-    pipes,processes = {}, []
-    for name,(make,*args) in contenders.items():
-        pipes[name],end = spawn.Pipe()
-        processes.append(spawn.Process(target=work, args=(end, make, args)))
-        processes[-1].start()
+def compare(title, contenders, args, check=None):
+    """Time `contenders`, `{name: (maker, its arguments)}`, in turns; the first is ours. Of each other one: the median ratio of its time to ours, and the ratio
+    of peaks, None where a peak is too small to tell, or the contenders share a process"""
+    # with --quick a thread each instead of a process, which would take longer to import than to measure
+    new = threading.Thread if args.quick else multiprocessing.get_context('spawn').Process
+    pipes,workers = {}, []
+    for name,(make,*more) in contenders.items():
+        pipes[name],end = multiprocessing.Pipe()
+        workers.append(new(target=work, args=(end, make, more)))
+        workers[-1].start()
+        if not args.quick: end.close() # else nobody would hear of a process that died
     seconds,peak,last = {n: [] for n in pipes}, {}, {}
-    for _ in range(rounds):
+    for _ in range(args.rounds):
         for name,pipe in pipes.items():
             pipe.send(True)
             s,peak[name],last[name] = pipe.recv()
             seconds[name].append(s)
     for pipe in pipes.values(): pipe.send(False)
-    for p in processes: p.join()
+    for w in workers: w.join()
     if check: check(*last.values())
-    first = next(iter(seconds.values()))
+    ours,*others = seconds
     print(title, flush=True)
-    for name,s in seconds.items():
-        ratio = median(b/a for a,b in zip(first, s))
-        print(f'  {name:44} {median(s)*1e3:10.3f} ms   {ratio:7.2f} times as long as the first   {peak[name]:5.0f} MB above what was there', flush=True)
+    for name,s in seconds.items(): print(f'  {name:44} {median(s)*1e3:10.3f} ms   {peak[name]:5.0f} MB above what was there', flush=True)
+    return {n: (median(b/a for a,b in zip(seconds[ours], seconds[n])), peak[n]/peak[ours] if min(peak[n], peak[ours]) >= 1 and not args.quick else None) for n in others}
 
 def equal(a, b): np.testing.assert_allclose(a, b, atol=1e-4)
 
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--rounds', type=int, default=5)
-    rounds = parser.parse_args().rounds
-    compare('A patch of 160 x 160 x 16 voxels with 0.5 % of a tumour of 5 ml',
-            {'PatchSampler, after set-up': (sampler_table,), 'rejection': (sampler_rejection,), '(set-up of PatchSampler, once)': (sampler_set_up,)}, rounds)
-    compare('Standardise 4 x 240 x 240 x 155 voxels by slice', {'standardize': (standardize_ours,), 'double loop': (standardize_loop,)}, rounds, equal)
-    for what,model,shape,patch in (('one convolution', one_convolution, (160, 160, 128), 48), ('the lesson\'s network', lesson_network, (80, 80, 52), 48)):
-        compare(f'Predict {shape} voxels with {what}, half overlapping', {'predict_volume': (predict_ours, model, shape, patch),
-                'sliding_window_inference': (predict_monai, model, shape, patch)}, rounds, equal)
-    steps = {'UNet3D, channels last': ('UNet3D', True), 'BasicUNet, channels last': ('BasicUNet', True), 'BasicUNet, channels first': ('BasicUNet', False)}
-    sizes = {name: sum(p.numel() for p in network(args[0]).parameters()) for name,args in steps.items()}
-    compare('A training step, two patches of 48 x 48 x 48', {f'{n} ({sizes[n]:,})': (train, *args) for n,args in steps.items()}, rounds)
+    args = options(parser, rounds=1)
+    def small(full, quick): return quick if args.quick else full
+
+    title = f'A patch of {"x".join(map(str, PATCH))} voxels with 0.5 % of a tumour of 5 ml'
+    found = compare(title, {'PatchSampler': (sampler_table,), 'rejection': (sampler_rejection, small(40, 2)), '(set-up of PatchSampler, once)': (sampler_set_up,)}, args)
+    hand_over(args, title, 'PatchSampler.draw, after set-up', 'rejection in numpy', found['rejection'][0], least_speed=50, packages=['numpy'])
+
+    shape = small((240, 240, 155), (40, 40, 20))
+    title = f'Standardise 4 x {"x".join(map(str, shape))} voxels by slice'
+    found = compare(title, {'standardize': (standardize_ours, shape), 'double loop': (standardize_loop, shape)}, args, equal)
+    hand_over(args, title, 'standardize', 'a loop over channels and slices in numpy', *found['double loop'], 2, packages=['numpy'])
+
+    for what,model,shape in (('one convolution', one_convolution, (160, 160, 128)), ("the lesson's network", lesson_network, (80, 80, 52))):
+        shape,patch = small(shape, (40, 32, 32)), small(48, 32)
+        title = f'Predict {"x".join(map(str, shape))} voxels with {what}, tiles of {patch} half overlapping'
+        found = compare(title, {'predict_volume': (predict_ours, model, shape, patch), 'MONAI': (predict_monai, model, shape, patch)}, args, equal)
+        hand_over(args, title, 'predict_volume', 'MONAI sliding_window_inference', *found['MONAI'], 1, packages=['monai'])
+
+    size = small(48, 32)
+    title = f'A training step, two patches of {size} x {size} x {size}'
+    sizes = {n: sum(p.numel() for p in network(n).parameters()) for n in ('UNet3D', 'BasicUNet')}
+    steps = {f'{n} of {sizes[n]:,} weights, channels {order}': (train, n, order == 'last', size)
+             for n,order in (('UNet3D', 'last'), ('BasicUNet', 'last'), ('BasicUNet', 'first'))}
+    found = compare(title, steps, args)
+    best = min(found, key=lambda n: found[n][0])
+    hand_over(args, title, next(iter(steps)), f'MONAI {best}, its faster format', *found[best], 1, packages=['monai'])

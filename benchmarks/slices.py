@@ -14,6 +14,7 @@ import pydicom
 from PIL import Image
 from skimage.io import imsave
 
+from _rows import hand_over, options
 from medtut.phantoms.breast import breast_phantom, draw_patient, patient_rows, slice_dataset
 from medtut.slices import export_slices, label_slices, read_boxes, read_mapping
 
@@ -92,10 +93,11 @@ if __name__ == '__main__':
     parser.add_argument('--slices', type=int, default=500, help='how many are exported')
     parser.add_argument('--rounds', type=int, default=3)
     parser.add_argument('--workbook', action='store_true', help='also read a workbook of 49.6 MB: takes some minutes')
-    args = parser.parse_args()
+    parser.add_argument('--each', type=int, default=120, help='slices of a patient')
+    args = options(parser, slices=24, rounds=1, each=60)
     warnings.simplefilter('ignore')
     with tempfile.TemporaryDirectory() as top:
-        root, each = Path(top)/'set', 120
+        root, each = Path(top)/'set', args.each
         write_set(root, -(-args.slices//(each - 40)), each)
         boxes = pd.read_csv(root/'boxes.csv').set_index('Patient ID')
         slices = label_slices(read_mapping(root/'mapping.csv'), read_boxes(root/'boxes.csv'))
@@ -121,13 +123,17 @@ if __name__ == '__main__':
                         assert apart <= 1, f'{apart} greys apart'
                     shutil.rmtree(out)
             shutil.rmtree(reference)
-        base = seconds['one by one, pydicom and imsave']
+        base = seconds[peer := 'one by one, pydicom and imsave']
         print(f'{args.slices} slices, median of {args.rounds} rounds; labels identical, pixels {apart} grey apart at most under the same scaling')
         for name, s in seconds.items():
             print(f'{name:46} {args.slices/median(s):7.1f} slices/s  {median(b/a for a, b in zip(s, base)):5.2f} times one by one')
+        for name, kind in ours.items():
+            hand_over(args, f'{args.slices} slices of 512 x 512 to PNG', name, peer, median(b/a for a, b in zip(seconds[name], base)),
+                      least_speed=4 if kind['n_jobs'] == 2 else None, packages=['pydicom', 'scikit-image'])
         if args.workbook:
             rows = big_workbook(book := Path(top)/'mapping.xlsx')
             ours, found = timed(read_mapping, book)
             assert len(found) == rows
             theirs, _ = timed(pd.read_excel, book, engine='openpyxl')
             print(f'{book.stat().st_size/1e6:.1f} MB workbook of {rows:,} rows: read_mapping {ours:.0f} s, pandas with openpyxl {theirs:.0f} s, {theirs/ours:.1f} times as long')
+            hand_over(args, f'A workbook of {rows:,} rows', 'read_mapping', 'pandas with openpyxl', theirs/ours, packages=['pandas', 'openpyxl'])

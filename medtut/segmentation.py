@@ -7,18 +7,19 @@ __all__ = ['USE', 'standardize', 'crop', 'PatchSampler', 'PatchDataset', 'soft_d
            'predict_volume', 'save_unet', 'load_unet']
 
 # %% ../nbs/06_segmentation.ipynb #seg037
-import json, math, os, tempfile
+import math
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import nn
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
+
+from .weights import read_card, read_weights, save_weights
 
 # %% ../nbs/06_segmentation.ipynb #seg038
 def standardize(
@@ -228,8 +229,9 @@ class UNet3D(nn.Module):
     ):
         super().__init__()
         self.config = dict(in_channels=in_channels, n_classes=n_classes, filters=filters, depth=depth, norm=norm, up=up, residual=residual)
+        levels = depth if isinstance(filters, int) else len(filters)
+        if not 1 <= levels <= 8: raise ValueError(f'a U-Net here has 1 to 8 levels, found {levels}')
         widths = [(filters*2**d, filters*2**(d + 1)) for d in range(depth)] if isinstance(filters, int) else [(f, f) for f in filters]
-        if not 1 <= len(widths) <= 8: raise ValueError(f'a U-Net here has 1 to 8 levels, found {len(widths)}')
         ins,self.factor = [in_channels, *(out for _,out in widths)], 2**(len(widths) - 1)
         self.down = nn.ModuleList(_Block(n, *w, norm, residual) for n,w in zip(ins, widths))
         self.up = nn.ModuleList(_UpBlock(below, skip, norm, up, residual) for below,skip in zip(ins[:1:-1], ins[-2:0:-1]))
@@ -292,10 +294,10 @@ def predict_volume(
     if device is None: device = next((p.device for p in model.parameters()), 'cpu') if module else 'cpu'
     try:
         if module: model.eval()
-        with torch.inference_mode(), tqdm(total=len(tiles), desc='tiles', disable=not progress) as bar:
+        with torch.inference_mode(), tqdm(total=len(tiles), desc='tiles', disable=not progress) as bar, ThreadPoolExecutor(len(x)) as pool:
             for i in range(0, len(tiles), batch):
                 corners = tiles[i:i + batch]
-                for one,c in zip(x, corners): crop(image, c - low, patch, out=one)
+                list(pool.map(lambda one, c: crop(image, c - low, patch, out=one), x, corners)) # numpy copies, and reads files, side by side
                 p = activate(model(torch.from_numpy(x[:len(corners)]).to(device)).float()).cpu()
                 if sums is None: sums = torch.zeros(p.shape[1], *size)
                 for one,c in zip(p, corners):
@@ -323,33 +325,19 @@ def save_unet(
     "Write weights with their model card, atomically, as one file that holds no code (safetensors)"
     path = Path(path)
     if path.suffix != '.safetensors': raise ValueError(f'{path}: the name must end in .safetensors')
-    card = dict(data=data, seed=seed, scores=scores, use=USE, **more)
-    content = save({k: v.detach().cpu().contiguous() for k,v in model.state_dict().items()},
-                   metadata=dict(unet3d=json.dumps(model.config), card=json.dumps(card)))
-    handle,temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
-    try:
-        with open(handle, 'wb') as f: f.write(content)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    return path
+    return save_weights(model, path, unet3d=model.config, card=dict(data=data, seed=seed, scores=scores, use=USE, **more))
 
 def load_unet(
     path:str|Path, # as `save_unet` writes it
 )->tuple: # UNet3D in eval mode, and its card as a dict
     """Read weights and their model card. Nothing in the file is run: pickled weights (.pt, .pth), which could do anything, are refused.
     Raises `ValueError` for a file that is something else, is damaged, or does not fit"""
+    notes = read_card(path)
+    if not {'unet3d', 'card'} <= notes.keys(): raise ValueError(f'{path}: holds no UNet3D of medtut, only {sorted(notes)[:3]}; save it with save_unet')
     try:
-        with safe_open(path, 'pt') as f: weights,notes = {k: f.get_tensor(k) for k in f.keys()}, f.metadata() or {}
-    except SafetensorError as e: raise ValueError(f'{path}: not a safetensors file, or damaged ({e}); save it with save_unet') from e
-    if not {'unet3d', 'card'} <= notes.keys(): raise ValueError(f'{path}: holds no UNet3D of medtut, only {sorted(weights)[:3]} ...; save it with save_unet')
-    try:
-        config,card = json.loads(notes['unet3d']), json.loads(notes['card'])
-        with torch.device('meta'): needed = {k: v.shape for k,v in UNet3D(**config).state_dict().items()} # costs no memory, whatever the file says
+        with torch.device('meta'): network = UNet3D(**notes['unet3d']) # costs no memory, whatever the file says
     except (ValueError, TypeError, RuntimeError) as e: raise ValueError(f'{path}: its description of the network makes none ({e})') from e
-    if wrong := [k for k in needed | weights if k not in weights or k not in needed or weights[k].shape != needed[k]]:
-        raise ValueError(f'{path}: {len(wrong)} of {len(needed)} weights are missing, too many or of another shape, such as {wrong[0]}')
-    model = UNet3D(**config)
+    weights,_ = read_weights(path, network)
+    model = UNet3D(**notes['unet3d'])
     model.load_state_dict(weights)
-    return model.eval(), card
+    return model.eval(), notes['card']

@@ -3,13 +3,17 @@ import importlib, inspect, json, re, sys
 from importlib.metadata import metadata
 from pathlib import Path
 
+from docutils import nodes
 from fastcore.nbio import dict2nb, mk_cell, nb2str, read_nb
 from nbdev.config import nbpath2html
 from nbdev.processors import FilterDefaults
+from sphinx.util.logging import getLogger
 
 nbs = Path(__file__).parent
 sys.path.insert(0, str(nbs.parent/'tools'))
+import bench
 from lessons import config, filled, notebooks, read_lesson
+from pages import filled_page, with_targets
 
 project = html_title = config.lib_name
 author = metadata(project)['Author']
@@ -18,7 +22,7 @@ extensions = ['myst_nb', 'sphinx_copybutton', 'sphinx-mathjax-offline']
 exclude_patterns = ['_*', '**.ipynb_checkpoints']
 nb_execution_mode = 'off'
 nb_merge_streams = True
-myst_enable_extensions = ['amsmath', 'attrs_inline', 'dollarmath']
+myst_enable_extensions = ['amsmath', 'attrs_inline', 'deflist', 'dollarmath']
 myst_heading_anchors = 4
 suppress_warnings = ['myst.header']  # the headings of `show_doc` are all of level 3
 
@@ -117,10 +121,12 @@ def prepare_notebook(path, text):
             asis = c.directive('output') == 'asis'
             site_code_cell(c)
             if asis: c.cell_type, c.source = 'markdown', show_doc_markdown(c, modules[path])
-        if c.cell_type == 'markdown': c.source = site_markdown(c.source)
+        if c.cell_type == 'markdown': c.source = site_markdown(with_targets(path, c.get('id'), c.source))
     lessons, toolbox = [p for p in pages if p.name[0].isdigit()], [p for p in pages if p.parts[0] == 'toolbox']
     if path in lessons: nb.cells.insert(1, mk_cell(lesson_line(read_lesson(nbs/path)), 'markdown'))
-    if path.stem == 'index': nb.cells += [toctree('Lessons', lessons), toctree('Toolbox', toolbox), toctree('Reference', ['api'])]
+    if path.stem == 'index':
+        nb.cells += [toctree('Lessons', lessons), toctree('Around the lessons', ['checklist', 'glossary', 'teaching']),
+            toctree('Data', ['data', 'real']), toctree('Toolbox', toolbox), toctree('Reference', ['api', 'features', 'benchmarks'])]
     return nb2str(nb)
 
 def api_index():
@@ -136,7 +142,21 @@ def api_index():
 def prepare(app, docname, source):
     path = Path(f'{docname}.ipynb')
     if path in pages: source[0] = prepare_notebook(path, source[0])
-    if docname == 'api': source[0] += '\n'.join(api_index()) + '\n'
-    if docname in ('index', 'api'): app.env.note_reread()  # made from other pages too
+    elif docname == 'api': source[0] += '\n'.join(api_index()) + '\n'
+    elif docname == 'benchmarks':
+        source[0] = site_markdown(source[0].replace('{benchmarks}', bench.table(json.loads(bench.result.read_text(encoding='utf-8')))))
+        app.env.note_dependency(bench.result)
+    else: source[0] = filled_page(source[0])
+    if docname == 'index' or path not in pages: app.env.note_reread()  # made from other pages too
 
-def setup(app): app.connect('source-read', prepare)
+def describes_pictures(app, doctree, docname):
+    "Warn of each picture without words for those who can't see it; `make site` takes no warning"
+    for image in doctree.findall(nodes.image):
+        if not image.get('alt', '').strip(): getLogger(__name__).warning('a picture without alt text', location=image)
+    for raw in doctree.findall(nodes.raw):
+        for tag in re.findall(r'<img\b[^>]*>', raw.astext()):
+            if not re.search(r'\balt=(["\'])\s*[^"\'\s]', tag): getLogger(__name__).warning('a picture without alt text: %s', tag[:80], location=raw)
+
+def setup(app):
+    app.connect('source-read', prepare)
+    app.connect('doctree-resolved', describes_pictures)

@@ -57,6 +57,13 @@ def test_outputs_are_stored():
     for lesson in all_lessons():
         assert any(c.get('outputs') for c in read_nb(lesson.path).cells), f'{name(lesson.path)}: run `make outputs`'
 
+def test_lessons_install_alike():
+    "In Colab, a lesson opened from GitHub needs the package as it is there: with no release yet, and when a release is older than the lesson"
+    first = {lesson.path.name: next(c for c in read_nb(lesson.path).cells if 'google.colab' in c.source) for lesson in all_lessons()}
+    command = f'install -q "{config.lib_name}[lessons] @ git+{config.git_url}"'
+    assert all(command in c.source for c in first.values()), f'not {command}: {[n for n, c in first.items() if command not in c.source]}'
+    assert len({c.source for c in first.values()}) == 1
+
 def test_readme_is_what_the_index_says():
     for path, content in readme().items():
         assert path.read_bytes() == content, f'{path.name}: run `make export`'

@@ -325,9 +325,9 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
         with pytest.raises(ValueError, match=bad.name): load_unet(bad)
     weights = load_file(path)
     def described(config, weights=weights):
-        save_file(weights, bad := tmp_path/'bad.safetensors', metadata=dict(unet3d=config, card='{}'))
+        save_file(weights, bad := tmp_path/'bad.safetensors', metadata=dict(medtut='{"unet3d": %s, "card": {}}' % config))
         return bad
-    for config in '{', '[]', '{"filters": 5}', '{"filters": 4, "depth": 2, "up": "guess"}', '{"filters": 4, "depth": 99}', '{"danger": 1}', \
+    for config in '{', '[]', '{"filters": 5}', '{"filters": 4, "depth": 2, "up": "guess"}', '{"filters": 4, "depth": 1000000000}', '{"danger": 1}', \
             '{"filters": 1000000, "depth": 8}', '{"filters": 4, "depth": 3}':
         with pytest.raises(ValueError, match='bad.safetensors'): load_unet(described(config))
     with pytest.raises(ValueError, match='head.bias'): load_unet(described('{"filters": 4, "depth": 2}', {k: v for k,v in weights.items() if k != 'head.bias'}))
@@ -337,7 +337,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     model = UNet3D(filters=4, depth=2)
     path = save_unet(model, tmp_path/'unet.safetensors', data='first', seed=0, scores={})
     def full(*args): raise OSError(28, 'No space left on device')
-    monkeypatch.setattr('medtut.segmentation.os.replace', full)
+    monkeypatch.setattr('medtut.files.os.replace', full)
     with pytest.raises(OSError): save_unet(model, path, data='second', seed=0, scores={})
     assert load_unet(path)[1]['data'] == 'first' and os.listdir(tmp_path) == ['unet.safetensors']
 

@@ -9,7 +9,7 @@ from playwright.sync_api import sync_playwright
 
 from lessons import all_lessons, config, nbs, notebooks
 
-pages = [path.relative_to(nbs).with_suffix('.html').as_posix() for path in notebooks()] + ['api.html', 'search.html']
+pages = [path.relative_to(nbs).with_suffix('.html').as_posix() for path in [*notebooks(), *sorted(nbs.glob('*.md'))]] + ['search.html']
 lesson_pages = [lesson.path.with_suffix('.html').name for lesson in all_lessons()]
 each_lesson = pytest.mark.parametrize('page_name', lesson_pages)
 flags = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update',
@@ -124,6 +124,7 @@ def test_solutions_unfold(open_page, page_name):
 @pytest.mark.parametrize('name', pages)
 def test_fits_a_phone(open_page, name):
     page = open_page(name, width=390)
+    page.evaluate('document.querySelectorAll("details").forEach(d => d.open = true)')
     assert page.evaluate('document.documentElement.scrollWidth') <= 390
     menu = page.locator('.bd-sidebar-primary nav.bd-links, .bd-sidebar-primary .bd-toc-item').first
     assert not menu.is_visible()

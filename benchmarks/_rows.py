@@ -1,0 +1,21 @@
+"How a benchmark takes its options, and hands over what it measured: printed, and kept for the page that tools/bench.py makes"
+import json
+from pathlib import Path
+
+def options(parser, **quick):
+    "Parse the command line; with `--quick`, the values of `quick` are the defaults"
+    parser.add_argument('--quick', action='store_true', help='a small input once, in seconds: shows that the benchmark runs, the figures mean nothing')
+    parser.add_argument('--rows', type=Path, help='append the rows to this file too, one JSON object a line')
+    if parser.parse_known_args()[0].quick: parser.set_defaults(**quick)
+    return parser.parse_args()
+
+def hand_over(args, what, medtut, peer, speed=None, memory=None, least_speed=None, least_memory=None, packages=()):
+    """Print a row of the table, and append it to the file `args.rows`.
+
+    `speed` is the peer's time over medtut's, `memory` the peer's peak over medtut's: above 1 is in favour of medtut, and `least_speed` and
+    `least_memory` are floors under them, set before anything was measured. `packages`: those of the peer, for their versions"""
+    row = dict(what=what, medtut=medtut, peer=peer, speed=speed, memory=memory, least_speed=least_speed, least_memory=least_memory, packages=list(packages))
+    print(f'{what}: {medtut} against {peer}: ' + ', '.join(filter(None, [speed and f'{speed:.3g} times as fast', memory and f'{memory:.3g} times less memory',
+          *[f'floor {least:g}{"" if found >= least else ": NOT HELD"}' for found, least in ((speed, least_speed), (memory, least_memory)) if least]])), flush=True)
+    if args.rows:
+        with args.rows.open('a', encoding='utf-8') as f: f.write(json.dumps(row) + '\n')
