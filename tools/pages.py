@@ -155,7 +155,7 @@ RUNS = [
     (3, 'the full challenge instead (fetched by hand): films, training part, epochs', 'xresnet50, 256 x 256', '12047*.65*18'),
     (4, 'the two models, on phantoms as in the lesson: films times epochs of each', 'small_xresnet, 128 x 128', '450*12 + 230*16'),
     (5, '`every=3`, `crop=120`: patients, training part, slices of each (assumed), epochs', 'ResNet18, four channels, 120 x 120', '369*.6*20*12'),
-    (6, 'at 3 mm, as in the lesson: patches of an epoch, epochs', 'UNet3D of the lesson, 48 x 48 x 48', '112*15'),
+    (6, 'at 3 mm, as in the lesson: patches of an epoch, epochs', 'UNet3D of the lesson, 48 x 48 x 48', '112*18'),
     (6, 'at 1 mm: steps, patches of a step', 'UNet3D(filters=32, depth=5), 128 x 128 x 128', '5000*2')]
 
 @lru_cache
