@@ -8,7 +8,7 @@ stamp := .venv/.whole
 min_python := $(shell sed -n 's/^min_python *= *//p' settings.ini)
 
 .DEFAULT_GOAL := help
-.PHONY: help course test fuzz audit lab bench colab site export outputs constraints clean distclean
+.PHONY: help course test fuzz audit lab bench memory colab site export outputs constraints clean distclean
 
 help:  ## Show the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1  /p' $(MAKEFILE_LIST) | awk -F'  ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -46,6 +46,9 @@ lab: $(stamp)  ## Open JupyterLab on the notebooks
 
 bench: $(stamp)  ## Compare with other libraries, and write the site's page on it
 	@$(bin)/python tools/bench.py
+
+memory: $(stamp)  ## Measure the memory of scan and export_slices over up to 20,000 files
+	@$(bin)/python tools/memory.py
 
 colab: $(stamp)  ## Run every lesson in a new environment, as in Colab: some 10 GB for a while, most of an hour
 	@$(bin)/python tools/colab.py

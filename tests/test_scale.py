@@ -9,6 +9,7 @@ from fastcore.nbio import read_nb
 from medtut.datasets import SETS, get_data
 from medtut.dicom import scan
 from medtut.grading import GradingDataset, find_cases
+from medtut.predict import predict_cases
 from medtut.segmentation import UNet3D, load_unet
 from medtut.slices import export_slices, label_slices, read_boxes, read_mapping
 
@@ -73,6 +74,14 @@ def test_reading_cases_of_a_set(cluster, sets):
     with on_dask(): many = GradingDataset(cases, slices='largest', progress=False)
     assert (one.x == many.x).all() and (one.mask == many.mask).all() and len(one) == 3
     pd.testing.assert_frame_equal(one.table, many.table)
+
+def test_predicting_cases(cluster, sets, tmp_path):
+    root, model = sets[1]['msd_brain'], UNet3D(4, 4, filters=2, depth=2)
+    paths = sorted((root/'imagesTr').glob('BRATS_*'))[:3]
+    one = predict_cases(model, paths, tmp_path/'one', (16, 16, 16), progress=False)
+    with on_dask(): many = predict_cases(model, paths, tmp_path/'many', (16, 16, 16), progress=False)
+    assert set(one.status) == {'written'} and contents(tmp_path/'many') == contents(tmp_path/'one') and len(contents(tmp_path/'one')) == 3
+    pd.testing.assert_frame_equal(many.drop(columns='out'), one.drop(columns='out'))
 
 def test_an_error_in_a_worker_is_the_error_one_gets(cluster, sets, tmp_path):
     cases = find_cases(sets[1]['brats2020'])

@@ -1,4 +1,4 @@
-"""Peak memory of `scan` and `export_slices` over more and more files: `python benchmarks/memory.py`
+"""Peak memory of `scan` and `export_slices` over more and more files: `python tools/memory.py`
 
 A few slices of a breast phantom stand under many names, as hard links, so that 20,000 files cost the disk next to nothing. Every measurement is
 a process of its own. What counts is the growth from the fewest files to the most, not what imports take. Both functions return a table, which
