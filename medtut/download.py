@@ -215,7 +215,7 @@ def unpack(
             tar.extractall(folder, members, filter='data')
     except tarfile.FilterError as e:
         raise DataError(f'{archive} holds a file that does not belong into a data set, and was not unpacked: {e}') from e
-    except tarfile.TarError as e:
+    except (tarfile.TarError, ValueError, OverflowError) as e: # the last two for numbers that no file could have
         Path(archive).unlink()
         raise DataError(f'{archive} is damaged ({e}). It was deleted; call again') from e
     return Path(folder)
