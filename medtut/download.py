@@ -7,7 +7,7 @@ __all__ = ['TRIES', 'TIMEOUT', 'BLOCK', 'AHEAD', 'DataError', 'persist', 'file_d
            'is_apple_double', 'tar_members', 'check_gzip', 'unpack', 'link']
 
 # %% ../nbs/toolbox/download.ipynb #cell003
-import gzip, hashlib, io, os, shutil, tarfile, time, zlib
+import errno, gzip, hashlib, io, os, shutil, tarfile, time, zlib
 from functools import partial
 from pathlib import Path
 import requests
@@ -180,7 +180,7 @@ def tar_members(
                 bar.update(tar.offset - bar.n)
                 if m.isfile() and not is_apple_double(m.name): found[m.name] = m.offset_data, m.offset_data + m.size
             return found
-    except tarfile.TarError as e:
+    except (tarfile.TarError, MemoryError) as e: # a header may claim a comment of any length
         raise DataError(f'{url} is not a readable tar ({e}): the host has another file, or it is damaged') from e
 
 # %% ../nbs/toolbox/download.ipynb #cell042
@@ -215,7 +215,9 @@ def unpack(
             tar.extractall(folder, members, filter='data')
     except tarfile.FilterError as e:
         raise DataError(f'{archive} holds a file that does not belong into a data set, and was not unpacked: {e}') from e
-    except tarfile.TarError as e:
+    except (tarfile.TarError, ValueError, OverflowError, MemoryError, OSError) as e:
+        # sizes, numbers and names that no file could have; another fault of the system is not the archive's
+        if isinstance(e, OSError) and e.errno not in (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG): raise
         Path(archive).unlink()
         raise DataError(f'{archive} is damaged ({e}). It was deleted; call again') from e
     return Path(folder)

@@ -33,7 +33,7 @@ def read_boxes(
     boxes = boxes.rename(columns=lambda c: c.lower().replace(' id', '').replace(' ', '_'))
     boxes['patient'] = boxes.patient.fillna('').astype(str).str.strip()
     numbers = boxes.drop(columns='patient').apply(pd.to_numeric, errors='coerce')
-    good = numbers.notna().all(axis=1) & (numbers % 1 == 0).all(axis=1) & (boxes.patient != '') & ~boxes.patient.duplicated(keep=False)
+    good = numbers.notna().all(axis=1) & (numbers % 1 == 0).all(axis=1) & (numbers < 2**31).all(axis=1) & (boxes.patient != '') & ~boxes.patient.duplicated(keep=False)
     for axis in 'row', 'column', 'slice': good &= (numbers[f'start_{axis}'] >= 1) & (numbers[f'start_{axis}'] < numbers[f'end_{axis}'])
     if not good.all():
         raise ValueError(f'{path}: {(~good).sum()} of {len(good)} rows are not one box a patient, in whole numbers from 1 with start < end; '
@@ -50,7 +50,7 @@ def read_mapping(
     does not name all three, they are missing. `uid` is the SOP instance UID. Raises `ValueError` for a table that is not what it should be."""
     table = read_table(path, ['original_path_and_filename', 'classic_path'], ['sop_instance_uid']).fillna('').astype(str)
     table = table.apply(lambda column: column.str.strip().str.replace('\\', '/', regex=False))
-    found = table.original_path_and_filename.str.extract(r'([^/]+)/([^/]+)/[^/]*?([0-9]+)\.dcm$')
+    found = table.original_path_and_filename.str.extract(r'([^/]+)/([^/]+)/[^/]*?(?<![0-9])([0-9]{1,9})\.dcm$')
     if not found[0].notna().any():
         raise ValueError(f'{path}: no row names patient, phase and slice as in DICOM_Images/Breast_MRI_001/pre/Breast_MRI_001_pre_001.dcm; '
                          f'the first of {len(table)}: {table.original_path_and_filename.head(1).tolist()}')
