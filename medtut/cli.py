@@ -39,7 +39,7 @@ def scan(
     jobs: _Jobs = -1,
     quiet: _Quiet = False,
 ):
-    """The headers of all DICOM files in a folder as a CSV table, a row a file.
+    """The DICOM files of a folder as a CSV table, a row each.
 
     A file that can't be read is a row with the reason in the column "error". Exit status 1 if there are no DICOM files."""
     from medtut.dicom import scan
@@ -89,7 +89,7 @@ def slices(
     jobs: _Jobs = -1,
     quiet: _Quiet = False,
 ):
-    """Label breast MRI slices by the boxes round the tumours and write them as PNG files.
+    """Breast MRI slices as PNG files, labelled by tumour boxes.
 
     The table says of each slice what became of it. Exit status 1 if a slice could not be written."""
     from medtut.archives import BOXES, MAPPING

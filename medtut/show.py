@@ -330,7 +330,8 @@ class Slider:
     def widget(self): # the live form, an `ipywidgets.VBox`
         widgets,start = _ipywidgets(), self.values[len(self.values)//2]
         knob = widgets.SelectionSlider(options=[(str(v), v) for v in self.values], value=start, description=self.label)
-        image = widgets.Image(value=self.png(start), tooltip=self.alt)
+        image = widgets.Image(value=self.png(start))
+        if image.has_trait('tooltip'): image.tooltip = self.alt  # ipywidgets 7, Colab's, has none
         knob.observe(lambda change: setattr(image, 'value', self.png(change['new'])), 'value')
         return widgets.VBox([knob, image])
 
@@ -338,7 +339,9 @@ class Slider:
 
     def _repr_mimebundle_(self, **kwargs):
         self.sheet().save(static := BytesIO(), 'PNG')
-        live = self.widget()._repr_mimebundle_() if _in_kernel() else {}
+        # written out: a widget of ipywidgets 7, Colab's, has no such bundle
+        view = 'application/vnd.jupyter.widget-view+json'
+        live = {view: dict(version_major=2, version_minor=0, model_id=self.widget().model_id)} if _in_kernel() else {}
         return {**live, 'image/png': b64encode(static.getvalue()).decode(), 'text/plain': repr(self)}
 
 def _frame(fig, value, label):

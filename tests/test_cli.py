@@ -1,10 +1,12 @@
 "The command line as a shell sees it: exit status, standard output, standard error"
-import subprocess, sys
+import io, os, subprocess, sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from typer.main import get_command
 
+from medtut.cli import app
 from medtut.datasets import get_data
 
 def medtut(*args, **kwargs):
@@ -63,3 +65,41 @@ def test_a_closed_pipe_is_no_error(breast):
 def test_installed_command():
     done = subprocess.run([Path(sys.executable).with_name('medtut'), '--help'], capture_output=True, text=True)
     assert done.returncode == 0 and 'clinical' in done.stdout
+
+def help_of(command):
+    done = medtut(*command, '--help', env=dict(os.environ, COLUMNS='80', TERM='dumb'))
+    assert done.returncode == 0 and not done.stderr
+    return done.stdout
+
+def test_help_in_a_terminal_of_80_columns():
+    "Each command in one line, not cut short; `medtut` alone tells the same"
+    assert '...' not in help_of([]).partition('Commands:')[2]
+    alone = medtut(env=dict(os.environ, COLUMNS='80', TERM='dumb'))
+    assert alone.returncode == 2 and 'Commands:' in alone.stdout + alone.stderr
+
+@pytest.mark.parametrize('command', get_command(app).commands)
+def test_every_option_is_explained(command):
+    for parameter in get_command(app).commands[command].params: assert parameter.help and parameter.help.strip().endswith('.'), parameter.name
+    lines = help_of([command]).splitlines()
+    assert len(lines) > 5 and max(map(len, lines)) <= 80
+
+@pytest.mark.parametrize('args', [['scan'], ['scan', '.', '--no-such-option'], ['no-such-command'], ['slices', '.'], ['get', 'siim_small', '--jobs', 'many']])
+def test_wrong_usage(args, tmp_path):
+    done = medtut(*args, cwd=tmp_path)
+    assert done.returncode == 2 and not done.stdout and 'Usage: medtut' in done.stderr and 'Traceback' not in done.stderr
+
+def test_an_unknown_set_is_told(tmp_path):
+    done = medtut('get', 'no_such_set', '--root', tmp_path)
+    assert done.returncode == 1 and not done.stdout and 'no_such_set' in done.stderr and 'siim_small' in done.stderr
+
+def test_results_and_progress_go_apart(tmp_path):
+    "What a script reads is the folder alone, even while someone watches the bar"
+    done = medtut('get', 'msd_brain', '--cases', 2, '--root', tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.rstrip('\n')).is_dir() and done.stdout.count('\n') == 1
+    assert '%|' in done.stderr
+
+def test_table_on_standard_output_is_a_table(breast):
+    done = medtut('scan', breast, '--no-pixels')
+    table = pd.read_csv(io.StringIO(done.stdout))
+    assert done.returncode == 0 and len(table) and f'{len(table)} files' in done.stderr

@@ -71,6 +71,7 @@ class Colab:
         self.env = {k: v for k,v in os.environ.items() if k not in ('PYTHONPATH', 'MEDTUT_DATA', 'IN_TEST', 'VIRTUAL_ENV')}
         # sample sets and settings of the person who runs this are out of sight
         self.env |= dict(HOME=str(folder/'home'), XDG_CACHE_HOME=str(folder/'home/cache'), PATH=f'{folder/"venv/bin"}{os.pathsep}{os.environ["PATH"]}')
+        (folder/'home').mkdir()
         subprocess.run([sys.executable, '-m', 'venv', folder/'venv'], check=True)
         say('Installing what Colab brings ...')
         subprocess.run([self.python, '-m', 'pip', 'install', *PREINSTALLED], check=True, stdout=sys.stderr)
