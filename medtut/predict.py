@@ -46,7 +46,7 @@ def load_predictor(
         _check(**how)
         n,labels = model.config['in_channels'], list(map(str, range(1, model.config['n_classes'])))
         if not isinstance(card['channels'], list) or len(card['channels']) != n: raise ValueError(f'channels must be a list of {n}, found {card["channels"]!r}')
-        if not isinstance(card['labels'], dict) or list(card['labels']) != labels: raise ValueError(f'labels must be a name for each of {labels}, found {card["labels"]!r}')
+        if not isinstance(card['labels'], dict) or card['labels'].keys() != set(labels): raise ValueError(f'labels must be a name for each of {labels}, found {card["labels"]!r}')
     except ValueError as e: raise ValueError(f'{path}: its card is wrong: {e}') from e
     return model, how, card
 

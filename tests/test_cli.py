@@ -1,13 +1,18 @@
 "The command line as a shell sees it: exit status, standard output, standard error"
+<<<<<<< HEAD
 import io, os, subprocess, sys
+=======
+import io, subprocess, sys
+>>>>>>> predict
 from pathlib import Path
 
-import pandas as pd
+import numpy as np, pandas as pd
 import pytest
 from typer.main import get_command
 
 from medtut.cli import app
 from medtut.datasets import get_data
+from medtut.volumes import load_nifti, save_nifti
 
 def medtut(*args, **kwargs):
     return subprocess.run([sys.executable, '-c', 'from medtut.cli import main; main()', *map(str, args)], capture_output=True, text=True, **kwargs)
@@ -61,6 +66,55 @@ def test_a_closed_pipe_is_no_error(breast):
     done = subprocess.run(f'{sys.executable} -c "from medtut.cli import main; main()" scan {breast} --no-pixels -q | head -1',
                           shell=True, capture_output=True, text=True)
     assert done.stdout.startswith('path,') and 'Traceback' not in done.stderr
+
+@pytest.fixture(scope='module')
+def network(tmp_path_factory):
+    "A network for two channels, never trained, and two scans"
+    import torch
+    from medtut.segmentation import UNet3D, save_unet
+    torch.manual_seed(0)
+    folder, rng = tmp_path_factory.mktemp('network'), np.random.default_rng(0)
+    card = dict(patch=(16, 16, 16), spacing=None, per='volume', inside=None, channels=['T1', 'T2'], labels={'1': 'one', '2': 'two'})
+    weights = save_unet(UNet3D(2, 3, filters=2, depth=2), folder/'w.safetensors', data='', seed=0, scores={}, **card)
+    image = rng.normal(size=(2, 18, 16, 20, 2)).astype(np.float32)
+    return weights, [save_nifti(x, np.diag([2, 2, 3, 1]), folder/f'{name}.nii.gz') for name, x in zip('AB', image)]
+
+def predict(network, images, out, *args): return medtut('predict', *images, '--weights', network[0], '--out', out, '--device', 'cpu', '--quiet', *args)
+
+def test_predict_one_file(network, tmp_path):
+    scan = network[1][0]
+    done = predict(network, [scan], tmp_path/'seg.nii.gz')
+    assert done.returncode == 0 and 'Not for clinical use' in done.stderr, done.stderr
+    label, _ = load_nifti(tmp_path/'seg.nii.gz', dtype=np.uint8)
+    table = pd.read_csv(io.StringIO(done.stdout))
+    assert table.columns.tolist() == ['case', 'label', 'ml'] and table.case.tolist() == ['A', 'A'] and table.label.tolist() == ['one', 'two']
+    assert np.allclose(table.ml, [(label == k).sum()*.012 for k in (1, 2)], atol=1e-3) and table.ml.any()
+    kept = (tmp_path/'seg.nii.gz').read_bytes()
+    # the channels of one scan, each in a file; what is there is replaced only when asked to
+    image, affine = load_nifti(network[1][1])
+    channels = [save_nifti(image[..., c], affine, tmp_path/f'c{c}.nii') for c in range(2)]
+    refused = predict(network, channels, tmp_path/'seg.nii.gz')
+    assert refused.returncode == 1 and '--force' in refused.stderr and not refused.stdout and (tmp_path/'seg.nii.gz').read_bytes() == kept
+    assert predict(network, channels, tmp_path/'seg.nii.gz', '--force').returncode == 0 and (tmp_path/'seg.nii.gz').read_bytes() != kept
+
+def test_predict_a_folder(network, tmp_path):
+    (tmp_path/'cut.nii.gz').write_bytes(network[1][0].read_bytes()[:2000])
+    done = predict(network, [*network[1], tmp_path/'cut.nii.gz'], tmp_path/'out')
+    assert done.returncode == 1 and '2 written, 1 failed' in done.stderr and 'cut off' in done.stderr and 'Traceback' not in done.stderr
+    assert pd.read_csv(io.StringIO(done.stdout)).case.tolist() == ['A', 'A', 'B', 'B']
+    assert sorted(p.name for p in (tmp_path/'out').glob('*.nii.gz')) == ['A.nii.gz', 'B.nii.gz']
+    again = predict(network, network[1], tmp_path/'out')
+    assert again.returncode == 0 and '2 there already' in again.stderr and again.stdout == done.stdout
+
+def test_predict_refuses(network, tmp_path):
+    weights, (scan, _) = network
+    kept = scan.read_bytes()
+    itself = predict(network, [scan], scan, '--force')
+    assert itself.returncode == 1 and 'is the scan itself' in itself.stderr and scan.read_bytes() == kept
+    pickled = medtut('predict', scan, '--weights', scan, '--out', tmp_path/'x.nii')
+    assert pickled.returncode == 1 and 'not a safetensors file' in pickled.stderr
+    assert [predict(network, [scan], tmp_path/'out', *wrong).returncode for wrong in (['--force'], ['--device', 'abacus'])] == [2, 2]
+    assert not any(tmp_path.iterdir())
 
 def test_installed_command():
     done = subprocess.run([Path(sys.executable).with_name('medtut'), '--help'], capture_output=True, text=True)
