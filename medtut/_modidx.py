@@ -54,6 +54,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'medtut.cli': { 'medtut.cli._write_csv': ('toolbox/cli.html#_write_csv', 'medtut/cli.py'),
                             'medtut.cli.get': ('toolbox/cli.html#get', 'medtut/cli.py'),
                             'medtut.cli.main': ('toolbox/cli.html#main', 'medtut/cli.py'),
+                            'medtut.cli.predict': ('toolbox/cli.html#predict', 'medtut/cli.py'),
                             'medtut.cli.scan': ('toolbox/cli.html#scan', 'medtut/cli.py'),
                             'medtut.cli.sets': ('toolbox/cli.html#sets', 'medtut/cli.py'),
                             'medtut.cli.slices': ('toolbox/cli.html#slices', 'medtut/cli.py')},

@@ -1,9 +1,5 @@
 "The command line as a shell sees it: exit status, standard output, standard error"
-<<<<<<< HEAD
 import io, os, subprocess, sys
-=======
-import io, subprocess, sys
->>>>>>> predict
 from pathlib import Path
 
 import numpy as np, pandas as pd
