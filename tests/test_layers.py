@@ -21,7 +21,7 @@ may_import = dict(
     volumes={'dicom', 'datasets', 'files'}, splits={'datasets'}, metrics={'datasets'}, show={'datasets'}, datasets={'archives', 'download'}, archives={'download'}, download=set(),
     phantoms={'rle'}, rle=set(), files=set(), weights={'files'}, tables=set(),
     predict={'segmentation', 'volumes', 'metrics', 'files'},
-    cli={'dicom', 'datasets', 'archives', 'download', 'slices', 'segmentation', 'volumes', 'files', 'predict', 'metrics'})
+    cli={'dicom', 'datasets', 'archives', 'download', 'slices', 'predict', 'files'})
 # what a table of DICOM files, a volume or a score must not make anyone wait for
 light = ['', 'dicom', 'volumes', 'metrics', 'splits', 'files', 'tables', 'cli']
 frameworks = {'torch', 'torchvision', 'fastai'}
