@@ -155,8 +155,14 @@ RUNS = [
     (3, 'the full challenge instead (fetched by hand): films, training part, epochs', 'xresnet50, 256 x 256', '12047*.65*18'),
     (4, 'the two models, on phantoms as in the lesson: films times epochs of each', 'small_xresnet, 128 x 128', '450*12 + 230*16'),
     (5, '`every=3`, `crop=120`: patients, training part, slices of each (assumed), epochs', 'ResNet18, four channels, 120 x 120', '369*.6*20*12'),
-    (6, 'at 3 mm, as in the lesson: patches of an epoch, epochs', 'UNet3D of the lesson, 48 x 48 x 48', '112*18'),
+    (6, 'at 3 mm, as in the lesson: patches of an epoch, epochs', 'UNet3D of the lesson, 48 x 48 x 48', '112*{epochs}'),
     (6, 'at 1 mm: steps, patches of a step', 'UNet3D(filters=32, depth=5), 128 x 128 x 128', '5000*2')]
+
+def epochs(lesson):
+    "How many epochs the lesson trains, read from its cells"
+    path = next(l.path for l in all_lessons() if l.number == lesson)
+    code = '\n'.join(c.source for c in read_nb(path).cells if c.cell_type == 'code')
+    return re.search(r'(?:^epochs = |fit_one_cycle\()(\d+)', code, re.M)[1]
 
 @lru_cache
 def gflop(network):
@@ -174,6 +180,7 @@ def hours():
     "The table of work and of hours"
     yield '| lesson | inputs trained on | GFLOP each | PFLOP in all | ' + ' | '.join(g.name for g in GPUS) + ' |\n|' + '-|'*(4 + len(GPUS))
     for lesson, what, network, inputs in RUNS:
+        inputs = inputs.replace('{epochs}', epochs(lesson) if '{epochs}' in inputs else '')
         n = eval(inputs)
         total = n*gflop(network)/1e6
         shown = inputs.replace('*', ' x ')
