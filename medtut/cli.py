@@ -109,7 +109,7 @@ def slices(
 # %% ../nbs/toolbox/cli.ipynb #cli024
 @app.command()
 def predict(
-    images: Annotated[list[Path], typer.Argument(metavar='IMAGE...', help='NIfTI, each a scan with all its channels; with a file as --out, the channels of one scan.', exists=True, dir_okay=False)],
+    images: Annotated[list[Path], typer.Argument(metavar='IMAGE', help='NIfTI, each a scan with all its channels; with a file as --out, the channels of one scan.', exists=True, dir_okay=False)],
     weights: Annotated[Path, typer.Option('--weights', '-w', help='Of a 3D U-Net, with its card, as lesson 6 saves them (.safetensors).', exists=True, dir_okay=False)],
     out: Annotated[Path, typer.Option('--out', '-o', help='A file, .nii or .nii.gz; or a folder, which gets a file for each scan, and in which what an earlier run wrote is kept.')],
     overlap: Annotated[float, typer.Option(help='Share of a tile that the next one covers again, 0 to below 1. More is smoother and slower.')] = .5,
