@@ -48,7 +48,7 @@ def contender(f, ml, rounds, step):
     # the peak so far is that of making the volumes; memory is filled up to it, so that what goes beyond belongs to the contender
     before, seconds = peak(), []
     now = int(Path('/proc/self/statm').read_text().split()[1])*resource.getpagesize()
-    ballast = np.ones(max(before - now, 0), np.uint8)
+    ballast = np.ones(max(before - now, 0) if step == 1 else 0, np.uint8)
     for _ in range(rounds):
         start = time.perf_counter()
         found = f(pred, label)

@@ -3,7 +3,7 @@
 Patches of a small tumour by `PatchSampler` and by rejection; `standardize` and a double loop; `predict_volume` and MONAI's
 `sliding_window_inference`; a training step of `UNet3D` and of MONAI's `BasicUNet`. Every contender is a process of its own, so that its
 peak memory is its own; the contenders of a comparison take turns. Speeds of this machine mean little elsewhere; ratios do."""
-import argparse, multiprocessing, resource, threading, time
+import argparse, multiprocessing, resource, time
 from statistics import median
 
 import numpy as np
@@ -118,15 +118,18 @@ def work(pipe, make, args):
 def compare(title, contenders, args, check=None):
     """Time `contenders`, `{name: (maker, its arguments)}`, in turns; the first is ours. Of each other one: the median ratio of its time to ours, and the ratio
     of peaks, None where a peak is too small to tell, or the contenders share a process"""
-    # with --quick a thread each instead of a process, which would take longer to import than to measure
-    new = threading.Thread if args.quick else multiprocessing.get_context('spawn').Process
-    pipes,workers = {}, []
+    pipes,workers,seconds,peak,last = {}, [], {n: [] for n in contenders}, dict.fromkeys(contenders, 0), {}
     for name,(make,*more) in contenders.items():
+        if args.quick: # in this process: a new one would take longer to import than to measure
+            do,n = make(*more)
+            start = time.perf_counter()
+            last[name] = do()
+            seconds[name].append((time.perf_counter() - start)/n)
+            continue
         pipes[name],end = multiprocessing.Pipe()
-        workers.append(new(target=work, args=(end, make, more)))
+        workers.append(multiprocessing.get_context('spawn').Process(target=work, args=(end, make, more)))
         workers[-1].start()
-        if not args.quick: end.close() # else nobody would hear of a process that died
-    seconds,peak,last = {n: [] for n in pipes}, {}, {}
+        end.close() # else nobody would hear of a process that died
     for _ in range(args.rounds):
         for name,pipe in pipes.items():
             pipe.send(True)

@@ -40,8 +40,8 @@ def ratio(row, kind):
 
 def table(found):
     "The page's table, and what it was measured with, in Markdown"
-    lines = ['| Measured | medtut | against | Speed | Memory |', '|-|-|-|-|-|']
-    lines += [f'| {r["what"]} | {r["medtut"]} | {r["peer"]} | {ratio(r, "speed")} | {ratio(r, "memory")} |' for r in found['rows']]
+    lines = ['| Measured | medtut, against | Speed | Memory |', '|-|-|-|-|']
+    lines += [f'| {r["what"]} | {r["medtut"]}, against {r["peer"]} | {ratio(r, "speed")} | {ratio(r, "memory")} |' for r in found['rows']]
     low = sum(bool(missed(r)) for r in found['rows'])
     lines += ['', f'{low} of {len(found["rows"])} rows are below a floor.' if low else 'No row is below its floor.',
               '', f'Measured on {found["date"]} with {found["machine"]}. Versions: ' + ', '.join(f'{k} {v}' for k, v in found['versions'].items()) + '.']
