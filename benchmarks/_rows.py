@@ -16,6 +16,6 @@ def hand_over(args, what, medtut, peer, speed=None, memory=None, least_speed=Non
     `least_memory` are floors under them, set before anything was measured. `packages`: those of the peer, for their versions"""
     row = dict(what=what, medtut=medtut, peer=peer, speed=speed, memory=memory, least_speed=least_speed, least_memory=least_memory, packages=list(packages))
     print(f'{what}: {medtut} against {peer}: ' + ', '.join(filter(None, [speed and f'{speed:.3g} times as fast', memory and f'{memory:.3g} times less memory',
-          *[f'floor {least:g}{"" if found >= least else ": NOT HELD"}' for found, least in ((speed, least_speed), (memory, least_memory)) if least]])), flush=True)
+          *[f'floor {least:g}{"" if found >= least else ": NOT HELD"}' for found, least in ((speed, least_speed), (memory, least_memory)) if least and found is not None]])), flush=True)
     if args.rows:
         with args.rows.open('a', encoding='utf-8') as f: f.write(json.dumps(row) + '\n')
