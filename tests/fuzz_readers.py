@@ -51,6 +51,13 @@ def weights(path):
         assert str(path) in str(e) and all(torch.equal(v, before[k]) for k, v in model.state_dict().items()), 'a file that does not fit changes nothing'
         raise
 
+def network(path):
+    from medtut.segmentation import load_unet
+    try: load_unet(path)
+    except ValueError as e:
+        assert str(path) in str(e)
+        raise
+
 def archive(path):
     from medtut.download import unpack
     folder = path.parent/'deep'/'out'

@@ -198,15 +198,29 @@ def test_damaged_tables_of_a_set(tmp_path):
     (tmp_path/'dataset.json').write_text(json.dumps(dict(numTraining=2, training=[dict(image=f'./imagesTr/{i}.nii.gz', label=f'./labelsTr/{i}.nii.gz') for i in 'ab'], test=[])))
     survives('found_set', ['medtut.download:DataError'], tmp_path, [tmp_path/'labels.csv', tmp_path/'dataset.json'], [cut, flipped, retyped], 60)
 
+def header_retyped(path):
+    "Changes the table in front of a safetensors file, its stated length put right"
+    length = 8 + struct.unpack('<Q', path.read_bytes()[:8])[0]
+    def table(raw, rng):
+        changed = retyped(raw[8:length], rng)
+        return struct.pack('<Q', len(changed)) + changed + raw[length:]
+    return table, length
+
 def test_damaged_weights(tmp_path):
     from torch import nn
     from medtut.weights import save_weights
     path = save_weights(nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)), tmp_path/'w.safetensors', classes=['no', 'yes'], threshold=.5)
-    length = 8 + struct.unpack('<Q', path.read_bytes()[:8])[0]
-    def table(raw, rng):  # the header retyped, its stated length put right
-        changed = retyped(raw[8:length], rng)
-        return struct.pack('<Q', len(changed)) + changed + raw[length:]
+    table, length = header_retyped(path)
     survives('weights', ['builtins:ValueError'], tmp_path, [path], [cut, lambda raw, rng: flipped(raw, rng, length), lambda raw, rng: planted(raw, rng, 16), table, table], 120)
+
+def test_damaged_network(tmp_path):
+    from medtut.segmentation import UNet3D, save_unet
+    path = save_unet(UNet3D(2, 2, filters=2, depth=2), tmp_path/'u.safetensors', data='none', seed=0, scores={})
+    table, length = header_retyped(path)
+    def described(raw, rng): # the network's description alone
+        at = raw.index(b'unet3d')
+        return struct.pack('<Q', len(changed := raw[8:at] + retyped(raw[at:at + 160], rng) + raw[at + 160:length])) + changed + raw[length:]
+    survives('network', ['builtins:ValueError'], tmp_path, [path], [cut, table, described, described, described], 120)
 
 def test_damaged_archives(tmp_path):
     buffer = io.BytesIO()
