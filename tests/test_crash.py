@@ -1,8 +1,8 @@
 "kill -9 at random moments, then the same call again: the result is that of an undisturbed run. Five kills each; `make fuzz` does more"
-import hashlib, os, random, shutil, signal, sys, time, traceback
+import hashlib, multiprocessing, os, random, shutil, signal, sys, time
 from pathlib import Path
 
-import pytest
+import cloudpickle, pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 from damage import FUZZ, SEED
@@ -13,7 +13,7 @@ from medtut.phantoms.breast import write_duke_breast
 from medtut.slices import export_slices, label_slices, read_boxes, read_mapping
 from test_datasets import MSD, SIIM, msd_at, siim_at
 
-pytestmark = [pytest.mark.skipif(sys.platform != 'linux', reason='forks, which only Linux does well'), pytest.mark.filterwarnings('ignore:.*fork')]
+pytestmark = pytest.mark.skipif(sys.platform != 'linux', reason='forks, which only Linux does well')
 KILLS = 5 if FUZZ == 1 else 20
 
 def hashes(folder, hidden=False):
@@ -21,28 +21,35 @@ def hashes(folder, hidden=False):
     return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(Path(folder).rglob('*')) if p.is_file()
             and not p.name.endswith('.lock') and (hidden or not any(part.startswith('.') for part in p.relative_to(folder).parts))}
 
+# Not a fork of pytest itself: it has threads, and locks that a killed child would hold for ever
+forks = multiprocessing.get_context('forkserver')
+forks.set_forkserver_preload(['test_crash'])
+
+def run(pickled):
+    sys.stdout = open(os.devnull, 'w')  # licences
+    cloudpickle.loads(pickled)()
+
 def started(f):
-    "`f` in a process of its own, which has all that is imported here and so begins at once; its id"
-    if pid := os.fork(): return pid
-    status = 1
-    try:
-        f()
-        status = 0
-    except BaseException: traceback.print_exc()
-    finally: os._exit(status)
+    "`f` in a process of its own, which has all that is imported here and so begins at once"
+    process = forks.Process(target=run, args=(cloudpickle.dumps(f),))
+    process.start()
+    return process
 
 def took(f):
-    "Seconds that `f` takes undisturbed"
-    start, pid = time.perf_counter(), started(f)
-    assert os.waitpid(pid, 0)[1] == 0
+    "Seconds of an undisturbed run"
+    started(int).join()  # the first one waits for the imports
+    start, process = time.perf_counter(), started(f)
+    process.join()
+    assert process.exitcode == 0
     return time.perf_counter() - start
 
 def killed(f, seconds):
     "Kill `f` after so many seconds; whether it was still at work"
-    pid = started(f)
+    process = started(f)
     time.sleep(seconds)
-    os.kill(pid, signal.SIGKILL)
-    return os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+    process.kill()
+    process.join()
+    return process.exitcode == -signal.SIGKILL
 
 def moments(name, whole):
     rng = random.Random(f'{name} {SEED}')
@@ -79,7 +86,8 @@ def test_download_killed(tmp_path, name, capsys):
     "One archive that is unpacked, or two cases picked out of a tar: killed while fetching, checking, unpacking, renaming"
     body, path, at, selection = (SIIM, '/siim_small.tgz', siim_at, {}) if name == 'siim_small' else (MSD, '/t.tar', msd_at, dict(cases=2))
     with slow(FaultyServer({path: body})) as server:
-        def fetch(root): return get_data(name, 'real', root=root, registry=at(server.url), progress=False, **selection)
+        registry = at(server.url)
+        def fetch(root): return get_data(name, 'real', root=root, registry=registry, progress=False, **selection)
         whole = took(lambda: fetch(tmp_path/'whole'))
         made = next(p for p in (tmp_path/'whole'/'real').iterdir() if p.is_dir())
         wanted, at_work = hashes(made, hidden=True), 0
