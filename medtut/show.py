@@ -211,8 +211,6 @@ def show_grid(
     return fig
 
 # %% ../nbs/toolbox/show.ipynb #show057
-# each apart from grey and from those before it, for every kind of colour blindness, as long as that goes: bluish green looks grey to those without green cones
-_CLASS_COLORS = [OKABE_ITO[c] for c in ('orange', 'sky blue', 'blue', 'vermillion', 'yellow', 'bluish green')]
 _TUMOUR_COLORS = {'edema': OKABE_ITO['sky blue'], 'non-enhancing': OKABE_ITO['yellow'], 'enhancing': OKABE_ITO['vermillion']}
 
 def class_colors(
@@ -223,7 +221,7 @@ def class_colors(
     names = [n for n in ([names] if isinstance(names, str) else names) if n!='background']
     if len(set(names))!=len(names): raise ValueError(f'a name comes twice in {names}: give every class its own')
     fixed = {n: c for part,c in _TUMOUR_COLORS.items() for n in [n for n in names if n.lower().startswith(part)][:1]}
-    free = [c for c in _CLASS_COLORS if c not in fixed.values()]
+    free = [c for c in OKABE_ITO.values() if c not in {NO_VALUE, *fixed.values()}]
     rest = [n for n in names if n not in fixed]
     if len(rest) > len(free):
         raise ValueError(f'found {len(names)} classes, but only {len(free) + len(fixed)} colours can be told apart: join some, or give colors')
