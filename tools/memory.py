@@ -2,7 +2,7 @@
 
 A few slices of a breast phantom stand under many names, as hard links, so that 20,000 files cost the disk next to nothing. Every measurement is
 a process of its own. What counts is the growth from the fewest files to the most, not what imports take. Both functions return a table, which
-has to grow: as a floor, the table alone is read back in a fresh process. Linux only."""
+has to grow: as a floor, the table alone is sent to a fresh process. Linux only."""
 import argparse, multiprocessing, os, resource, tempfile, time
 from pathlib import Path
 
@@ -35,21 +35,31 @@ def exported(many, table, folder, n_jobs):
 
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss*1024  # bytes
 
-def measured(f, kept, *args):
-    "Bytes at most and seconds; the table goes to `kept`"
+def measured(f, *args):
+    "Bytes at most, seconds and the table"
     start = time.perf_counter()
     table = f(*args)
-    most, seconds = peak(), time.perf_counter() - start
-    table.to_pickle(kept)
-    return most, seconds
+    return peak(), time.perf_counter() - start, table
 
-def table_alone(kept):
-    "Bytes that the table takes, once pandas has loaded what it needs for such tables"
+COPIES = 4
+
+def receive(sent):
+    "Bytes that a table from `sent` takes, once pandas has loaded what it needs for such tables"
     def now(): return int(Path('/proc/self/statm').read_text().split()[1])*resource.getpagesize()
-    pd.read_pickle(kept).head()
+    sent.recv()
     before = now()
-    tables = [pd.read_pickle(kept) for _ in range(4)]
-    return (now() - before)/len(tables)
+    tables = [sent.recv() for _ in range(COPIES)]
+    sent.send((now() - before)/len(tables))
+
+def table_alone(table):
+    context = multiprocessing.get_context('spawn')
+    here, there = context.Pipe()
+    process = context.Process(target=receive, args=(there,))
+    process.start()
+    for _ in range(1 + COPIES): here.send(table)
+    size = here.recv()
+    process.join()
+    return size
 
 def alone(f, *args):
     with multiprocessing.get_context('spawn').Pool(1) as process: return process.apply(f, args)
@@ -65,7 +75,8 @@ if __name__ == '__main__':
             folder = Path(folder)
             many, table = alone(make_files, folder, n)
             for name, f in dict(scan=scanned, export_slices=exported).items():
-                (most, seconds), size = alone(measured, f, folder/'kept.pkl', many, table, folder, args.jobs), alone(table_alone, folder/'kept.pkl')
+                most, seconds, made = alone(measured, f, many, table, folder, args.jobs)
+                size = table_alone(made)
                 found.setdefault(name, []).append((n, most, size))
                 print(f'{name:13} {n:6} files: {most/1e6:4.0f} MB at most, of it {size/1e6:5.1f} MB the table; {seconds:.1f} s', flush=True)
     for name, rows in found.items():
