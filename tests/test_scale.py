@@ -1,5 +1,6 @@
 "From one process to many: the same calls on a Dask cluster give the same results, and memory doesn't grow with the number of files"
-import gc, hashlib, json, os, shutil, subprocess, sys, tracemalloc
+import gc, hashlib, json, multiprocessing, os, shutil, subprocess, sys, tracemalloc
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import joblib, numpy as np, pandas as pd, pydicom, pytest
@@ -129,31 +130,38 @@ def many(sets, tmp_path_factory):
         rows.append((path.parent.name, i % 80, str(path.relative_to(folder)), i % 2))
     return folder, pd.DataFrame(rows, columns=['patient', 'slice', 'path', 'label'])
 
-def growth(call, sizes=(60, 160)):
+def growth(call, *args, sizes=(60, 160)):
     "Bytes that each file beyond the first few adds: to the peak while `call` runs, and to what it returns. Traced, not the system's: the same on every machine"
     found = []
-    call(5) # imports and caches
+    call(5, *args) # imports and caches
     for n in sizes:
         gc.collect()
         tracemalloc.start()
         try:
-            result = call(n)
+            result = call(n, *args)
             gc.collect()
             found.append(tracemalloc.get_traced_memory())
         finally: tracemalloc.stop()
         del result
     return [(b - a)/(sizes[1] - sizes[0]) for a, b in zip(found[0][::-1], found[1][::-1])]
 
+def measured(*args):
+    "`growth` in a process without the threads, and what they allocate, of other tests"
+    with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as process: return process.submit(growth, *args).result()
+
+def scan_first(n, paths): return scan(paths[:n], pixels=False, progress=False)
+
 def test_scan_holds_little_more_than_its_table(many):
     "As a list of rows the same values take more than five times the table's memory"
-    paths = sorted(many[0].rglob('*.dcm'))
-    peak, table = growth(lambda n: scan(paths[:n], pixels=False, progress=False))
+    peak, table = measured(scan_first, sorted(many[0].rglob('*.dcm')))
     assert table > 500 and peak < 2.5*table
+
+def export_first(n, table, folder, out): return export_slices(table[:n], folder, out/f'{n}', window='slice', progress=False)
 
 def test_export_slices_holds_no_pixels(many, tmp_path):
     "In memory a slice has 48 x 48 pixels of 2 bytes; what stays of it until the end is less than a quarter of that"
     folder, table = many
-    peak, _ = growth(lambda n: export_slices(table[:n], folder, tmp_path/f'{n}', window='slice', progress=False))
+    peak, _ = measured(export_first, table, folder, tmp_path)
     assert peak < 48*48*2/4 and len(contents(tmp_path/'160')) == 160
 
 def test_numbers_too_large_for_a_column_of_whole_numbers(tmp_path):
