@@ -402,6 +402,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'medtut.segmentation._patch_counts': ('segmentation.html#_patch_counts', 'medtut/segmentation.py'),
                                      'medtut.segmentation._starts': ('segmentation.html#_starts', 'medtut/segmentation.py'),
                                      'medtut.segmentation._tile_weight': ('segmentation.html#_tile_weight', 'medtut/segmentation.py'),
+                                     'medtut.segmentation._total_weight': ('segmentation.html#_total_weight', 'medtut/segmentation.py'),
                                      'medtut.segmentation.crop': ('segmentation.html#crop', 'medtut/segmentation.py'),
                                      'medtut.segmentation.dice_ce_loss': ('segmentation.html#dice_ce_loss', 'medtut/segmentation.py'),
                                      'medtut.segmentation.load_unet': ('segmentation.html#load_unet', 'medtut/segmentation.py'),

@@ -31,16 +31,23 @@ def standardize(
     axes = dict(slice=(-3, -2), volume=(-3, -2, -1)).get(per)
     if axes is None: raise ValueError(f"per must be 'slice' or 'volume', found {per!r}")
     image = np.asarray(image, np.float32)
-    out,square = np.empty_like(image), np.empty_like(image[(0,)*(image.ndim - 3)])
+    out = np.empty_like(image)
     where = True if mask is None else np.asarray(mask, bool)
-    count = math.prod(square.shape[a] for a in axes) if mask is None else np.maximum(np.sum(where, axes, keepdims=True), 1)
-    for i in np.ndindex(image.shape[:-3]):
-        mean = np.sum(image[i], axes, np.float64, keepdims=True, where=where)/count
+    count = math.prod(image.shape[a] for a in axes) if mask is None else np.maximum(np.sum(where, axes, keepdims=True), 1)
+    # planes that lie one behind the other in memory, as NIfTI files have them, are summed in pairs, which loses nothing; other sums need float64
+    planes = per == 'slice' and mask is None and image.strides[-1] > max(image.strides[-3:-1])
+    def channel(i):
+        mean = np.sum(image[i], axes, None if planes else np.float64, keepdims=True, where=where)/count
         if not np.isfinite(mean).all(): raise ValueError('image holds nan or infinite values: find out why, then replace them, for instance by np.nan_to_num')
         np.subtract(image[i], mean.astype(np.float32), out=out[i])
         if mask is not None: out[i][~where] = 0
-        sd = np.sqrt(np.sum(np.multiply(out[i], out[i], out=square), axes, np.float64, keepdims=True)/count)
+        if planes:
+            rows = out[i].T.reshape(image.shape[-1], 1, -1)
+            squares = (rows @ rows.swapaxes(1, 2)).T # (1, 1, z)
+        else: squares = np.sum(np.square(out[i]), axes, np.float64, keepdims=True)
+        sd = np.sqrt(squares/count)
         out[i] *= np.divide(1, sd, out=np.zeros_like(sd), where=sd > 1e-6*np.abs(mean)).astype(np.float32)
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool: list(pool.map(channel, np.ndindex(image.shape[:-3])))
     return out
 
 # %% ../nbs/06_segmentation.ipynb #seg048
@@ -55,7 +62,10 @@ def crop(
     high = np.clip(np.add(corner, patch), low, x.shape[-3:])
     if out is None: out = np.zeros((*x.shape[:-3], *patch), x.dtype)
     elif (high - low != patch).any(): out[:] = 0
-    out[(..., *map(slice, low - corner, high - corner))] = x[(..., *map(slice, low, high))]
+    into,cut = out[(..., *map(slice, low - corner, high - corner))], x[(..., *map(slice, low, high))]
+    # torch copies in several threads, but not from everywhere
+    if cut.dtype == into.dtype == np.float32 and cut.flags.writeable and min(cut.strides) > 0: torch.from_numpy(into).copy_(torch.from_numpy(cut))
+    else: into[:] = cut
     return out
 
 # %% ../nbs/06_segmentation.ipynb #seg059
@@ -264,6 +274,14 @@ def _tile_weight(patch, weight):
     x,y,z = [torch.exp(-((torch.arange(p) - (p - 1)/2)/(p/8))**2/2) for p in patch]
     return (x[:, None, None]*y[:, None]*z).clamp(1e-3)
 
+def _total_weight(w, starts, size):
+    "Sum of the tiles' weights `w` at each voxel: a row of tiles, the rows of a layer, the layers"
+    for axis in range(3):
+        total = torch.zeros(*[size[a] if a == axis else n for a,n in enumerate(w.shape)])
+        for s in starts[axis]: total.narrow(axis, s, w.shape[axis]).add_(w)
+        w = total
+    return w
+
 def predict_volume(
     model,                 # module or function: (batch, channel, *patch) -> (batch, class, *patch). A module runs in eval mode and is left as it was
     image:np.ndarray,      # (channel, x, y, z), of any size; memory-mapped too, only tiles are read
@@ -286,26 +304,26 @@ def predict_volume(
     if activate is None: raise ValueError(f"activation must be 'softmax', 'sigmoid' or None, found {activation!r}")
     size = np.maximum(image.shape[1:], patch)
     low = (size - image.shape[1:])//2
-    tiles = list(product(*[_starts(s, p, overlap) for s,p in zip(size.tolist(), patch)]))
-    w,sums,total = _tile_weight(patch, weight), None, torch.zeros(*size)
+    starts = [_starts(s, p, overlap) for s,p in zip(size.tolist(), patch)]
+    tiles = list(product(*starts))
+    w,sums = _tile_weight(patch, weight), None
     x = np.empty((min(batch, len(tiles)), len(image), *patch), np.float32)
     module = isinstance(model, nn.Module)
     was_training = module and model.training
     if device is None: device = next((p.device for p in model.parameters()), 'cpu') if module else 'cpu'
     try:
         if module: model.eval()
-        with torch.inference_mode(), tqdm(total=len(tiles), desc='tiles', disable=not progress) as bar, ThreadPoolExecutor(len(x)) as pool:
+        with torch.inference_mode(), tqdm(total=len(tiles), desc='tiles', disable=not progress) as bar:
             for i in range(0, len(tiles), batch):
                 corners = tiles[i:i + batch]
-                list(pool.map(lambda one, c: crop(image, c - low, patch, out=one), x, corners)) # numpy copies, and reads files, side by side
+                for one,c in zip(x, corners): crop(image, c - low, patch, out=one)
                 p = activate(model(torch.from_numpy(x[:len(corners)]).to(device)).float()).cpu()
                 if sums is None: sums = torch.zeros(p.shape[1], *size)
                 for one,c in zip(p, corners):
                     at = tuple(slice(a, a + n) for a,n in zip(c, patch))
                     sums[(slice(None), *at)].addcmul_(one, w)
-                    total[at] += w
                 bar.update(len(corners))
-            sums /= total
+            sums /= _total_weight(w, starts, size.tolist())
     finally:
         if module: model.train(was_training)
     inside = tuple(slice(a, a + n) for a,n in zip(low, image.shape[1:]))
