@@ -17,7 +17,7 @@ help:  ## Show the targets
 $(stamp): settings.ini setup.py pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.version_info >= tuple(map(int, "$(min_python)".split("."))) or sys.exit( \
 	    "medtut needs Python $(min_python) or newer, and $(PYTHON) is %d.%d: try make PYTHON=..." % sys.version_info[:2])'
-	@echo "Setting up .venv, once: some minutes, about 7 GB. pip reports below. If it is interrupted, run the same command again."
+	@echo "Setting up .venv, once: some minutes, about 8 GB. pip reports below. If it is interrupted, run the same command again."
 	@test -f $@ || $(PYTHON) -m venv --clear .venv
 	@rm -f $@
 	@$(bin)/python -m pip install --disable-pip-version-check $(addprefix -c ,$(CONSTRAINTS)) -e '.[lessons,real,dev]'

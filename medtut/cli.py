@@ -27,7 +27,12 @@ def _write_csv(table, path):
     if path is None: return print(table.to_csv(index=False), end='')
     with atomic_write(path, 'w') as f: table.to_csv(f, index=False)
 
-_Csv = Annotated[Optional[Path], typer.Option('--csv', help='Write the table to this file; else to standard output.')]
+def _in_a_folder(path):
+    "Refuse, before any work is done, a file for which there is no folder"
+    if path is not None and not path.absolute().parent.is_dir(): raise typer.BadParameter(f'{path}: there is no folder {path.parent}')
+    return path
+
+_Csv = Annotated[Optional[Path], typer.Option('--csv', help='Write the table to this file; else to standard output.', callback=_in_a_folder)]
 
 # %% ../nbs/toolbox/cli.ipynb #cli008
 @app.command()
@@ -134,9 +139,11 @@ def predict(
     except (RuntimeError, AssertionError) as e: raise typer.BadParameter(f'{device}: {str(e).splitlines()[0]}', param_hint='--device') from e
     typer.echo(f'{weights}: {card["use"]}', err=True)
     how |= dict(overlap=overlap, batch=batch)
-    if single: done = {images[0].name.removesuffix('.gz').removesuffix('.nii'): predict_file(model, images, out, **how, progress=not quiet)}
-    else:
-        table = predict_cases(model, images, out, **how, n_jobs=jobs, progress=not quiet)
+    try:
+        if single: done = {images[0].name.removesuffix('.gz').removesuffix('.nii'): predict_file(model, images, out, **how, progress=not quiet)}
+        else: table = predict_cases(model, images, out, **how, n_jobs=jobs, progress=not quiet)
+    except torch.cuda.OutOfMemoryError as e: raise ValueError('the GPU has too little memory free: try --batch 1, --jobs 1 or --device cpu') from e
+    if not single:
         done, failed = table[table.out != ''].set_index('case').out.to_dict(), table[table.out == '']
         typer.echo(', '.join(f'{count} {status}' for status, count in table.status.value_counts().items()), err=True)
         for reason in failed.reason: typer.echo(f'medtut: {reason}', err=True)

@@ -123,9 +123,11 @@ def _real(ds, root, cases, patients, progress):
     "Download a real set, or find it"
     selection, suffix = _selection(ds, cases, patients)
     folder = root/'real'/(ds.name + suffix)
-    if read_note(folder): return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
     work, share = folder.with_name(f'.{folder.name}.work'), 1. if selection is None else int(re.search(r'\d+', suffix)[0])/ds.members
+    if read_note(folder):
+        shutil.rmtree(work, ignore_errors=True) # left by a run that was killed after all was done
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f'.{folder.name}.lock')), _disk(folder):
         if read_note(folder): return folder
         if not work.exists():

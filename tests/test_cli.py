@@ -57,6 +57,10 @@ def test_scan_keeps_an_old_table_when_it_fails(breast, tmp_path):
     assert medtut('scan', tmp_path/'nowhere', '--csv', tmp_path/'t.csv').returncode == 2
     assert (tmp_path/'t.csv').read_text() == 'kept'
 
+def test_a_table_without_a_folder_is_refused_before_the_scan(tmp_path):
+    done = medtut('scan', tmp_path, '--csv', tmp_path/'nowhere/t.csv')
+    assert done.returncode == 2 and 'nowhere' in done.stderr and 'no DICOM files' not in done.stderr
+
 def test_a_closed_pipe_is_no_error(breast):
     "`medtut scan folder | head -1`"
     done = subprocess.run(f'{sys.executable} -c "from medtut.cli import main; main()" scan {breast} --no-pixels -q | head -1',
@@ -101,6 +105,16 @@ def test_predict_a_folder(network, tmp_path):
     assert sorted(p.name for p in (tmp_path/'out').glob('*.nii.gz')) == ['A.nii.gz', 'B.nii.gz']
     again = predict(network, network[1], tmp_path/'out')
     assert again.returncode == 0 and '2 there already' in again.stderr and again.stdout == done.stdout
+
+@pytest.mark.parametrize('out', ['seg.nii.gz', 'folder'])
+def test_too_little_memory_on_the_gpu(network, tmp_path, monkeypatch, capsys, out):
+    import torch
+    from medtut import cli, predict as module
+    def full(*args, **kwargs): raise torch.cuda.OutOfMemoryError('CUDA out of memory. Tried to allocate ...')
+    for name in ('predict_file', 'predict_cases'): monkeypatch.setattr(module, name, full)
+    monkeypatch.setattr(sys, 'argv', ['medtut', 'predict', str(network[1][0]), '-w', str(network[0]), '-o', str(tmp_path/out), '--device', 'cpu'])
+    with pytest.raises(SystemExit) as stop: cli.main()
+    assert stop.value.code == 1 and '--batch 1' in capsys.readouterr().err
 
 def test_predict_refuses(network, tmp_path):
     weights, (scan, _) = network

@@ -203,6 +203,9 @@ def test_killed_while_unpacking(tmp_path):
     (work/'siim_small.tgz').write_bytes(SIIM)
     path = get_data('siim_small', 'real', root=tmp_path, registry=siim_at('http://127.0.0.1:9'), progress=False)
     assert len(pd.read_csv(path/'labels.csv')) == 1
+    # and killed after the set was whole, before its work folder was gone
+    (work/'unpacked').mkdir(parents=True)
+    assert get_data('siim_small', 'real', root=tmp_path, registry=siim_at('http://127.0.0.1:9'), progress=False) == path and not work.exists()
 
 def test_disk_that_is_full(tmp_path, monkeypatch):
     class Full(io.FileIO):
