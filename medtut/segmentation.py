@@ -58,11 +58,10 @@ def crop(
     out:np.ndarray=None, # (..., *patch) to fill; None: a new array
 )->np.ndarray:     # (..., *patch); zero where the patch reaches out of `x`
     "Cut a patch out of a volume"
-    low = np.clip(corner, 0, x.shape[-3:])
-    high = np.clip(np.add(corner, patch), low, x.shape[-3:])
+    bounds = [(c, min(max(c, 0), n), min(max(c + p, 0), n)) for c,p,n in zip(np.asarray(corner).tolist(), patch, x.shape[-3:])]
     if out is None: out = np.zeros((*x.shape[:-3], *patch), x.dtype)
-    elif (high - low != patch).any(): out[:] = 0
-    into,cut = out[(..., *map(slice, low - corner, high - corner))], x[(..., *map(slice, low, high))]
+    elif any(high - low < p for (_,low,high),p in zip(bounds, patch)): out[:] = 0
+    into,cut = out[(..., *(slice(low - c, high - c) for c,low,high in bounds))], x[(..., *(slice(low, high) for _,low,high in bounds))]
     # torch copies in several threads, but not from everywhere
     if cut.dtype == into.dtype == np.float32 and cut.flags.writeable and min(cut.strides) > 0: torch.from_numpy(into).copy_(torch.from_numpy(cut))
     else: into[:] = cut
