@@ -155,6 +155,6 @@ def main():
     "The command `medtut`"
     from medtut.download import DataError
     try: app(prog_name='medtut')
-    except (DataError, ValueError, FileNotFoundError, PermissionError, NotADirectoryError) as e:
+    except (DataError, ValueError, OSError) as e:
         typer.echo(f'medtut: {e}', err=True)
         sys.exit(1)

@@ -317,6 +317,8 @@ def predict_volume(
                 corners = tiles[i:i + batch]
                 for one,c in zip(x, corners): crop(image, c - low, patch, out=one)
                 p = activate(model(torch.from_numpy(x[:len(corners)]).to(device)).float()).cpu()
+                if p.ndim != 5 or (len(p), *p.shape[2:]) != (len(corners), *patch):
+                    raise ValueError(f'the model turns {len(corners)} tiles of {patch} voxels into {tuple(p.shape)}; need (batch, class, *patch)')
                 if sums is None: sums = torch.zeros(p.shape[1], *size)
                 for one,c in zip(p, corners):
                     at = tuple(slice(a, a + n) for a,n in zip(c, patch))

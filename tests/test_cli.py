@@ -61,6 +61,12 @@ def test_a_table_without_a_folder_is_refused_before_the_scan(tmp_path):
     done = medtut('scan', tmp_path, '--csv', tmp_path/'nowhere/t.csv')
     assert done.returncode == 2 and 'nowhere' in done.stderr and 'no DICOM files' not in done.stderr
 
+def test_a_full_disk_is_told_in_a_line(breast, tmp_path):
+    resource = pytest.importorskip('resource')
+    done = medtut('scan', breast, '--no-pixels', '--quiet', '--jobs', 1, '--csv', tmp_path/'t.csv', preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)))
+    assert done.returncode == 1 and 'too large' in done.stderr and 'Traceback' not in done.stderr
+    assert not any(tmp_path.iterdir())
+
 def test_a_closed_pipe_is_no_error(breast):
     "`medtut scan folder | head -1`"
     done = subprocess.run(f'{sys.executable} -c "from medtut.cli import main; main()" scan {breast} --no-pixels -q | head -1',

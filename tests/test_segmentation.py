@@ -1,5 +1,5 @@
 "What lesson 6 can't show in passing: independent oracles, random shapes, broken weight files, workers, memory"
-import os, subprocess, sys
+import os, re, subprocess, sys
 from itertools import product
 from pathlib import Path
 
@@ -284,6 +284,9 @@ def test_predict_refuses(model):
     for wrong in dict(image=image[0]), dict(overlap=1), dict(weight='hann'), dict(patch=(16, 16)), dict(activation='relu'), dict(batch=0):
         with pytest.raises(ValueError): predict_volume(**dict(model=model, image=image, patch=(16, 16, 8), progress=False) | wrong)
     with pytest.raises(ValueError, match='multiple of 2'): predict_volume(model, image, (16, 16, 7), progress=False)
+    for wrong in lambda x: x[..., :1], lambda x: x.mean((2, 3, 4)), lambda x: x[:1, :, :, :, :, None]:
+        with pytest.raises(ValueError, match=re.escape('need (batch, class, *patch)')):
+            predict_volume(wrong, image, (16, 16, 4), progress=False)
 
 def test_memory_is_bounded_by_the_volume(tmp_path):
     "A whole-volume copy of the image in float32 would add 400 MB to this"

@@ -43,7 +43,7 @@ def table(found):
     lines = ['| Measured | medtut, against | Speed | Memory |', '|-|-|-|-|']
     lines += [f'| {r["what"]} | {r["medtut"]}, against {r["peer"]} | {ratio(r, "speed")} | {ratio(r, "memory")} |' for r in found['rows']]
     low = sum(bool(missed(r)) for r in found['rows'])
-    lines += ['', f'{low} of {len(found["rows"])} rows are below a floor.' if low else 'No row is below its floor.',
+    lines += ['', f'{low} of {len(found["rows"])} rows {"is" if low == 1 else "are"} below a floor.' if low else 'No row is below its floor.',
               '', f'Measured on {found["date"]} with {found["machine"]}. Versions: ' + ', '.join(f'{k} {v}' for k, v in found['versions'].items()) + '.']
     if found['quick']: lines.insert(0, '> [!WARNING]\n> These figures come from a quick run on small inputs, made to show the page. They mean nothing: `make bench` measures.\n')
     return '\n'.join(lines)
