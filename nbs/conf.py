@@ -1,5 +1,5 @@
 "The docs site: `make site`. nbdev processes each notebook as Sphinx reads it; MyST-NB renders its stored outputs."
-import importlib, inspect, json, re, sys
+import importlib, inspect, json, re, sys, warnings
 from importlib.metadata import metadata
 from pathlib import Path
 
@@ -14,6 +14,9 @@ sys.path.insert(0, str(nbs.parent/'tools'))
 import bench
 from lessons import config, filled, notebooks, read_lesson
 from pages import filled_page, with_targets
+
+# nbdev runs a page's imports to document what it exports, and warns of each cell in which other lines stand beside them
+warnings.filterwarnings('ignore', message='Found cells containing imports')
 
 project = html_title = config.lib_name
 author = metadata(project)['Author']
