@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 import pandas as pd, pydicom, requests
 from .download import DataError, check_gzip, fetch, file_digest, link, tar_members, unpack
+from .files import read_json
 
 # %% ../nbs/toolbox/archives.ipynb #cell006
 def _missing_siim(folder):
@@ -39,7 +40,7 @@ def _missing_brats(folder):
     return tables + ([f for c in cases for f in files(c)] if cases else ['BraTS20_Training_001/'])
 
 def _missing_msd(folder):
-    pairs = json.loads((folder/'dataset.json').read_text())['training']
+    pairs = read_json(folder/'dataset.json')['training']
     if not pairs: return ['any training case in dataset.json']
     return [f for p in pairs for f in (p['image'], p['label']) if not (folder/f).is_file()]
 
@@ -132,7 +133,7 @@ def msd_cases(ds, work, selection, have, progress):
     if not listing.exists():
         (work/listing.name).write_text(json.dumps(tar_members(remote.url, progress)))
         (work/listing.name).rename(listing)
-    members = {name.partition('/')[2]: span for name, span in json.loads(listing.read_text()).items()}
+    members = {name.partition('/')[2]: span for name, span in read_json(listing).items()}
     def get(name, folder):
         if not (folder/name).resolve().is_relative_to(folder.resolve()):
             raise DataError(f'{remote.url}: its dataset.json names {name!r}, outside of the set, which is not fetched: the host has another file')
@@ -141,7 +142,7 @@ def msd_cases(ds, work, selection, have, progress):
         if (folder/name).exists(): return folder/name
         if name not in members: raise DataError(f'{remote.url} has no {name}')
         return fetch(remote.url, folder/name, *members[name], progress=progress, http=http)
-    about = json.loads(get('dataset.json', work).read_text())
+    about = read_json(get('dataset.json', work))
     pairs = {Path(p['image']).name.removesuffix('.nii.gz'): p for p in sorted(about['training'], key=lambda p: p['image'])}
     chosen = list(pairs)[:selection] if isinstance(selection, int) else selection
     if unknown := [c for c in chosen if c not in pairs]:

@@ -13,6 +13,7 @@ import pandas as pd, platformdirs
 from filelock import FileLock
 from .archives import SETS, DataSet, fetcher, find_set
 from .download import DataError
+from .files import read_json
 
 # %% ../nbs/toolbox/datasets.ipynb #cell008
 def data_root(
@@ -31,7 +32,7 @@ def read_note(
     folder:Path, # of a finished set
 )->dict:         # empty where there is no set
     "What is written about a set that `get_data` finished"
-    try: return json.loads((Path(folder)/NOTE).read_text())
+    try: return read_json(Path(folder)/NOTE)
     except (FileNotFoundError, NotADirectoryError): return {}
 
 # %% ../nbs/toolbox/datasets.ipynb #cell012

@@ -10,7 +10,7 @@ MODALITIES = 'flair', 't1', 't1ce', 't2'
 LABELS = {1: 'non-enhancing', 2: 'edema', 4: 'enhancing'} # as BraTS numbers the parts up to 2022; 1 includes the necrotic core
 
 # %% ../nbs/05_grading.ipynb #grading026
-import csv, json
+import csv
 from copy import deepcopy
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +22,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
+from .files import read_json
 from .volumes import VolumeError, check_same_grid, load_nifti, reorient, spacing
 
 # %% ../nbs/05_grading.ipynb #grading027
@@ -56,8 +57,8 @@ def _brats_cases(root):
 
 def _msd_cases(root):
     "The MSD layout: four channels in a file, images and masks in a folder each, no grades"
-    channels = json.loads((root/'dataset.json').read_text())['modality']
-    order = [channels[str(i)].lower() for i in range(len(channels))]
+    channels = read_json(root/'dataset.json').get('modality')
+    order = [str(channels.get(str(i))).lower() for i in range(len(channels))] if isinstance(channels, dict) else channels
     if order != ['flair', 't1w', 't1gd', 't2w']:
         raise VolumeError(f'{root/"dataset.json"}: channels are {order}, not FLAIR, T1w, t1gd, T2w; is this Task01_BrainTumour?')
     rows = []

@@ -16,7 +16,7 @@ from filelock import FileLock
 from torch import nn
 from tqdm.auto import tqdm
 
-from .files import atomic_write
+from .files import atomic_write, read_json
 from .metrics import volume_ml
 from .segmentation import load_unet, predict_volume, standardize
 from .volumes import VolumeError, check_same_grid, load_nifti, reorient, resample, save_nifti, spacing as voxel_size
@@ -165,7 +165,7 @@ def predict_cases(
     out.mkdir(parents=True, exist_ok=True)
     with FileLock(out/'.predict.lock'): # two runs for one folder take turns; a killed one lets go
         if note.exists():
-            was = json.loads(note.read_text(encoding='utf-8'))
+            was = read_json(note)
             if other := sorted(k for k in made if was.get(k) != made[k]): raise ValueError(f'{out} holds predictions made with another {", ".join(other)}: choose another folder')
         else:
             if strange := [t for *_,t in cases if t.exists()]: raise ValueError(f'{strange[0]} is there, and not from here: choose another folder')

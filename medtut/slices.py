@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from .dicom import DicomError, pixels, read_dicom, to_display
-from .files import atomic_write
+from .files import atomic_write, read_json
 from .tables import read_table
 
 # %% ../nbs/02_breast_mri.ipynb #slices015
@@ -215,7 +215,7 @@ def export_slices(
     for folder in 'pos', 'neg': (out/folder).mkdir(parents=True, exist_ok=True)
     note,wanted = out/'.export.json',dict(window=window, version=1)
     with FileLock(out/'.export.lock'): # two exports to one folder take turns; a killed one lets go
-        if note.exists() and (was := json.loads(note.read_text())) != wanted:
+        if note.exists() and (was := read_json(note)) != wanted:
             raise ValueError(f'{out} holds slices exported with {was}, not {wanted}: choose another folder')
         for left in (*out.glob('.*.part'), *out.glob('*/.*.part')): left.unlink(missing_ok=True) # of a run that was killed
         with atomic_write(note, 'w') as f: json.dump(wanted, f)

@@ -51,6 +51,12 @@ def brats(tmp_path): return write_brats(tmp_path)
 
 # finding
 
+@pytest.mark.parametrize('text', ['{"modality": {"0": "FL', '[]', '{}', '{"modality": {"1": "FLAIR"}}', '{"modality": ["FLAIR"]}', ''])
+def test_a_damaged_description_is_named(tmp_path, text):
+    write_msd(tmp_path)
+    (tmp_path/'dataset.json').write_text(text)
+    with pytest.raises(ValueError, match='dataset.json: '): find_cases(tmp_path)
+
 @pytest.mark.parametrize('ending', ['.nii', '.nii.gz'])
 def test_finds_brats(tmp_path, ending):
     cases = find_cases(write_brats(tmp_path, ending=ending))

@@ -134,6 +134,8 @@ def test_predictions_of_two_kinds_do_not_mix(scans, tmp_path):
     with pytest.raises(ValueError, match='another overlap, patch'): predict_cases(model, [path], tmp_path, (8, 8, 8), overlap=.25)
     predict_cases(repeat, [path], tmp_path/'repeat', PATCH, progress=False)
     with pytest.raises(ValueError, match='another model'): predict_cases(linear, [path], tmp_path/'repeat', PATCH)
+    (tmp_path/'repeat/.predict.json').write_text('{"version"')
+    with pytest.raises(ValueError, match='predict.json: damaged'): predict_cases(repeat, [path], tmp_path/'repeat', PATCH)
     assert contents(tmp_path) == kept
 
 def test_what_hits_every_case_stops_the_run(scans, tmp_path, monkeypatch):
