@@ -8,8 +8,6 @@ from pathlib import Path
 
 import nbformat
 from fastcore.nbio import read_nb
-from jupyter_client import AsyncKernelManager
-from jupyter_client.kernelspec import KernelSpecManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat.v4 import new_code_cell
@@ -75,6 +73,7 @@ class Colab:
         subprocess.run([sys.executable, '-m', 'venv', folder/'venv'], check=True)
         say('Installing what Colab brings ...')
         subprocess.run([self.python, '-m', 'pip', 'install', *PREINSTALLED], check=True, stdout=sys.stderr)
+        os.environ['JUPYTER_PATH'] = str(folder) # where this process looks for the kernel
         spec = folder/'kernels/colab'
         spec.mkdir(parents=True)
         (spec/'kernel.json').write_text(json.dumps(dict(argv=[str(self.python), '-m', 'ipykernel_launcher', '-f', '{connection_file}'], display_name='colab')))
@@ -83,8 +82,7 @@ class Colab:
         "Run the lesson at `path` in an empty folder; what went wrong, '' if nothing did"
         empty = self.folder/path.stem
         empty.mkdir()
-        kernel = AsyncKernelManager(kernel_name='colab', kernel_spec_manager=KernelSpecManager(kernel_dirs=[str(self.folder/'kernels')]))
-        client = NotebookClient(lesson_notebook(path, wheel), km=kernel, timeout=None, resources=dict(metadata=dict(path=str(empty))))
+        client = NotebookClient(lesson_notebook(path, wheel), kernel_name='colab', timeout=None, resources=dict(metadata=dict(path=str(empty))))
         try: client.execute(env=self.env)
         except CellExecutionError as e: return str(e)
         return ''
