@@ -108,7 +108,7 @@ def find_set(
         raise DataError(f'{folder} holds {len(tops)} sets with a {ds.anchor}: name one of {", ".join(map(str, sorted(tops)))}')
     top = tops.pop()
     try: missing = ds.missing(top)
-    except (ValueError, KeyError, TypeError, RecursionError, OSError) as e:
+    except (ValueError, KeyError, TypeError, OSError) as e:
         raise DataError(f"{top}: {ds.name}'s tables can't be read ({type(e).__name__}: {e})") from e
     if missing:
         raise DataError(f'{ds.name} in {top} lacks {len(missing)} of its files: {", ".join(missing[:3])}{", ..." if missing[3:] else ""}')

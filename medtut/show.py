@@ -217,7 +217,9 @@ def class_colors(
     names, # sequence of class names, all that a lesson uses, always in the same order; 'background' gets none
 )->dict: # name -> colour as '#rrggbb'
     """A colour-blind-safe colour for each class (Okabe and Ito 2008): parts of a brain tumour always the same, others by order.
-    Half transparent on grey, the third of the others looks grey itself to people without green cones: give it `colors`, or draw its outline. Raises `ValueError` for a name that comes twice or for more names than colours"""
+    Half transparent on grey, the third of the others looks grey itself to people without green cones: give it a colour of your own.
+
+    Raises `ValueError` for a name that comes twice or for more names than colours"""
     names = [n for n in ([names] if isinstance(names, str) else names) if n!='background']
     if len(set(names))!=len(names): raise ValueError(f'a name comes twice in {names}: give every class its own')
     fixed = {n: c for part,c in _TUMOUR_COLORS.items() for n in [n for n in names if n.lower().startswith(part)][:1]}

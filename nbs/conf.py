@@ -81,7 +81,8 @@ def admonition(m):
 
 def site_markdown(md):
     md = re.sub(r'^> \[!(\w+)\]\n((?:>.*\n?)+)', admonition, md, flags=re.M)
-    return re.sub(r'\[(`[^`]+`)\]\(/([\w/]+\.html)#(\w+)[^)]*\)', api_link, filled(md))
+    md = re.sub(r'\[\[(`[^`]+`)\]\([^)]*\)\](?=\()', r'[\1]', filled(md))  # a name that is a link's text already, which nbdev links too
+    return re.sub(r'\[(`[^`]+`)\]\(/([\w/]+\.html)#(\w+)[^)]*\)', api_link, md)
 
 def show_doc_markdown(cell, module):
     "What `show_doc` says, with a target above its heading that no other heading can take"

@@ -59,7 +59,7 @@ def test_exercises(lesson):
     headings = [re.search('### Your turn.*', c.source)[0] for _, c in found]
     assert 'warm-up' in headings[0] and 'open-ended' in headings[-1]
     for i, cell in found:
-        assert re.search(r'<details><summary>Hint</summary>\s*\S', cell.source.partition('### Your turn')[2])
+        assert re.search(r'<details><summary>Hint</summary>\n\n\S', cell.source.partition('### Your turn')[2])
         solution = cells(lesson.path)[i + 1]
         assert solution.cell_type == 'code' and solution.directives['code-summary'] == '"Solution"' and solution.metadata['cellView'] == 'form'
         assert not {'eval', 'slow', 'cuda'} & set(solution.directives), 'the tests leave this solution out'

@@ -74,8 +74,13 @@ def test_builds_without_a_warning(html):
 
 @pytest.mark.parametrize('name', pages)
 def test_page_is_whole(open_page, address, name):
-    "Images load and are described; links within the site lead to pages and headings that are there"
+    "Images load and are described; links within the site lead to pages and headings that are there; no Markdown is left as it was typed"
     page = open_page(name)
+    typed = page.evaluate('''() => {
+        const text = document.querySelector('main').cloneNode(true)
+        text.querySelectorAll('pre, code, script, style, mjx-container, .math, .output').forEach(e => e.remove())
+        return text.textContent.match(/.*(\\]\\([^)\\s]+\\)|`[^`\\n]+`).*/g) }''')
+    assert not typed
     # a browser leaves out images that are out of sight until the reader comes near; Sphinx makes up an alt text from the file's name
     images = page.evaluate('''() => Promise.all([...document.images].map(async i => {
         i.loading = 'eager'

@@ -1,7 +1,8 @@
 """Run the lessons, each in a fresh process: `python tools/run.py`, or some notebooks: `python tools/run.py nbs/04_cam.ipynb`
 
-With `--save`, run all notebooks (or those named), store their outputs, and note in each lesson how many minutes it took on two CPU cores."""
-import argparse, os, subprocess, sys, time
+With `--save`, run all notebooks (or those named), store their outputs, and note in each lesson how many minutes it took on two CPU cores. Each then begins
+with an empty data folder: what is stored does not depend on what earlier runs made, and the minutes are those of somebody who opens this lesson first."""
+import argparse, os, subprocess, sys, tempfile, time
 from pathlib import Path
 
 from fastcore.nbio import read_nb, write_nb
@@ -12,8 +13,11 @@ def run(path, save=False):
     "Run the notebook at `path` as `nbdev-test` does; the seconds it took, and what went wrong if anything did"
     start = time.perf_counter()
     cmd = [Path(sys.executable).with_name('nbdev-test'), path, *(['--save'] if save else [])]
-    res = subprocess.run(cmd, cwd=config.config_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    return time.perf_counter()-start, res.stdout if res.returncode else ''
+    with tempfile.TemporaryDirectory() as empty:
+        env = os.environ | dict(MEDTUT_DATA=empty) if save else None
+        res = subprocess.run(cmd, cwd=config.config_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        seconds = time.perf_counter()-start
+    return seconds, res.stdout if res.returncode else ''
 
 def note_minutes(path, seconds):
     "Store the running time in the notebook's metadata"
