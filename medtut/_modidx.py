@@ -504,6 +504,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'medtut.show.Slider.widget': ('toolbox/show.html#slider.widget', 'medtut/show.py'),
                              'medtut.show._classes': ('toolbox/show.html#_classes', 'medtut/show.py'),
                              'medtut.show._crosshair': ('toolbox/show.html#_crosshair', 'medtut/show.py'),
+                             'medtut.show._edge_letters': ('toolbox/show.html#_edge_letters', 'medtut/show.py'),
                              'medtut.show._frame': ('toolbox/show.html#_frame', 'medtut/show.py'),
                              'medtut.show._in_kernel': ('toolbox/show.html#_in_kernel', 'medtut/show.py'),
                              'medtut.show._ipywidgets': ('toolbox/show.html#_ipywidgets', 'medtut/show.py'),

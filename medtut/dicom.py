@@ -252,7 +252,7 @@ def _table_of(descriptor, data, ds, signed):
     words = _words(data, ds)
     # entries of 8 bits may stand two in a word or one in a word: their number and the length tell which (C.7.6.3.1.5)
     values = words if len(words) >= count else words.view(np.uint8).astype(np.uint16)
-    if len(values) < count: raise ValueError(f'{len(values)} values, not the {count} that its descriptor says')
+    if len(values) < count: raise ValueError(f'{len(words)} words of 16 bits, too few for the {count} values that its descriptor says')
     return _Table(values[:count], _signed_as(first, signed), bits)
 
 def _sequence_table(ds, keyword, frame=None, signed=False):
@@ -928,7 +928,7 @@ def deidentify(
         for e in ds:
             if e.VR == 'SQ':
                 for item in e.value: apply(item)
-    with _as_dicom_error(getattr(ds, 'filename', None) or 'data set', 'de-identification'):
+    with as_dicom_error(data_set_name(ds), 'de-identification'):
         patient,new = ds.get('PatientID'),copy.deepcopy(ds)
         apply(new)
         new.PatientID = _pseudonym(key, patient)[:16] if patient else ''
