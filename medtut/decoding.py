@@ -78,7 +78,7 @@ def _decoder_options(ds, keyword):
         warn_of(ds, 'PixelRepresentation', f"is {options['pixel_representation']}", '0, unsigned, is taken')
         options['pixel_representation'] = 0
     options['photometric_interpretation'] = str(ds.get('PhotometricInterpretation') or '')
-    options['number_of_frames'] = _whole_number(ds, 'NumberOfFrames') or 1
+    options['number_of_frames'] = _whole_number(ds, 'NumberOfFrames', 1) or 1
     return options
 
 def _check_bits(ds, options):
@@ -248,7 +248,8 @@ def _gdcm_12bit(layout, frame):
 # %% ../nbs/toolbox/decoding.ipynb #decod022
 def _failure(plugin, e):
     "Why a decoder failed, in one line"
-    reason = ' '.join(str(e).split())[:150] or type(e).__name__
+    reason = ' '.join(str(e).split()).removeprefix('Unable to decode as exceptions were raised by all available plugins: ')
+    reason = reason.removeprefix(f'{plugin}: ')[:150] or type(e).__name__
     return f'{plugin}: {reason}' if plugin else reason
 
 def _check_frames_are_there(layout):
