@@ -19,11 +19,11 @@ for_lessons = {'volumes', 'splits', 'metrics', 'datasets', 'rle', 'files', 'weig
 may_import = dict(
     decoding=set(), dicom={'decoding'}, slices=for_lessons | {'dicom'}, chest=for_lessons | {'dicom'}, cam=for_lessons, grading=for_lessons, segmentation=for_lessons,
     volumes={'dicom', 'datasets', 'files'}, splits={'datasets'}, metrics={'datasets'}, show={'datasets'}, datasets={'archives', 'download', 'files'}, archives={'download', 'files'}, download=set(),
-    phantoms={'rle'}, rle=set(), files=set(), weights={'files'}, tables=set(),
+    phantoms={'rle'}, rle=set(), files=set(), batch={'files'}, weights={'files'}, tables=set(),
     predict={'segmentation', 'volumes', 'metrics', 'files'},
     cli={'dicom', 'datasets', 'archives', 'download', 'slices', 'predict', 'files'})
 # what a table of DICOM files, a volume or a score must not make anyone wait for
-light = ['', 'decoding', 'dicom', 'volumes', 'metrics', 'splits', 'files', 'tables', 'cli']
+light = ['', 'decoding', 'dicom', 'volumes', 'metrics', 'splits', 'files', 'batch', 'tables', 'cli']
 frameworks = {'torch', 'torchvision', 'fastai'}
 notebook_tools = {'nbdev', 'IPython', 'ipywidgets', 'jupyterlab', 'notebook', 'sphinx', 'myst_nb'}
 
