@@ -20,10 +20,11 @@ may_import = dict(
     decoding=set(), dicom={'decoding'}, slices=for_lessons | {'dicom'}, chest=for_lessons | {'dicom'}, cam=for_lessons, grading=for_lessons, segmentation=for_lessons,
     volumes={'dicom', 'datasets', 'files'}, splits={'datasets'}, metrics={'datasets'}, show={'datasets'}, datasets={'archives', 'download', 'files'}, archives={'download', 'files'}, download=set(),
     phantoms={'rle'}, rle=set(), files=set(), batch={'files'}, weights={'files'}, tables=set(),
+    folders={'batch', 'decoding', 'dicom', 'files'},
     predict={'segmentation', 'volumes', 'metrics', 'files'},
-    cli={'dicom', 'datasets', 'archives', 'download', 'slices', 'predict', 'files'})
+    cli={'dicom', 'folders', 'datasets', 'archives', 'download', 'slices', 'predict', 'files'})
 # what a table of DICOM files, a volume or a score must not make anyone wait for
-light = ['', 'decoding', 'dicom', 'volumes', 'metrics', 'splits', 'files', 'batch', 'tables', 'cli']
+light = ['', 'decoding', 'dicom', 'volumes', 'metrics', 'splits', 'files', 'batch', 'folders', 'tables', 'cli']
 frameworks = {'torch', 'torchvision', 'fastai'}
 notebook_tools = {'nbdev', 'IPython', 'ipywidgets', 'jupyterlab', 'notebook', 'sphinx', 'myst_nb'}
 
