@@ -10,11 +10,15 @@ __all__ = ['VolumeError', 'Plane', 'Image', 'read_images', 'one_series', 'withou
 import os, warnings
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 
 import joblib
 import numpy as np
+import pandas as pd
 from pydicom.multival import MultiValue
+from pydicom.tag import Tag
+from pydicom.uid import UncompressedTransferSyntaxes
 from pydicom.valuerep import DSfloat, IS
 from tqdm.auto import tqdm
 
@@ -69,19 +73,26 @@ class Image:
     problem: str = ''     # why its picture has no place in a volume
 
 # %% ../nbs/toolbox/series.ipynb #series012
-def _element_value(ds, keyword, frame=None, default=None):
-    "Value of an element: of the frame's functional groups, else the shared ones, else the data set"
-    groups = []
+def _groups(ds, frame=None):
+    "The data sets in which an element of `frame` may stand: its own functional groups, the shared ones, the whole"
     per_frame = ds.get('PerFrameFunctionalGroupsSequence') or []
-    if frame is not None and frame < len(per_frame): groups.append(per_frame[frame])
+    groups = [per_frame[frame]] if frame is not None and frame < len(per_frame) else []
     groups += ds.get('SharedFunctionalGroupsSequence') or []
     items = [macro.value[0] for group in groups for macro in group if macro.VR == 'SQ' and macro.value]
     # the direction of a diffusion gradient lies one level further down
     items += [e.value[0] for item in items for e in item if e.VR == 'SQ' and e.value]
-    for item in items + [ds]:
-        value = item.get(keyword)
+    return items + [ds]
+
+def _value(groups, keyword):
+    "Value of the element in the first of `groups` that has one, else None"
+    tag = _tag(keyword)
+    for group in groups:
+        value = group[tag].value if tag in group else None
         if value is not None and value != '': return value
-    return default
+    return None
+
+@lru_cache(maxsize=None)
+def _tag(keyword): return Tag(keyword)
 
 # %% ../nbs/toolbox/series.ipynb #series014
 def _numbers(value, n, keyword, path):
@@ -139,6 +150,7 @@ def _private(ds, group, creator, element):
 
 def _b_value(ds):
     "b-value (s/mm2) of files older than DiffusionBValue, where each vendor has its own place for it"
+    if ds.get('Modality') != 'MR': return None
     for group, creator, element in ((0x19, 'SIEMENS MR HEADER', 0x0c),
                                     (0x43, 'GEMS_PARM_01', 0x39),
                                     (0x2001, 'Philips Imaging DD 001', 0x03)):
@@ -148,15 +160,17 @@ def _b_value(ds):
         return float(first) % 1e9  # GE adds 1e9 to mark averages
     return None
 
-def _labels(ds, frame=None):
-    "The elements of `_LABELS` and `_TIMES` that a picture has"
+def _labels(groups, path, frame=None):
+    "The elements of `_LABELS` and `_TIMES` that a picture has; one that can't be read costs a warning, not the picture"
     labels = {}
     for keyword in _LABELS + _TIMES:
-        value = _element_value(ds, keyword, frame)
-        if value is None: continue
-        if keyword.endswith('Vector'): value = value[frame] if frame is not None else value
-        labels[keyword] = _plain(value)
-    if 'DiffusionBValue' not in labels and (b := _b_value(ds)) is not None: labels['DiffusionBValue'] = b
+        try:
+            value = _value(groups, keyword)
+            if keyword == 'DiffusionBValue' and value is None: value = _b_value(groups[-1])
+            if keyword.endswith('Vector') and value is not None: value = value[frame or 0]
+            if value is not None: labels[keyword] = _plain(value)
+        except Exception as e:  # pydicom fails in many ways
+            warnings.warn(f'{path}: {keyword} can not be read ({type(e).__name__}: {e}) and tells no volumes apart')
     return labels
 
 # %% ../nbs/toolbox/series.ipynb #series019
@@ -211,18 +225,19 @@ def _mosaic(ds, path):
 # %% ../nbs/toolbox/series.ipynb #series021
 def _plane(ds, path, frame=None):
     "One picture of a file, placed by its own header or by the functional groups of its frame"
-    get = lambda keyword: _element_value(ds, keyword, frame)
+    groups = _groups(ds, frame)
+    get = lambda keyword: _value(groups, keyword)
     position = _numbers(get('ImagePositionPatient'), 3, 'ImagePositionPatient', path)
     right, down = _directions(get, path)
     return Plane(path, (int(ds.Rows), int(ds.Columns)), right, down, position, _stated_step(get),
-                 _labels(ds, frame), frame)
+                 _labels(groups, path, frame), frame)
 
 def _stacked_frames(ds, path, frames):
     "Frames that share one position and follow each other along the normal"
     offsets, slices = ds.get('GridFrameOffsetVector'), ds.get('SliceVector')
     if offsets is None and slices is None:
-        raise VolumeError(f'{path}: {frames} frames, 1 samples a pixel, without a place for each '
-                          '(functional groups, GridFrameOffsetVector or SliceVector)')
+        raise VolumeError(f'{path}: {frames} frames, and no functional groups, GridFrameOffsetVector or '
+                          'SliceVector that gives each of them a place')
     # nuclear medicine keeps position and orientation with the detector (PS3.3 C.8.4.11)
     detectors = ds.get('DetectorInformationSequence') or [{}]
     get = lambda keyword: ds.get(keyword, detectors[0].get(keyword))
@@ -237,7 +252,7 @@ def _stacked_frames(ds, path, frames):
         spacing = float(ds.get('SpacingBetweenSlices') or ds.get('SliceThickness') or 0)
         heights = (_numbers(slices, frames, 'SliceVector', path) - 1)*spacing
     return [Plane(path, (int(ds.Rows), int(ds.Columns)), right, down, position + height*normal,
-                  _stated_step(ds.get), _labels(ds, i), i) for i, height in enumerate(heights)]
+                  _stated_step(ds.get), _labels([ds], path, i), i) for i, height in enumerate(heights)]
 
 def _planes(ds, path):
     "All slices that the picture or pictures of one file hold"
@@ -256,13 +271,15 @@ def _planes(ds, path):
     return [_plane(ds, path)]
 
 # %% ../nbs/toolbox/series.ipynb #series023
+def _is_apple_double(path):
+    if not os.path.isfile(path): return False
+    with open(path, 'rb') as f: return f.read(4) in (b'\x00\x05\x16\x07', b'\x00\x05\x16\x00')
+
 def _header(path, start):
     "What the header of one file says, or, as a text, why the file is left out"
     there = os.path.join(start, path)  # a worker may stand elsewhere
     try:
-        with open(there, 'rb') as f: magic = f.read(4)
-        if magic in (b'\x00\x05\x16\x07', b'\x00\x05\x16\x00'):
-            return f'{path}: AppleDouble, what a Mac notes about another file'
+        if _is_apple_double(there): return f'{path}: AppleDouble, what a Mac notes about another file'
         ds = read_dicom(there, pixels=False)
         modality = str(ds.get('Modality') or '?')
         if not ds.get('Rows') or not ds.get('Columns'): return f'{path}: no image ({modality})'
@@ -280,8 +297,9 @@ def _paths(files):
     "Paths below a folder, or those given: one, several, or the column `path` of a table"
     if isinstance(files, (str, Path)):
         return [Path(files)] if Path(files).is_file() else find_dicoms(files)
-    if hasattr(files, 'columns') or hasattr(files, 'index') and 'path' in files.index: files = files['path']
-    return [Path(p) for p in ([files] if isinstance(files, (str, Path)) else files)]
+    if isinstance(files, pd.DataFrame): files = files['path']
+    if isinstance(files, pd.Series) and 'path' in files.index: files = [files['path']]  # one row of a table
+    return [Path(p) for p in files]
 
 def _some(names, n=5):
     "The first `n` of many names"
@@ -567,7 +585,8 @@ def read_voxels(
     for path, wanted in tqdm(places.items(), desc='slices', unit='file', disable=not progress):
         ds = read_dicom(path)
         # a compressed file is decoded at once, others frame by frame, without a second copy of the volume
-        whole = len(wanted) > 1 and ds.file_meta.TransferSyntaxUID.is_compressed and wanted[0][0].frame is not None
+        compressed = ds.file_meta.TransferSyntaxUID not in UncompressedTransferSyntaxes
+        whole = compressed and len(wanted) > 1 and wanted[0][0].frame is not None
         if whole: frames = pixels(ds, max_bytes=2**33).reshape(-1, int(ds.Rows), int(ds.Columns))
         last = picture = None
         for plane, z, v in sorted(wanted, key=lambda w: w[0].frame or 0):

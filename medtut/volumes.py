@@ -301,7 +301,8 @@ def load_series(
         check_kinds(images, name)
         raise VolumeError(f'{name}: {len(found)} volumes: choose one with volume=..., or take all with '
                           f'volumes=True ({_listed(found)})')
-    stacked = [stack(v.planes, name, tolerance) for v in chosen]
+    stacked = []
+    for v in chosen: stacked.append(stack(v.planes, name, tolerance))
     grids = [((*planes[0].shape[::-1], len(planes)), affine) for planes, affine in stacked]
     for v, grid in zip(chosen, grids): check_same_grid(*grids[0], *grid, (chosen[0].name, v.name))
     array = read_voxels([planes for planes, _ in stacked], progress)
