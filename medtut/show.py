@@ -94,6 +94,27 @@ def _pixel(spacing):
         raise ValueError(f'spacing must be two positive numbers, (row, column) in mm, found {spacing}; leave it out if it is not known')
     return found
 
+_OPPOSITE = dict(zip('RLAPHFSI', 'LRPAFHIS'))
+
+def _edge_letters(sides):
+    "((left, right), (top, bottom)) letters of an image whose rows and columns run to `sides`; '' where that is not known"
+    if sides is None: return ('', ''), ('', '')
+    if len(sides) != 2: raise ValueError(f'sides: need (where rows run to, where columns run to), such as ("L", "P"), found {sides}')
+    letters = []
+    for ends in sides:
+        ends = ends or ''
+        if not set(ends) <= set(_OPPOSITE): raise ValueError(f'sides: need letters of R L A P H F (or S I), found {ends!r}')
+        letters.append((''.join(_OPPOSITE[c] for c in ends), ends))
+    return tuple(letters)
+
+def _name_sides(ax, across, down):
+    "A letter at each side of an image, outlined so that it can be read on black and on white"
+    for text, x, y in zip(across + down, (0, 1, .5, .5), (.5, .5, 1, 0)):
+        if not text: continue
+        inwards = 9*np.sign([.5 - x, .5 - y])
+        ax.annotate(text, (x, y), inwards, 'axes fraction', 'offset points', color='white', weight='bold',
+            ha='center', va='center', path_effects=[withStroke(linewidth=2, foreground='black')])
+
 # %% ../nbs/toolbox/show.ipynb #show017
 def show_image(
     x, # (rows, columns) numbers of any unit, or (rows, columns, 3 or 4) colours; torch tensors, masks and masked arrays too
@@ -105,24 +126,28 @@ def show_image(
     cmap:str='gray', # matplotlib colour map
     colorbar:bool=True,
     size:float=3.6, # height of the image, inches
+    sides=None, # where its rows and its columns run to, such as ('L', 'P'); letters at the edges say so
+    aspect:float=1, # height of a pixel divided by its width, where no spacing in mm is known
     ax=None, # draw in these matplotlib axes; None: in a new `Picture`
     alt:str=None, # description in words; None: title, size, window
 )->Picture: # or `ax`, if that was given
     """One image with its window, unit and scale; nan in a colour of its own.
-    The window cuts as DICOM's LINEAR_EXACT does (PS3.3 C.11.2.1.3.2). Raises `ValueError` for wrong shapes, windows, spacings"""
+    The window cuts as DICOM's LINEAR_EXACT does (PS3.3 C.11.2.1.3.2). Raises `ValueError` for wrong shapes, windows, spacings, sides"""
     x = _numbers(x, colors=True)
     rows,cols = x.shape[:2]
-    sr,sc = _pixel(spacing)
+    if not 0 < aspect < np.inf: raise ValueError(f'aspect must be a positive number, found {aspect}')
+    row_mm, column_mm = (aspect, 1) if spacing is None else _pixel(spacing)
     if x.ndim==3 and width is not None: raise ValueError('a window is for grey images, found colours: leave width and level out')
     lo,hi = (0,1) if x.ndim==3 else _limits(x, width, level)
     made = None
     if ax is None:
         bar = .9 if colorbar and x.ndim==2 else 0
-        made = Picture(np.clip(size*cols*sc/(rows*sr), 1.5, 9) + bar + .4, size + .3)
+        made = Picture(np.clip(size*cols*column_mm/(rows*row_mm), 1.5, 9) + bar + .4, size + .3)
         ax = made.subplots()
     shades = colormaps[cmap].with_extremes(bad=NO_VALUE)
-    im = ax.imshow(x, cmap=shades, vmin=lo, vmax=hi, extent=(0, cols*sc, rows*sr, 0))
+    im = ax.imshow(x, cmap=shades, vmin=lo, vmax=hi, extent=(0, cols*column_mm, rows*row_mm, 0))
     ax.set_title(title)
+    _name_sides(ax, *_edge_letters(sides))
     if spacing is None: ax.set(xticks=[], yticks=[])
     else: ax.set(xlabel='mm', ylabel='mm')
     if x.ndim==2:
@@ -130,6 +155,7 @@ def show_image(
         if colorbar: ax.figure.colorbar(im, ax=ax, label=unit, shrink=.9, extend=[['neither','max'],['min','both']][int(below)][int(above)])
         if gap: _legend(ax, {'no value': NO_VALUE})
     about = f'{title or "Image"}, {rows} x {cols} pixels' + (f', shown from {_span(lo, hi, unit)}' if x.ndim==2 else ', in colour')
+    if sides is not None and any(sides): about += ', rows to {}, columns to {}'.format(*(ends or '?' for ends in sides))
     if isinstance(ax.figure, Picture): ax.figure.alt = '; '.join(filter(None, [ax.figure.alt, about if alt is None else alt]))
     return made or ax
 
@@ -184,13 +210,16 @@ def show_grid(
     spacing=None, # (row, column) mm, the same for all
     cmap:str='gray',
     size:float=1.8, # height of an image, inches
+    sides=None, # sequence of where an image's rows and columns run to, as in `show_image`; None for an image that does not say
     alt:str=None, # description in words; None: number of images, titles, window
 )->Picture:
     "Images in rows on one grey scale, unless told otherwise. Raises `ValueError` as `show_image`, and if titles do not match"
     images = [_numbers(x, f'image {i}', colors=True) for i,x in enumerate(images)]
+    sides = [None]*len(images) if sides is None else list(sides)
     titles = [''] * len(images) if titles is None else [str(t) for t in titles]
     if not images: raise ValueError('no images to show: found an empty sequence')
     if len(titles)!=len(images): raise ValueError(f'found {len(titles)} titles for {len(images)} images: give one each')
+    if len(sides)!=len(images): raise ValueError(f'found sides of {len(sides)} images for {len(images)}: give one pair, or None, each')
     grey = [x for x in images if x.ndim==2]
     shared = bool(grey) and (shared or width is not None)
     if shared:
@@ -204,9 +233,9 @@ def show_grid(
     fig = Picture(cols*size*wide + .9*shared, rows*(size + .3), alt=about.removesuffix(': ') if alt is None else alt)
     axs = fig.subplots(rows, cols, squeeze=False)
     for ax in axs.flat: ax.axis('off')
-    for x,t,ax in zip(images, titles, axs.flat):
+    for x, title, ends, ax in zip(images, titles, sides, axs.flat):
         window = (width, level) if shared and x.ndim==2 else (None, None)
-        show_image(x, *window, spacing=spacing, title=t, cmap=cmap, colorbar=False, ax=ax, alt='')
+        show_image(x, *window, spacing=spacing, title=title, cmap=cmap, colorbar=False, sides=ends, ax=ax, alt='')
     if shared: fig.colorbar(ScalarMappable(Normalize(lo, hi), cmap), ax=axs, label=unit, shrink=.9)
     return fig
 
@@ -499,13 +528,6 @@ def plot_planes(
 
 def _crosshair(ax, across, down):
     for draw,where in zip((ax.axvline, ax.axhline), (across, down)): draw(where, color=OKABE_ITO['bluish green'], lw=.8)
-
-def _name_sides(ax, across, down):
-    "A letter at each side of an image, outlined so that it can be read on black and on white"
-    for text,x,y in zip(across + down, (0, 1, .5, .5), (.5, .5, 1, 0)):
-        inwards = 9*np.sign([.5 - x, .5 - y])
-        ax.annotate(text, (x, y), inwards, 'axes fraction', 'offset points', color='white', weight='bold', ha='center', va='center',
-            path_effects=[withStroke(linewidth=2, foreground='black')])
 
 def _key(fig, ax, limits, unit, classes):
     "Grey bar and class colours, in an axes that holds nothing else"

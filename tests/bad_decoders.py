@@ -1,4 +1,4 @@
-"Stand-ins for `medtut.dicom._decode` that do the worst a native decoder does"
+"Stand-ins for `medtut.decoding._decode_numbers` that do the worst a native decoder does"
 import os, time
 
 import numpy as np

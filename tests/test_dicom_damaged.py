@@ -7,8 +7,9 @@ import pydicom
 import pytest
 
 import bad_decoders
-from medtut import dicom
-from medtut.dicom import DicomError, deidentify, elements, find_dicoms, pixels, read_dicom, scan, to_display
+from medtut import decoding
+from medtut.dicom import (DicomError, deidentify, elements, find_dicoms, identifying_elements, orientation, pixel_aspect,
+    pixel_unit, pixels, read_dicom, scan, suv, to_display)
 
 bundled = sorted((Path(pydicom.__file__).parent/'data'/'test_files').rglob('*.dcm'))
 pytestmark = pytest.mark.filterwarnings('ignore')
@@ -40,7 +41,8 @@ def use(path):
         finally: slowest = max(slowest, time.perf_counter() - start)
     ds = timed(read_dicom, path)
     if ds is not None:
-        for f in elements,pixels,to_display,deidentify: timed(f, ds)
+        for f in (elements, pixels, to_display, lambda ds: to_display(ds, upright=True), orientation, pixel_unit, pixel_aspect, suv,
+                  identifying_elements, deidentify): timed(f, ds)
     return slowest
 
 def held():
@@ -159,7 +161,7 @@ def test_a_decoder_that_crashes_hangs_or_swells_takes_its_worker_not_the_caller(
     path = next(p for p in bundled if p.name == 'MR_small_RLE.dcm')
     good = pixels(read_dicom(path))
     with monkeypatch.context() as m:
-        m.setattr(dicom, '_decode', decoder)
+        m.setattr(decoding, '_decode_numbers', decoder)
         df = scan([path, path], progress=False)
     assert df.error.str.contains(says).all()
     assert np.array_equal(pixels(read_dicom(path)), good)

@@ -10,20 +10,24 @@ package = Path(medtut.__file__).parent
 files = {'.'.join(p.relative_to(package).with_suffix('').parts): p for p in package.rglob('*.py') if not p.name.startswith('_')}
 each_module = pytest.mark.parametrize('module', sorted(files))
 
-# Lesson modules never import each other. Reading pixels is the one thing that all share, so `dicom` is the ground floor.
+# Lesson modules never import each other. Reading pixels is the one thing that all share, so `dicom` is the ground floor, and `decoding` the cellar below it.
 # `show` draws for notebooks, and `phantoms` make sample data: `datasets` alone reaches for them, and only when asked to.
 # `predict` stands above the lessons and uses what one of them built; `cli` is the command line, above all else. Under `datasets` lie `archives` (where each
 # set comes from) and `download`; `rle` is a code that sets and lessons share; `files` and `weights` write and read what lessons and tools keep, `tables` reads what
 # comes from outside.
 for_lessons = {'volumes', 'splits', 'metrics', 'datasets', 'rle', 'files', 'weights', 'tables'}
 may_import = dict(
-    dicom=set(), slices=for_lessons | {'dicom'}, chest=for_lessons | {'dicom'}, cam=for_lessons, grading=for_lessons, segmentation=for_lessons,
-    volumes={'series', 'datasets', 'files'}, series={'dicom'}, splits={'datasets'}, metrics={'datasets'}, show={'datasets'}, datasets={'archives', 'download', 'files'}, archives={'download', 'files'}, download=set(),
+    decoding=set(), dicom={'decoding'}, slices=for_lessons | {'dicom'}, chest=for_lessons | {'dicom'}, cam=for_lessons, grading=for_lessons, segmentation=for_lessons,
+    series={'dicom'}, volumes={'series', 'datasets', 'files'}, splits={'datasets'}, metrics={'datasets'}, show={'datasets'}, datasets={'archives', 'download', 'files'}, archives={'download', 'files'}, download=set(),
     phantoms={'rle'}, rle=set(), files=set(), weights={'files'}, tables=set(),
     predict={'segmentation', 'volumes', 'metrics', 'files'},
     cli={'dicom', 'datasets', 'archives', 'download', 'slices', 'predict', 'files'})
 # what a table of DICOM files, a volume or a score must not make anyone wait for
+<<<<<<< HEAD
 light = ['', 'dicom', 'series', 'volumes', 'metrics', 'splits', 'files', 'tables', 'cli']
+=======
+light = ['', 'decoding', 'dicom', 'volumes', 'metrics', 'splits', 'files', 'tables', 'cli']
+>>>>>>> main
 frameworks = {'torch', 'torchvision', 'fastai'}
 notebook_tools = {'nbdev', 'IPython', 'ipywidgets', 'jupyterlab', 'notebook', 'sphinx', 'myst_nb'}
 
