@@ -11,6 +11,7 @@ files = {'.'.join(p.relative_to(package).with_suffix('').parts): p for p in pack
 each_module = pytest.mark.parametrize('module', sorted(files))
 
 # Lesson modules never import each other. Reading pixels is the one thing that all share, so `dicom` is the ground floor, and `decoding` the cellar below it.
+# `volumes` stands on `series`, which knows what the slices of a scanner say about their places.
 # `show` draws for notebooks, and `phantoms` make sample data: `datasets` alone reaches for them, and only when asked to.
 # `predict` stands above the lessons and uses what one of them built; `cli` is the command line, above all else. Under `datasets` lie `archives` (where each
 # set comes from) and `download`; `rle` is a code that sets and lessons share; `files` and `weights` write and read what lessons and tools keep, `tables` reads what
@@ -23,11 +24,7 @@ may_import = dict(
     predict={'segmentation', 'volumes', 'metrics', 'files'},
     cli={'dicom', 'datasets', 'archives', 'download', 'slices', 'predict', 'files'})
 # what a table of DICOM files, a volume or a score must not make anyone wait for
-<<<<<<< HEAD
-light = ['', 'dicom', 'series', 'volumes', 'metrics', 'splits', 'files', 'tables', 'cli']
-=======
-light = ['', 'decoding', 'dicom', 'volumes', 'metrics', 'splits', 'files', 'tables', 'cli']
->>>>>>> main
+light = ['', 'decoding', 'dicom', 'series', 'volumes', 'metrics', 'splits', 'files', 'tables', 'cli']
 frameworks = {'torch', 'torchvision', 'fastai'}
 notebook_tools = {'nbdev', 'IPython', 'ipywidgets', 'jupyterlab', 'notebook', 'sphinx', 'myst_nb'}
 
