@@ -18,20 +18,21 @@ from nibabel.spatialimages import HeaderDataError
 from scipy import ndimage as ndi
 
 from .files import atomic_write
-from .series import (VolumeError, check_kinds, one_series, read_images, read_voxels, split_volumes, stack,
-                           without_copies)
+from .planes import VolumeError, read_images
+from .series import check_kinds, one_series, read_voxels, split_volumes, stack, without_copies
 
 # %% ../nbs/toolbox/volumes.ipynb #volumes013
 def _checked(affine, name='affine'):
     "`affine` as (4, 4) float64, if it gives every voxel a place of its own"
     affine = np.array(affine, float)
-    if affine.shape != (4, 4): raise VolumeError(f'{name}: an affine has shape (4, 4), found {affine.shape}')
+    if affine.shape != (4, 4):
+        raise VolumeError(f'{name}: an affine has shape (4, 4), found {affine.shape}')
     sizes = np.linalg.norm(affine[:3, :3], axis=0)
     flat = abs(np.linalg.det(affine[:3, :3])) <= 1e-6*sizes.prod()
     if not np.isfinite(affine).all() or flat or (affine[3] != (0, 0, 0, 1)).any():
-        raise VolumeError(f'{name}: affine {affine.tolist()} gives voxels of {sizes.tolist()} mm and not every one '
-                          'a place of its own; find the true geometry, and write it with '
-                          'save_nifti(array, affine, path)')
+        raise VolumeError(f'{name}: affine {affine.tolist()} gives voxels of {sizes.tolist()} mm '
+                          'and not every one a place of its own; find the true geometry, and write '
+                          'it with save_nifti(array, affine, path)')
     return affine
 
 # %% ../nbs/toolbox/volumes.ipynb #volumes13b
@@ -43,12 +44,13 @@ def spacing(
 
 # %% ../nbs/toolbox/volumes.ipynb #volumes19b
 class _LongQuaternion:
-    "A NIfTI header whose quaternion may be a rounding error too long, as nifti1_io.c and ITK read it"
+    "A NIfTI header that takes a quaternion a rounding error too long, as nifti1_io.c and ITK do"
     def get_qform_quaternion(self):
         bcd = np.array([self[f'quatern_{k}'] for k in 'bcd'], float)
         length = np.linalg.norm(bcd)
         if length > 1.001:
-            raise HeaderDataError(f'quatern_b, c, d are {bcd.tolist()}, {length:.4g} long; a rotation has 1 at most')
+            raise HeaderDataError(f'quatern_b, c, d are {bcd.tolist()}, {length:.4g} long; '
+                                  'a rotation has 1 at most')
         return nib.quaternions.fillpositive(bcd/max(length, 1), self.quaternion_threshold)
 
 def _with_long_quaternion(image_class):
@@ -56,7 +58,8 @@ def _with_long_quaternion(image_class):
     header = type(header_class.__name__, (_LongQuaternion, header_class), {})
     return type(image_class.__name__, (image_class,), dict(header_class=header))
 
-_NIFTI = [_with_long_quaternion(c) for c in (nib.Nifti1Pair, nib.Nifti1Image, nib.Nifti2Pair, nib.Nifti2Image)]
+_NIFTI = [_with_long_quaternion(image_class) for image_class in (
+    nib.Nifti1Pair, nib.Nifti1Image, nib.Nifti2Pair, nib.Nifti2Image)]
 
 # %% ../nbs/toolbox/volumes.ipynb #volumes020
 def _opened(path):
@@ -68,12 +71,15 @@ def _opened(path):
         img = image_class.from_filename(path) if image_class else nib.load(path)
     except Exception as e:  # a damaged header makes nibabel fail in many ways
         with path.open('rb') as f: packed = f.read(2) == b'\x1f\x8b'
-        named = path.suffix.lower() == '.gz'
-        content = f'its content is {"" if packed else "not "}gzip-compressed, its name says otherwise; rename it'
-        advice = 'copy or download it again' if packed == named else content
-        raise VolumeError(f'{path}: can not be read as NIfTI ({type(e).__name__}: {e}); {advice}') from e
+        advice = 'copy or download it again'
+        if packed != (path.suffix.lower() == '.gz'):
+            advice = (f'its content is {"" if packed else "not "}gzip-compressed, its name says '
+                      'otherwise; rename it')
+        raise VolumeError(f'{path}: can not be read as NIfTI ({type(e).__name__}: {e}); '
+                          f'{advice}') from e
     if not isinstance(img, nib.Nifti1Pair):
-        raise VolumeError(f'{path}: {type(img).__name__}, not NIfTI; convert it, for instance with nibabel')
+        raise VolumeError(f'{path}: {type(img).__name__}, not NIfTI; '
+                          'convert it, for instance with nibabel')
     return img
 
 def _stored(path):
@@ -82,21 +88,23 @@ def _stored(path):
     img = _opened(path)
     shape = img.shape[:3] + tuple(n for n in img.shape[3:] if n != 1)
     if not 3 <= len(shape) <= 4 or min(shape) < 1:
-        raise VolumeError(f'{path}: shape {img.shape}; a volume has axes x, y, z and perhaps channels')
+        raise VolumeError(f'{path}: shape {img.shape}; '
+                          'a volume has axes x, y, z and perhaps channels')
     stored = img.dataobj
     if stored.dtype.kind not in 'iuf':
         raise VolumeError(f'{path}: holds {stored.dtype}, not real numbers; convert it first')
     claimed = int(np.prod(shape, dtype=object))*stored.dtype.itemsize
     on_disk = Path(stored.file_like).stat().st_size
     plain = path.suffix in ('.nii', '.hdr', '.img')
-    most = on_disk - stored.offset if plain else on_disk*1032  # gzip packs at most 1,032 bytes into one
+    # gzip packs at most 1,032 bytes into one
+    most = on_disk - stored.offset if plain else on_disk*1032
     if (plain or path.suffix == '.gz') and claimed > most:
         raise VolumeError(f'{path}: the header claims {claimed:,} bytes of voxels, the file holds '
                           f'{max(most, 0):,} at most; it is cut off or its header is wrong: '
                           'copy or download it again')
     if not (img.header['sform_code'] or img.header['qform_code']):
-        warnings.warn(f'{path}: no orientation in the header; axes to the left, front and top are assumed, '
-                      'as nibabel does', stacklevel=3)
+        warnings.warn(f'{path}: no orientation in the header; axes to the left, front and top are '
+                      'assumed, as nibabel does', stacklevel=3)
     affine = img.affine.copy()
     # metres and micrometres; all else is taken for mm
     affine[:3] *= {1: 1000, 3: .001}.get(int(img.header['xyzt_units']) & 7, 1)
@@ -106,7 +114,8 @@ def _stored(path):
 def _indices(wanted, n, what, path):
     "The indices that `wanted` means among `n`"
     if wanted is None: return list(range(n))
-    found = list(range(*wanted.indices(n))) if isinstance(wanted, slice) else np.atleast_1d(wanted).tolist()
+    if isinstance(wanted, slice): found = list(range(*wanted.indices(n)))
+    else: found = np.atleast_1d(wanted).tolist()
     if not found or not all(isinstance(i, int) and 0 <= i < n for i in found):
         raise VolumeError(f'{path}: {what} {wanted} asked for, it has {n}, counted from 0')
     return found
@@ -114,7 +123,9 @@ def _indices(wanted, n, what, path):
 def _sliced(affine, z, path):
     "`affine` for the slices `z` alone"
     steps = set(np.diff(z).tolist()) or {1}
-    if len(steps) > 1 or 0 in steps: raise VolumeError(f'{path}: slices {z} are not evenly spaced, so no affine fits them; read them one by one')
+    if len(steps) > 1 or 0 in steps:
+        raise VolumeError(f'{path}: slices {z} are not evenly spaced, so no affine fits them; '
+                          'read them one by one')
     affine = affine.copy()
     affine[:3, 3] += affine[:3, 2]*z[0]
     affine[:3, 2] *= steps.pop()
@@ -122,7 +133,7 @@ def _sliced(affine, z, path):
 
 # %% ../nbs/toolbox/volumes.ipynb #volumes024
 def _values(raw, dtype, slope, inter, path):
-    "Stored numbers `raw` as values of `dtype`; fractions and what doesn't fit are refused for whole numbers"
+    "Stored numbers as values of `dtype`; whole-number types refuse fractions and what doesn't fit"
     plain = slope == 1 and inter == 0
     if plain and raw.dtype == dtype: return raw
     if dtype.kind == 'f':
@@ -132,41 +143,56 @@ def _values(raw, dtype, slope, inter, path):
     if x.dtype.kind == 'f':
         whole = np.rint(x)
         near = np.isclose(x, whole, rtol=0, atol=1e-3) & np.isfinite(x)
-        if not near.all(): raise VolumeError(f'{path}: a mask holds whole numbers, found {x[~near][0]}; load it as float32, and look at it')
+        if not near.all():
+            raise VolumeError(f'{path}: a mask holds whole numbers, found {x[~near][0]}; '
+                              'load it as float32, and look at it')
         x = whole
     limits = np.iinfo(dtype)
     if x.min() < limits.min or x.max() > limits.max:
-        raise VolumeError(f'{path}: values from {x.min():g} to {x.max():g} do not fit {dtype}; ask for a wider dtype')
+        raise VolumeError(f'{path}: values from {x.min():g} to {x.max():g} do not fit {dtype}; '
+                          'ask for a wider dtype')
     return x
 
 # %% ../nbs/toolbox/volumes.ipynb #volumes027
 def load_nifti(
-    path:str|Path,     # .nii or .nii.gz
-    dtype=np.float32,  # float32 or float64, or a whole-number type for masks
-    channels=None,     # one channel (its axis is dropped) or a list of them, counted from 0; None: all
-    slices=None,       # a range, slice or evenly spaced list along the third axis, or one; None: all. The affine follows
-    nan:str='warn',    # what to do about voxels that are nan or infinite: 'warn', 'refuse' or 'keep'
+    path:str|Path,       # .nii or .nii.gz
+    dtype=np.float32,    # float32 or float64, or a whole-number type for masks
+    channels=None,       # one (its axis is dropped) or a list, counted from 0; None: all
+    slices=None,         # along the third axis: one, a range, slice or even list; None: all
+    nan:str='warn',      # about voxels that are nan or infinite: 'warn', 'refuse' or 'keep'
     out:np.ndarray=None, # an array to fill instead of a new one, of the right shape and dtype
-    max_bytes:int=2**32, # refuse to make a larger array than this: a small .nii.gz can unpack to a thousand times its size
-)->tuple: # array (x, y, z) or (x, y, z, channel), x fastest in memory; affine (4, 4), voxel indices to mm, RAS+
-    """A NIfTI volume and its affine, without any copy beside the result.
+    max_bytes:int=2**32, # refuse to make a larger array: a .nii.gz unpacks to 1,000 times its size
+)->tuple: # (x, y, z) or (x, y, z, channel), x fastest in memory; affine (4, 4), indices to mm, RAS+
+    """A NIfTI volume and its affine, which follows `slices`, without any copy beside the result.
 
-    Slope and intercept are applied in `dtype`. A compressed file is read up to the last slice wanted; its checksum is compared when that
-    is the end. Raises `VolumeError` for what is missing, not NIfTI, cut off or damaged, has no usable affine, is larger than `max_bytes`, or, with a
+    Slope and intercept are applied in `dtype`. A compressed file is read up to the last slice
+    wanted; its checksum is compared when that is the end. Raises `VolumeError` for what is missing,
+    not NIfTI, cut off or damaged, has no usable affine, is larger than `max_bytes`, or, with a
     whole-number `dtype`, holds fractions. Format: nifti.nimh.nih.gov/nifti-1."""
-    if nan not in ('warn', 'refuse', 'keep'): raise ValueError(f"nan must be 'warn', 'refuse' or 'keep', not {nan!r}")
+    if nan not in ('warn', 'refuse', 'keep'):
+        raise ValueError(f"nan must be 'warn', 'refuse' or 'keep', not {nan!r}")
+    dtype = np.dtype(dtype)
+    if dtype.kind not in 'iu' and dtype not in (np.float32, np.float64):
+        raise ValueError(f'dtype must be float32, float64 or whole, not {dtype}')
     stored, shape, affine = _stored(path)
-    dtype, (nx, ny, nz), nc = np.dtype(dtype), shape[:3], shape[3] if len(shape) == 4 else 1
-    if dtype.kind not in 'iu' and dtype not in (np.float32, np.float64): raise ValueError(f'dtype must be float32, float64 or whole, not {dtype}')
-    z, c = _indices(slices, nz, 'slices', path), _indices(channels, nc, 'channels', path)
+    nx, ny, nz, nc = (*shape, 1)[:4]
+    z = _indices(slices, nz, 'slices', path)
+    c = _indices(channels, nc, 'channels', path)
     affine = _sliced(affine, z, path)
-    want = (nx, ny, len(z)) + (() if len(shape) == 3 or isinstance(channels, (int, np.integer)) else (len(c),))
+    one_channel = len(shape) == 3 or isinstance(channels, (int, np.integer))
+    want = (nx, ny, len(z)) if one_channel else (nx, ny, len(z), len(c))
     if out is None:
         total = int(np.prod(want, dtype=object))*dtype.itemsize
-        if total > max_bytes: raise VolumeError(f'{path}: takes {total:,} bytes as {dtype}, more than max_bytes={max_bytes:,}; raise max_bytes, or read some slices or channels')
+        if total > max_bytes:
+            raise VolumeError(f'{path}: takes {total:,} bytes as {dtype}, more than '
+                              f'max_bytes={max_bytes:,}; raise max_bytes, or read some slices or '
+                              'channels')
         out = np.empty(want, dtype, order='F')
-    elif out.shape != want or out.dtype != dtype: raise VolumeError(f'{path}: gives {want} of {dtype}; `out` is {out.shape} of {out.dtype}')
-    target, size, odd = out if out.ndim == 4 else out[..., None], nx*ny*stored.dtype.itemsize, 0
+    elif out.shape != want or out.dtype != dtype:
+        raise VolumeError(f'{path}: gives {want} of {dtype}; `out` is {out.shape} of {out.dtype}')
+    target = out if out.ndim == 4 else out[..., None]
+    size, odd = nx*ny*stored.dtype.itemsize, 0
+    # where each slice wanted lies in the file, in the order of the file, and where it goes
     runs = sorted((ci*nz + zi, a, b) for (b, ci), (a, zi) in product(enumerate(c), enumerate(z)))
     try:
         with nib.openers.ImageOpener(stored.file_like) as f:
@@ -174,15 +200,19 @@ def load_nifti(
                 f.seek(stored.offset + at*size)
                 data = f.read(size)
                 if len(data) < size: raise EOFError('end of file')
-                x = _values(np.frombuffer(data, stored.dtype).reshape(nx, ny, order='F'), dtype, stored.slope, stored.inter, path)
+                raw = np.frombuffer(data, stored.dtype).reshape(nx, ny, order='F')
+                x = _values(raw, dtype, stored.slope, stored.inter, path)
                 if x.dtype.kind == 'f': odd += x.size - np.count_nonzero(np.isfinite(x))
                 target[:, :, a, b] = x
-            while at == nz*nc - 1 and f.read(2**20): pass  # up to the end, where gzip compares the checksum
+            # up to the end, where gzip compares the checksum
+            while at == nz*nc - 1 and f.read(2**20): pass
     except (EOFError, OSError, zlib.error) as e:
-        raise VolumeError(f'{path}: cut off or damaged after {n} of the {len(runs)} slices wanted ({e}); copy or download it again') from e
+        raise VolumeError(f'{path}: cut off or damaged after {n} of the {len(runs)} slices wanted '
+                          f'({e}); copy or download it again') from e
     if odd and nan != 'keep':
         said = f'{path}: {odd:,} of {out.size:,} voxels are nan or infinite'
-        if nan == 'refuse': raise VolumeError(f'{said}; load it with nan="keep" and decide what they mean')
+        if nan == 'refuse':
+            raise VolumeError(f'{said}; load it with nan="keep" and decide what they mean')
         warnings.warn(said, stacklevel=2)
     return out, affine
 
@@ -195,14 +225,18 @@ def check_same_grid(
     names=('image', 'mask'), # what they are, for the error
     tolerance:float=.05,     # how far apart the corners may lie, in voxels
 ):
-    "Raise `VolumeError` unless two volumes have the same shape and their voxels lie in the same places"
+    "Raise `VolumeError` unless two volumes have one shape and their voxels lie in the same places"
     shape, other_shape = tuple(shape[:3]), tuple(other_shape[:3])
-    if shape != other_shape: raise VolumeError(f'{names[0]} has {shape} voxels, {names[1]} {other_shape}; resample one to the other first')
+    if shape != other_shape:
+        raise VolumeError(f'{names[0]} has {shape} voxels, {names[1]} {other_shape}; '
+                          'resample one to the other first')
     corners = np.array([[*c, 1] for c in product(*[(0, n - 1) for n in shape])]).T
-    apart = np.linalg.norm(((_checked(affine, names[0]) - _checked(other_affine, names[1])) @ corners)[:3], axis=0).max()
+    difference = _checked(affine, names[0]) - _checked(other_affine, names[1])
+    apart = np.linalg.norm((difference @ corners)[:3], axis=0).max()
     if not apart <= tolerance*spacing(affine).min():
-        raise VolumeError(f'{names[0]} and {names[1]} have the same shape, but their corners lie up to {apart:.3g} mm apart; '
-                          'resample one to the other, or find out whose affine is wrong')
+        raise VolumeError(f'{names[0]} and {names[1]} have the same shape, but their corners lie '
+                          f'up to {apart:.3g} mm apart; resample one to the other, or find out '
+                          'whose affine is wrong')
 
 # %% ../nbs/toolbox/volumes.ipynb #volumes040
 def save_nifti(
@@ -212,15 +246,19 @@ def save_nifti(
 )->Path: # `path`
     """Write a NIfTI-1 file, atomically.
 
-    bool is stored as uint8, float16 as float32, 64-bit whole numbers as int32 if they fit. An affine with
-    a shear is stored as it is, with a warning: ITK, and so SimpleITK and 3D Slicer, will not open the file.
+    bool is stored as uint8, float16 as float32, 64-bit whole numbers as int32 if they fit. An
+    affine with a shear is stored as it is, with a warning: ITK, and so SimpleITK and 3D Slicer,
+    will not open the file.
+
     Raises `VolumeError` for other endings, shapes or types, and for an affine that can't be one."""
     path, affine, array = Path(path), _checked(affine, path), np.asarray(array)
     if not path.name.endswith(('.nii', '.nii.gz')):
         raise VolumeError(f'{path}: the name must end in .nii or .nii.gz')
     if array.ndim not in (3, 4) or not array.size:
-        raise VolumeError(f'{path}: need (x, y, z) or (x, y, z, channel), found shape {array.shape}')
-    if array.dtype.kind not in 'biuf': raise VolumeError(f'{path}: need real numbers, found {array.dtype}')
+        raise VolumeError(f'{path}: need (x, y, z) or (x, y, z, channel), found shape '
+                          f'{array.shape}')
+    if array.dtype.kind not in 'biuf':
+        raise VolumeError(f'{path}: need real numbers, found {array.dtype}')
     kind = array.dtype.str[1:]
     kind = {'b1': 'u1', 'f2': 'f4', 'i8': 'i4', 'u8': 'i4'}.get(kind, kind)
     if kind == 'i4' and (array.min() < -2**31 or array.max() >= 2**31):
@@ -230,13 +268,14 @@ def save_nifti(
     image.set_qform(affine, code=1)
     if not np.allclose(image.get_qform(), affine, atol=1e-3):
         image.set_qform(None, code=0)  # a qform can't hold a shear
-        warnings.warn(f'{path}: the axes are not at right angles (a shear, as of a tilted gantry); programs made '
-                      'with ITK will not open this file: straighten it with resample first', stacklevel=2)
+        warnings.warn(f'{path}: the axes are not at right angles (a shear, as of a tilted gantry); '
+                      'programs made with ITK will not open this file: straighten it with resample '
+                      'first', stacklevel=2)
     image.header.set_xyzt_units('mm')
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as f:
         if path.suffix == '.gz':
-            with gzip.GzipFile(filename='', mode='wb', compresslevel=6, fileobj=f, mtime=0) as packed:
+            with gzip.GzipFile('', mode='wb', compresslevel=6, fileobj=f, mtime=0) as packed:
                 image.to_stream(packed)
         else: image.to_stream(f)
     return path
@@ -247,17 +286,25 @@ def _listed(found):
     words = [f'{i}: {v.name or "all"} ({len(v.planes)} slices)' for i, v in enumerate(found[:20])]
     return '; '.join(words) + f' and {len(found) - 20} more'*(len(found) > 20)
 
+def _equal(label, wanted):
+    "Is a label the one wanted? Numbers may differ by a rounding, a list will do for a tuple"
+    if isinstance(label, (int, float)) and isinstance(wanted, (int, float)):
+        return bool(np.isclose(label, wanted, rtol=1e-4))
+    return label == (tuple(wanted) if isinstance(wanted, list) else wanted)
+
 def _choose(found, volume, name):
     "The one of several volumes that `volume` means: an index, a name or labels"
-    if isinstance(volume, (int, np.integer)): chosen = [v for i, v in enumerate(found) if i == volume]
-    elif isinstance(volume, dict):
-        chosen = [v for v in found if all(v.labels.get(k) == value for k, value in volume.items())]
-    else: chosen = [v for v in found if v.name == volume]
+    def meant(i, v):
+        if isinstance(volume, (int, np.integer)): return i == volume
+        if isinstance(volume, dict): return all(_equal(v.labels.get(k), volume[k]) for k in volume)
+        return v.name == volume
+    chosen = [v for i, v in enumerate(found) if meant(i, v)]
     if len(chosen) != 1:
-        raise VolumeError(f'{name}: volume={volume!r} means {len(chosen)} of {len(found)} volumes, not one; '
-                          f'there is {_listed(found)}')
+        raise VolumeError(f'{name}: volume={volume!r} means {len(chosen)} of {len(found)} volumes, '
+                          f'not one; there is {_listed(found)}')
     return chosen[0]
 
+# %% ../nbs/toolbox/volumes.ipynb #volumes48b
 def _fill(array, fill, name):
     "Put `fill` in the place of nan"
     padding = np.isnan(array)
@@ -265,7 +312,8 @@ def _fill(array, fill, name):
     if not n: return
     if fill is None:
         if n == array.size:
-            raise VolumeError(f'{name}: all {n:,} voxels are padding; say with fill= what they shall be')
+            raise VolumeError(f'{name}: all {n:,} voxels are padding; '
+                              'say with fill= what they shall be')
         fill = np.nanmin(array)
         warnings.warn(f'{name}: {n:,} of {array.size:,} voxels are padding and become {fill:g}, '
                       'the lowest value measured; fill= gives them another', stacklevel=3)
@@ -273,19 +321,21 @@ def _fill(array, fill, name):
 
 # %% ../nbs/toolbox/volumes.ipynb #volumes050
 def load_series(
-    folder,               # searched with all below it; or a file, paths, or a table with a column `path`
-    uid:str|None=None,    # SeriesInstanceUID; needed if there are several series
-    volume=None,          # index, name or labels of one, if a series has several: dict(EchoTime=4.92)
-    volumes:bool=False,   # all volumes of the series, as a fourth axis?
-    fill:float|None=None, # value of padding; `None`: the lowest value measured, which a warning says
-    tolerance:float=.1,   # how far a slice may lie off an even row, as a fraction of the step
-    progress:bool=True,   # show bars
-)->tuple: # float32 (x, y, z), x along rows, z along the normal; affine (4, 4), voxel indices to mm, RAS+
-    """One DICOM series as a volume in modality units, sorted by place (PS3.3 C.7.6.2.1.1).
+    folder,                # searched with all below; or a file, paths, a table with a column `path`
+    uid:str|None=None,     # SeriesInstanceUID; needed if there are several series
+    volume=None,           # index, name or labels, dict(EchoTime=4.92), of one of several volumes
+    volumes:bool=False,    # all volumes of the series, as a fourth axis?
+    fill:float|None=None,  # value of padding; `None`: the lowest one measured, which a warning says
+    tolerance:float=.1,    # how far a slice may lie off an even row, as a fraction of the step
+    progress:bool=True,    # show bars
+)->tuple: # float32 (x, y, z), z along the slices' normal; affine (4, 4), indices to mm, RAS+
+    """One DICOM series as a volume in the unit of its files, sorted by place (PS3.3 C.7.6.2.1.1).
 
-    Reads single images, enhanced and other multi-frame files, and Siemens mosaics. With `volumes=True`
-    the array is (x, y, z, volume), and a table comes third that says what each volume is. Files that
-    can't be read or are no image are left out with a warning. `fill=np.nan` keeps padding apart.
+    Reads single images, enhanced and other multi-frame files, and Siemens mosaics. With
+    `volumes=True` the array is (x, y, z, volume), and a table that says what each volume is comes
+    third. Files that can't be read or are no image are left out with a warning. Padding has no
+    value of its own: it becomes the lowest value of the volume, air in a CT, unless `fill` gives
+    another; `fill=np.nan` keeps it apart.
 
     Raises `VolumeError` where it is not clear which series or volume is wanted, or where sizes,
     directions or places make no volume, and `DicomError` for pixels that can't be decoded."""
@@ -299,8 +349,8 @@ def load_series(
     elif len(found) == 1: chosen = found
     else:
         check_kinds(images, name)
-        raise VolumeError(f'{name}: {len(found)} volumes: choose one with volume=..., or take all with '
-                          f'volumes=True ({_listed(found)})')
+        raise VolumeError(f'{name}: {len(found)} volumes: choose one with volume=..., or take all '
+                          f'with volumes=True ({_listed(found)})')
     stacked = []
     for v in chosen: stacked.append(stack(v.planes, name, tolerance))
     grids = [((*planes[0].shape[::-1], len(planes)), affine) for planes, affine in stacked]
@@ -315,93 +365,105 @@ def load_series(
 # %% ../nbs/toolbox/volumes.ipynb #volumes05a
 def _row_of_table(uid, images):
     "What `series_table` says of one series"
-    row = dict(uid=uid, modality=images[0].modality, description=images[0].description, files=len(images))
+    first, problems = images[0], [i.problem for i in images if i.problem]
+    row = dict(uid=uid, modality=first.modality, description=first.description, files=len(images))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter('always')
-        problems = [i.problem for i in images if i.problem]
         planes = [p for i in without_copies(images, compare_pixels=False) for p in i.planes]
         found = split_volumes(planes) if planes else []
-        for i, v in enumerate(found):
+        for v in found:
             try: ordered, affine = stack(v.planes, uid)
-            except VolumeError as e: problems.append(str(e))
-            else:
-                if i: continue
-                row.update(plane=ordered[0].direction, spacing=tuple(spacing(affine).round(4).tolist()),
-                           shape=(*ordered[0].shape[::-1], len(ordered)))
-    folder = os.path.commonpath([str(Path(i.path).parent) for i in images])
-    return row | dict(images=len(planes), volumes=len(found), problem=problems[0] if problems else '',
-                      note='; '.join(dict.fromkeys(str(w.message) for w in caught)), folder=folder)
+            except VolumeError as e:
+                problems.append(str(e))
+                continue
+            if 'shape' in row: continue
+            row.update(plane=ordered[0].direction, spacing=tuple(spacing(affine).round(4).tolist()),
+                       shape=(*ordered[0].shape[::-1], len(ordered)))
+    row['note'] = '; '.join(dict.fromkeys(str(w.message) for w in caught))
+    row['folder'] = os.path.commonpath([str(Path(i.path).parent) for i in images])
+    problem = problems[0] if problems else ''
+    return row | dict(images=len(planes), volumes=len(found), problem=problem)
 
 # %% ../nbs/toolbox/volumes.ipynb #volumes05b
 def series_table(
-    folder,                # searched with all below it; or paths, or a table with a column `path`
-    n_jobs:int|None=None,  # processes, as joblib counts them (-1: all cores); `None`: one, or what `joblib.parallel_config` says
+    folder,                # searched with all below; or paths, or a table with a column `path`
+    n_jobs:int|None=None,  # processes, as joblib counts; `None`: as `joblib.parallel_config` says
     progress:bool=True,    # show a bar
 )->pd.DataFrame: # one row a series
     """What series there are, and whether `load_series` makes volumes of them, from headers alone.
 
-    Columns: `uid`, `modality`, `description`; `files`, `images` (slices), `volumes`; `plane`, `spacing`
-    (mm) and `shape` of the first volume; `problem`: why a volume can't be made, else empty; `note`:
-    what was odd; `folder`. Files that can't be read or are no image are left out with a warning."""
+    Columns: `uid`, `modality`, `description`; `files`, `images` (slices), `volumes`; `plane`,
+    `spacing` (mm) and `shape` (voxels) of the first volume; `problem`: why a volume can't be made,
+    else empty; `note`: what was odd; `folder`, the one above all its files. Files that can't be
+    read or are no image are left out with a warning. Raises `DicomError` where there is no such
+    folder."""
     series = {}
-    for image in read_images(folder, n_jobs, progress): series.setdefault(image.uid, []).append(image)
-    columns = ['uid', 'modality', 'description', 'files', 'images', 'volumes', 'plane', 'spacing', 'shape',
-               'problem', 'note', 'folder']
-    return pd.DataFrame([_row_of_table(uid, images) for uid, images in series.items()], columns=columns)
+    for image in read_images(folder, n_jobs, progress):
+        series.setdefault(image.uid, []).append(image)
+    rows = [_row_of_table(uid, images) for uid, images in series.items()]
+    return pd.DataFrame(rows, columns=[
+        'uid', 'modality', 'description', 'files', 'images', 'volumes', 'plane', 'spacing', 'shape',
+        'problem', 'note', 'folder'])
 
 # %% ../nbs/toolbox/volumes.ipynb #volumes061
 def reorient(
     array:np.ndarray,       # (x, y, z[, channel])
     affine:np.ndarray,      # (4, 4), voxel indices to mm, RAS+
-    orientation:str='RAS',  # where the three axes shall run to: one each of R/L, A/P and S/I, in any order
+    orientation:str='RAS',  # to where axes shall run: one each of R/L, A/P and S/I, in any order
 )->tuple: # a new array and its affine
-    "Permute and flip axes; every voxel stays in its place. Raises `VolumeError` for an orientation that is none"
+    """Permute and flip axes; every voxel stays in its place.
+
+    Raises `VolumeError` for an orientation that is none."""
     orientation, affine = orientation.upper(), _checked(affine)
-    if len(orientation) != 3 or any(sum(c in pair for c in orientation) != 1 for pair in ('RL', 'AP', 'SI')):
-        raise VolumeError(f"orientation {orientation!r}: give one each of R/L, A/P and S/I, such as 'RAS' or 'LPS'")
-    change = orientations.ornt_transform(orientations.io_orientation(affine), orientations.axcodes2ornt(orientation))
+    pairs = [sum(letter in pair for letter in orientation) for pair in ('RL', 'AP', 'SI')]
+    if len(orientation) != 3 or pairs != [1, 1, 1]:
+        raise VolumeError(f"orientation {orientation!r}: give one each of R/L, A/P and S/I, such "
+                          "as 'RAS' or 'LPS'")
+    change = orientations.ornt_transform(
+        orientations.io_orientation(affine), orientations.axcodes2ornt(orientation))
     turned = np.array(orientations.apply_orientation(array, change), order='F')
     return turned, affine @ orientations.inv_ornt_aff(change, array.shape[:3])
 
 # %% ../nbs/toolbox/volumes.ipynb #volumes65b
 def _straightened(affine, shape):
-    "The box (affine, size in voxels of 1 mm) at right angles that holds a sheared volume; `None` where nothing is sheared"
+    "Affine of a grid of 1 mm at right angles that holds a sheared volume, and its size; else None"
     directions = affine[:3, :3]/np.linalg.norm(affine[:3, :3], axis=0)
     if np.allclose(directions.T @ directions, np.eye(3), atol=1e-3): return None
     straight, r = np.linalg.qr(directions)
-    straight = straight*np.sign(np.diag(r))  # each axis on the side on which it was
+    straight = straight*np.sign(np.diag(r))  # each axis to the side to which it ran
     edges = np.array([[*corner, 1] for corner in product(*[(-.5, n - .5) for n in shape])]).T
     along = straight.T @ (affine @ edges)[:3]
-    size = np.ptp(along, axis=1)
-    box = np.eye(4)
-    box[:3, :3] = straight
-    box[:3, 3] = straight @ (along.min(axis=1) + .5)
-    return box, size
+    grid = np.eye(4)
+    grid[:3, :3] = straight
+    grid[:3, 3] = straight @ (along.min(axis=1) + .5)  # the middle of its first voxel
+    return grid, np.ptp(along, axis=1)
 
 # %% ../nbs/toolbox/volumes.ipynb #volumes066
 def resample(
     array:np.ndarray,    # (x, y, z[, channel])
     affine:np.ndarray,   # (4, 4), voxel indices to mm
-    new_spacing=None,    # mm along each axis, or one number for all; the grid keeps directions and field of view, centred
-    like=None,           # instead: (shape, affine) of the grid wanted, such as that of another volume
-    nearest:bool=False,  # for masks: take the nearest voxel's value, in the array's dtype; else linear, float
+    new_spacing=None,    # mm along each axis, or one number for all
+    like=None,           # instead: (shape, affine) of the grid wanted, such as another volume's
+    nearest:bool=False,  # for masks: the nearest voxel's value, in the array's dtype; else linear
     fill:float=0,        # value where the new grid reaches beyond the array
-)->tuple: # a new array and its affine
-    """Values on another grid. Nothing is smoothed: on a much coarser grid linear reading skips voxels.
+)->tuple: # a new array (linear: float32 or float64) and its affine
+    """Values on another grid. Nothing is smoothed: on a coarser grid linear reading skips voxels.
 
-    With `new_spacing` a sheared volume, as of a tilted gantry, is straightened: the new grid is at right angles and
-    holds all of it, and the corners beyond become `fill`.
-    Raises `VolumeError` for spacings that are not positive, and unless exactly one of `new_spacing` and `like` is given."""
+    With `new_spacing` the grid keeps directions and field of view, centred. A sheared volume, as of
+    a tilted gantry, is straightened: the grid is at right angles and holds all of it, and what lies
+    beyond becomes `fill`. Raises `VolumeError` for spacings that are not positive, and unless
+    exactly one of `new_spacing` and `like` is given."""
     affine, shape = _checked(affine), np.array(array.shape[:3])
-    if (new_spacing is None) == (like is None): raise VolumeError('give either new_spacing or like=(shape, affine)')
-    sheared = None
+    if (new_spacing is None) == (like is None):
+        raise VolumeError('give either new_spacing or like=(shape, affine)')
+    straight = None
     if like is None:
         new = np.broadcast_to(np.asarray(new_spacing, float), 3)
         if not (np.isfinite(new) & (new > 0)).all():
             raise VolumeError(f'new_spacing must be positive mm, not {new_spacing}')
-        sheared = _straightened(affine, shape)
-        grid, field = sheared or (affine, shape)      # `field`: voxels of `grid` along each axis
-        ratio = new/np.linalg.norm(grid[:3, :3], axis=0)  # new voxels, in those of `grid`
+        straight = _straightened(affine, shape)
+        grid, field = straight or (affine, shape)         # `field`: its size in its own voxels
+        ratio = new/np.linalg.norm(grid[:3, :3], axis=0)  # a new voxel in those of `grid`
         size = np.maximum(np.rint(field/ratio), 1).astype(int)
         step = np.diag([*ratio, 1])
         step[:3, 3] = ((field - 1) - (size - 1)*ratio)/2  # centred
@@ -410,10 +472,12 @@ def resample(
     to_old = np.linalg.solve(affine, new_affine)
     dtype = array.dtype if nearest or array.dtype == np.float64 else np.dtype(np.float32)
     out = np.empty((*size, *array.shape[3:]), dtype, order='F')
-    read = dict(matrix=to_old[:3, :3], offset=to_old[:3, 3], output_shape=tuple(size), order=0 if nearest else 1)
+    read = dict(matrix=to_old[:3, :3], offset=to_old[:3, 3], output_shape=tuple(size))
     for c in np.ndindex(array.shape[3:]):
-        out[(..., *c)] = ndi.affine_transform(array[(..., *c)], mode='nearest', output=dtype, **read)
-    if like is not None or sheared:
-        inside = ndi.affine_transform(np.ones(shape, np.uint8), mode='grid-constant', **read | dict(order=0))
+        out[(..., *c)] = ndi.affine_transform(array[(..., *c)], order=0 if nearest else 1,
+                                              mode='nearest', output=dtype, **read)
+    if like is not None or straight:
+        ones = np.ones(shape, np.uint8)
+        inside = ndi.affine_transform(ones, order=0, mode='grid-constant', **read)
         out[inside == 0] = fill
     return out, new_affine

@@ -11,7 +11,7 @@ files = {'.'.join(p.relative_to(package).with_suffix('').parts): p for p in pack
 each_module = pytest.mark.parametrize('module', sorted(files))
 
 # Lesson modules never import each other. Reading pixels is the one thing that all share, so `dicom` is the ground floor, and `decoding` the cellar below it.
-# `volumes` stands on `series`, which knows what the slices of a scanner say about their places.
+# `volumes` stands on `series`, which makes volumes of slices, and that on `planes`, which reads where a slice lies.
 # `show` draws for notebooks, and `phantoms` make sample data: `datasets` alone reaches for them, and only when asked to.
 # `predict` stands above the lessons and uses what one of them built; `cli` is the command line, above all else. Under `datasets` lie `archives` (where each
 # set comes from) and `download`; `rle` is a code that sets and lessons share; `files` and `weights` write and read what lessons and tools keep, `tables` reads what
@@ -19,12 +19,12 @@ each_module = pytest.mark.parametrize('module', sorted(files))
 for_lessons = {'volumes', 'splits', 'metrics', 'datasets', 'rle', 'files', 'weights', 'tables'}
 may_import = dict(
     decoding=set(), dicom={'decoding'}, slices=for_lessons | {'dicom'}, chest=for_lessons | {'dicom'}, cam=for_lessons, grading=for_lessons, segmentation=for_lessons,
-    series={'dicom'}, volumes={'series', 'datasets', 'files'}, splits={'datasets'}, metrics={'datasets'}, show={'datasets'}, datasets={'archives', 'download', 'files'}, archives={'download', 'files'}, download=set(),
+    planes={'dicom'}, series={'planes', 'dicom'}, volumes={'series', 'planes', 'datasets', 'files'}, splits={'datasets'}, metrics={'datasets'}, show={'datasets'}, datasets={'archives', 'download', 'files'}, archives={'download', 'files'}, download=set(),
     phantoms={'rle'}, rle=set(), files=set(), weights={'files'}, tables=set(),
     predict={'segmentation', 'volumes', 'metrics', 'files'},
     cli={'dicom', 'datasets', 'archives', 'download', 'slices', 'predict', 'files'})
 # what a table of DICOM files, a volume or a score must not make anyone wait for
-light = ['', 'decoding', 'dicom', 'series', 'volumes', 'metrics', 'splits', 'files', 'tables', 'cli']
+light = ['', 'decoding', 'dicom', 'planes', 'series', 'volumes', 'metrics', 'splits', 'files', 'tables', 'cli']
 frameworks = {'torch', 'torchvision', 'fastai'}
 notebook_tools = {'nbdev', 'IPython', 'ipywidgets', 'jupyterlab', 'notebook', 'sphinx', 'myst_nb'}
 

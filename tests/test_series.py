@@ -12,7 +12,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RLELossless, generate_uid
 
 from medtut.dicom import DicomError
-from medtut.series import VolumeError, read_images, split_volumes
+from medtut.planes import VolumeError, read_images
+from medtut.series import split_volumes
 from medtut.volumes import check_same_grid, load_nifti, load_series, reorient, resample, save_nifti, series_table, spacing
 
 # axes of a slice: right and down, LPS+
