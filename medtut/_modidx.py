@@ -135,6 +135,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'medtut.dicom._greys': ('dicom.html#_greys', 'medtut/dicom.py'),
                               'medtut.dicom._header': ('dicom.html#_header', 'medtut/dicom.py'),
                               'medtut.dicom._how_it_lies': ('dicom.html#_how_it_lies', 'medtut/dicom.py'),
+                              'medtut.dicom._in_dictionary': ('dicom.html#_in_dictionary', 'medtut/dicom.py'),
                               'medtut.dicom._is_binary': ('dicom.html#_is_binary', 'medtut/dicom.py'),
                               'medtut.dicom._is_colour': ('dicom.html#_is_colour', 'medtut/dicom.py'),
                               'medtut.dicom._is_padding': ('dicom.html#_is_padding', 'medtut/dicom.py'),
