@@ -189,6 +189,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'medtut.metrics.specificity': ('toolbox/metrics.html#specificity', 'medtut/metrics.py'),
                                 'medtut.metrics.surface_dice': ('toolbox/metrics.html#surface_dice', 'medtut/metrics.py'),
                                 'medtut.metrics.volume_ml': ('toolbox/metrics.html#volume_ml', 'medtut/metrics.py')},
+            'medtut.modes': { 'medtut.modes.evaluating': ('toolbox/modes.html#evaluating', 'medtut/modes.py'),
+                              'medtut.modes.like_weights': ('toolbox/modes.html#like_weights', 'medtut/modes.py')},
             'medtut.phantoms.brain': { 'medtut.phantoms.brain.Field': ('toolbox/phantoms/brain.html#field', 'medtut/phantoms/brain.py'),
                                        'medtut.phantoms.brain.Field.__call__': ( 'toolbox/phantoms/brain.html#field.__call__',
                                                                                  'medtut/phantoms/brain.py'),
