@@ -22,6 +22,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                             'medtut.cam.Hook._keep': ('cam.html#hook._keep', 'medtut/cam.py'),
                             'medtut.cam.Pointing': ('cam.html#pointing', 'medtut/cam.py'),
                             'medtut.cam.ReceptiveField': ('cam.html#receptivefield', 'medtut/cam.py'),
+                            'medtut.cam._as_array': ('cam.html#_as_array', 'medtut/cam.py'),
                             'medtut.cam._channel_axis': ('cam.html#_channel_axis', 'medtut/cam.py'),
                             'medtut.cam._chosen': ('cam.html#_chosen', 'medtut/cam.py'),
                             'medtut.cam._ends': ('cam.html#_ends', 'medtut/cam.py'),

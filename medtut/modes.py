@@ -18,7 +18,8 @@ def evaluating(
 ):
     """While open, a module works as for evaluation: no dropout, stored batch statistics.
 
-    Afterwards each of its parts is in the mode in which it was found, whatever happened in between."""
+    Afterwards each of its parts is in the mode in which it was found,
+    whatever happened in between."""
     parts = list(model.modules()) if isinstance(model, nn.Module) else []
     modes = [part.training for part in parts]
     try:
@@ -32,8 +33,10 @@ def evaluating(
 def like_weights(
     x:Tensor, # what goes into `model`
     model,    # module; anything else has no weights
-)->Tensor:    # on the device of the first weights, and in their precision; whole numbers keep their type
-    "`x` as the weights of a model are: the first that are no whole numbers. As it is where there are none"
+)->Tensor:    # on the device of the first weights, and in their precision;
+              # whole numbers keep their type
+    """`x` as the weights of a model are: the first that are no whole numbers.
+    As it is where there are none"""
     weights = chain(model.parameters(), model.buffers()) if isinstance(model, nn.Module) else []
     first = next((w for w in weights if w.is_floating_point()), None)
     if first is None: return x

@@ -24,7 +24,8 @@ from .volumes import VolumeError, check_same_grid, load_nifti, reorient, resampl
 # %% ../nbs/toolbox/predict.ipynb #predict013
 def _three(x, kinds):
     "Is it three positive numbers of these kinds?"
-    return isinstance(x, (list, tuple, np.ndarray)) and len(x) == 3 and all(isinstance(v, kinds) and 0 < v < inf for v in x)
+    if not isinstance(x, (list, tuple, np.ndarray)) or len(x) != 3: return False
+    return all(isinstance(v, kinds) and 0 < v < inf for v in x)
 
 def _leads(orientation):
     "Does it name a side of the patient for each axis, such as LPS?"
@@ -39,9 +40,11 @@ def _check(patch, spacing=None, per='volume', inside=None, orientation=None, **o
     mm = spacing if np.iterable(spacing) else [spacing]*3
     _require(_three(patch, (int, np.integer)), 'patch', 'three whole numbers of voxels', patch)
     _require(per in ('slice', 'volume'), 'per', "'slice' or 'volume'", per)
-    _require(spacing is None or _three(mm, (int, float, np.number)), 'spacing', 'mm, one number or three, or None', spacing)
+    _require(spacing is None or _three(mm, (int, float, np.number)), 'spacing',
+             'mm, one number or three, or None', spacing)
     _require(inside in (None, 'head'), 'inside', "'head' or None", inside)
-    _require(orientation is None or _leads(orientation), 'orientation', 'one each of L/R, A/P and I/S, or None', orientation)
+    _require(orientation is None or _leads(orientation), 'orientation',
+             'one each of L/R, A/P and I/S, or None', orientation)
 
 def load_predictor(
     path:str|Path, # `.safetensors`, as `save_unet` writes it, with a card that holds patch, spacing, per, inside, channels, labels; perhaps orientation
@@ -80,13 +83,21 @@ def _prepare(files, model, spacing=None, per='volume', inside=None, orientation=
     image = np.moveaxis(image, -1, 0)
     return standardize(image, per, (image != 0).any(0) if inside == 'head' else None), affine, grid
 
-def _label(model, image, affine, grid, name, patch, overlap=.5, weight='gaussian', batch=4, progress=False, **others):
-    "The most probable label of each voxel of `grid`, uint8. Raises `VolumeError`, which names the file, where there is none"
+def _label(
+    model, image, affine, grid, name,
+    patch, overlap=.5, weight='gaussian', batch=4, progress=False, **others
+):
+    """The most probable label of each voxel of `grid`, uint8.
+
+    Raises `VolumeError`, which names the file, where there is none"""
     p = predict_volume(model, image, patch, overlap, weight, batch, progress=progress)
     if not 2 <= len(p) <= 256:
-        raise ValueError(f'the model gives {len(p)} outputs; need one a class, the background first, at most 256')
+        raise ValueError(f'the model gives {len(p)} outputs; need one a class, '
+                         'the background first, at most 256')
     lost = np.isnan(p).any(0)
-    if lost.any(): raise VolumeError(f'{name}: the model gives nan for {lost.sum():,} of {lost.size:,} voxels, so they have no label')
+    if lost.any():
+        raise VolumeError(f'{name}: the model gives nan for {lost.sum():,} of {lost.size:,} '
+                          'voxels, so they have no label')
     if affine is not grid[1]: p = np.moveaxis(resample(np.moveaxis(p, 0, -1), affine, like=grid)[0], -1, 0)
     return p.argmax(0).astype(np.uint8)
 
@@ -106,8 +117,8 @@ def predict_file(
 )->Path:                  # `out`
     """Predict a scan, and save its labels as uint8 NIfTI on the grid of its own file.
 
-    Raises `VolumeError`, which names the file, for a scan that can't be read, has other channels than the model, or of which
-    the model makes nan, and `ValueError` for wrong settings."""
+    Raises `VolumeError`, which names the file, for a scan that can't be read, has other channels
+    than the model, or of which the model makes nan, and `ValueError` for wrong settings."""
     files = [files] if isinstance(files, (str, Path)) else list(files)
     how = dict(patch=patch, spacing=spacing, per=per, inside=inside, orientation=orientation)
     _check(**how)
@@ -155,7 +166,7 @@ def _predict_case(files, target, model, how):
     try: image, affine, grid = _prepare(files, model, **how)
     except (ValueError, OSError) as e: return 'failed', str(e)
     try: label = _label(model, image, affine, grid, files[0], **how)
-    except VolumeError as e: return 'failed', str(e) # what is wrong with the model or the settings stops the run
+    except VolumeError as e: return 'failed', str(e) # other errors are no fault of this scan
     save_nifti(label, grid[1], target)
     return 'written', ''
 
