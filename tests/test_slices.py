@@ -348,6 +348,16 @@ def test_memory_stays_bounded(tmp_path):
     before, after = map(int, done.stdout.split())
     assert len(pngs(tmp_path/'out')) == 400 and (after - before)*1024 < 150e6
 
+# --- the sample set
+
+def test_phantoms_are_marked(duke):
+    "In each header, and in such a way that the folder's patient is still to be found in it"
+    files = sorted((duke/'Duke-Breast-Cancer-MRI').rglob('*.dcm'))
+    for path in files:
+        ds = dcmread(path)
+        assert ds.QualityControlSubject == ds.QualityControlImage == 'YES' and 'PHANTOM' in ds.ImageComments
+        assert ds.PatientID == ds.PatientName == f'PHANTOM-{path.parts[-4]}'
+
 # --- one slice, and the data set
 
 @pytest.fixture(scope='session')
