@@ -26,31 +26,39 @@ from torch import nn
 
 from .dicom import DicomError, read_dicom, scan, to_display
 from .rle import rle_decode, rle_encode
-from .splits import split_by_patient
+from .splits import check_ids, split_by_patient
 from .weights import load_weights, save_weights
 
 _all_ = ['rle_decode', 'rle_encode', 'load_weights', 'save_weights']
 
 # %% ../nbs/03_pneumothorax.ipynb #chest3021
+def _one_way(patient, where):
+    "Ids of patients, each written in one way"
+    try: return check_ids(patient)
+    except ValueError as e: raise ValueError(f'{where}: {e}') from e
+
 def read_labels(
     path,                # folder with `labels.csv` and the files it names
     n_jobs:int=None,     # processes that read headers, as in joblib; None: one, or what `joblib.parallel_config` says
     progress:bool=False, # show a progress bar
 )->pd.DataFrame: # labels.csv, and `patient`: its own column of that name, or each file's PatientID
-    "Files, labels and patients of a set laid out as `siim_small`. Raises `ValueError` for no table, for columns or files that are missing, and for files without a patient"
+    """Files, labels and patients of a set laid out as `siim_small`.
+
+    Raises `ValueError` for no table, for columns or files that are missing, for files without a patient, and for patients who may be one
+    (see `check_ids`)"""
     where = Path(path)/'labels.csv'
     try: table = pd.read_csv(where)
     except ValueError as e: raise ValueError(f'{where}: not a readable table ({e}); was a web page saved in its place?') from e
     if missing := {'file', 'label'} - set(table): raise ValueError(f'{where} has no column {sorted(missing)}; it has {list(table)}')
     if not len(table) or not table.file.map(type).eq(str).all(): raise ValueError(f'{where}: no rows, or rows without a file: each needs a path below {path}')
-    if 'patient' in table: return table
+    if 'patient' in table: return table.assign(patient=_one_way(table.patient, where))
     headers = scan([Path(path)/f for f in table.file], pixels=False, n_jobs=n_jobs, progress=progress)
     if (bad := headers.error != '').any(): raise ValueError(f'{bad.sum()} of {len(table)} files can not be read, the first: {headers.error[bad].iloc[0]}')
     patient = headers.reindex(columns=['PatientID']).PatientID.fillna('').astype(str).str.strip()
     if (gone := patient == '').any():
         raise ValueError(f'{gone.sum()} of {len(table)} files have no PatientID, the first is {table.file[gone].iloc[0]}: '
                          'add a column "patient" to labels.csv, or films of one patient may land in training and test')
-    return table.assign(patient=patient.to_numpy())
+    return table.assign(patient=_one_way(patient.to_numpy(), where))
 
 # %% ../nbs/03_pneumothorax.ipynb #chest3031
 class TensorRadiograph(TensorImageBW):
@@ -167,10 +175,11 @@ def chest_dataloaders(
     num_workers:int=0,             # processes; films opened are kept where there are none
     device=None,                   # torch device; None: fastai's choice
 )->DataLoaders: # train, valid and test: `dls.train`, `dls.valid`, `dls[2]`; each has its rows of the table as `.items`
-    "Radiographs and labels in batches (films, 1, size, size), split by patient. Raises `ValueError` as `read_labels` and `split_by_patient` do, and for a patient in two parts"
+    "Radiographs and labels in batches (films, 1, size, size), split by patient. Raises `ValueError` as `read_labels` and `split_by_patient` do, for a patient in two parts, and patients who may be one"
     table = (read_labels(path) if table is None else table).reset_index(drop=True)
     if 'split' not in table: table['split'] = split_by_patient(table, fractions, seed=seed)
     if odd := set(table.split) - {'train', 'valid', 'test'}: raise ValueError(f'split holds {sorted(map(str, odd))}; it must say train, valid or test')
+    if 'patient' in table: check_ids(table.patient)
     if 'patient' in table and (torn := table.groupby('patient').split.nunique() > 1).any():
         raise ValueError(f'{torn.sum()} patients are in more than one part, the first is {torn.idxmax()}: split by patient')
     tfms = aug_transforms(max_rotate=5, max_zoom=1.1, max_warp=0, max_lighting=.2, pad_mode='zeros') if augment else []

@@ -184,6 +184,27 @@ def test_own_patient_column_is_used(copy):
     dls = chest_dataloaders(copy, size=32, fractions=(.6, .2, .2))
     assert [part.items.patient.nunique() for part in dls.loaders] == [6, 2, 2]
 
+@pytest.mark.parametrize('patients', [['P1', 'P1 '], ['P1', 'p1'], ['1', '01'], ['P1', None], ['P1', ' ']])
+def test_a_patient_column_that_hides_a_leak(copy, patients):
+    "Of a table that brings its own split: nothing else compares its patients"
+    table = pd.read_csv(copy/'labels.csv').assign(patient=[patients[0]]*20 + [patients[1]]*20, split=['train']*20 + ['valid']*10 + ['test']*10)
+    with pytest.raises(ValueError, match='one way|without a patient'): chest_dataloaders(copy, size=32, table=table)
+    table.drop(columns='split').to_csv(copy/'labels.csv', index=False)
+    if patients != ['1', '01']: # pandas reads both as 1
+        with pytest.raises(ValueError, match='labels.csv: .*(one way|without a patient)'): read_labels(copy)
+
+def test_patient_ids_of_headers(copy):
+    "Blanks round an id mean nothing in DICOM (PS3.5 6.2, LO); another case may be another patient: refused, and named"
+    files = pd.read_csv(copy/'labels.csv').file
+    for file, name in zip(files[:2], ('SAME', 'SAME ')):
+        ds = pydicom.dcmread(copy/file)
+        ds.PatientID = name
+        ds.save_as(copy/file)
+    assert read_labels(copy).patient[:2].tolist() == ['SAME', 'SAME']
+    ds.PatientID = 'Same'
+    ds.save_as(copy/file)
+    with pytest.raises(ValueError, match=r"\['SAME', 'Same'\]"): read_labels(copy)
+
 def test_masks_are_siims_code():
     mask = chest(5, True, size=64).mask
     assert (rle_decode(rle_encode(mask), mask.shape) == mask).all()

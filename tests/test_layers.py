@@ -18,10 +18,10 @@ each_module = pytest.mark.parametrize('module', sorted(files))
 for_lessons = {'volumes', 'splits', 'metrics', 'datasets', 'rle', 'files', 'weights', 'tables', 'modes'}
 may_import = dict(
     decoding=set(), dicom={'decoding'}, slices=for_lessons | {'dicom'}, chest=for_lessons | {'dicom'}, cam=for_lessons, grading=for_lessons, segmentation=for_lessons,
-    volumes={'dicom', 'datasets', 'files'}, splits={'datasets'}, metrics={'datasets'}, show={'datasets'}, datasets={'archives', 'download', 'files'}, archives={'download', 'files'}, download=set(),
+    volumes={'dicom', 'datasets', 'files'}, splits={'datasets'}, metrics={'datasets', 'splits'}, show={'datasets'}, datasets={'archives', 'download', 'files'}, archives={'download', 'files'}, download=set(),
     phantoms={'rle'}, rle=set(), files=set(), weights={'files'}, tables=set(), modes=set(),
     predict={'segmentation', 'volumes', 'metrics', 'files'},
-    cli={'dicom', 'datasets', 'archives', 'download', 'slices', 'predict', 'files'})
+    cli={'dicom', 'datasets', 'archives', 'download', 'slices', 'predict', 'files', 'splits'})
 # what a table of DICOM files, a volume or a score must not make anyone wait for
 light = ['', 'decoding', 'dicom', 'volumes', 'metrics', 'splits', 'files', 'tables', 'cli']
 frameworks = {'torch', 'torchvision', 'fastai'}
