@@ -15,14 +15,15 @@ each_module = pytest.mark.parametrize('module', sorted(files))
 # `show` draws for notebooks, and `phantoms` make sample data: `datasets` alone reaches for them, and only when asked to.
 # `predict` stands above the lessons and uses what one of them built; `cli` is the command line, above all else. Under `datasets` lie `archives` (where each
 # set comes from) and `download`; `rle` is a code that sets and lessons share; `files` and `weights` write and read what lessons and tools keep, `tables` reads what
-# comes from outside.
-for_lessons = {'volumes', 'splits', 'metrics', 'datasets', 'rle', 'files', 'weights', 'tables'}
+# comes from outside, `modes` runs a model and leaves it as found.
+for_lessons = {'volumes', 'splits', 'metrics', 'datasets', 'rle', 'files', 'weights', 'tables', 'modes'}
 may_import = dict(
     decoding=set(), dicom={'decoding'}, slices=for_lessons | {'dicom'}, chest=for_lessons | {'dicom'}, cam=for_lessons, grading=for_lessons, segmentation=for_lessons,
-    planes={'dicom'}, series={'planes', 'dicom'}, volumes={'series', 'planes', 'datasets', 'files'}, splits={'datasets'}, metrics={'datasets'}, show={'datasets'}, datasets={'archives', 'download', 'files'}, archives={'download', 'files'}, download=set(),
-    phantoms={'rle'}, rle=set(), files=set(), weights={'files'}, tables=set(),
+    planes={'dicom'}, series={'planes', 'dicom'}, volumes={'series', 'planes', 'files'},
+    splits={'datasets'}, metrics={'datasets', 'splits'}, show={'datasets'}, datasets={'archives', 'download', 'files'}, archives={'download', 'files'}, download=set(),
+    phantoms={'rle'}, rle=set(), files=set(), weights={'files'}, tables=set(), modes=set(),
     predict={'segmentation', 'volumes', 'metrics', 'files'},
-    cli={'dicom', 'datasets', 'archives', 'download', 'slices', 'predict', 'files'})
+    cli={'dicom', 'datasets', 'archives', 'download', 'slices', 'predict', 'files', 'splits'})
 # what a table of DICOM files, a volume or a score must not make anyone wait for
 light = ['', 'decoding', 'dicom', 'planes', 'series', 'volumes', 'metrics', 'splits', 'files', 'tables', 'cli']
 frameworks = {'torch', 'torchvision', 'fastai'}
