@@ -7,7 +7,7 @@ __all__ = ['Hook', 'ReceptiveField', 'upsample', 'cam', 'grad_cam', 'Pointing', 
 
 # %% ../nbs/04_cam.ipynb #cam039
 import operator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import NamedTuple
 
 import numpy as np
@@ -16,30 +16,46 @@ import torch.nn.functional as F
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor, nn
 
+from .modes import evaluating, like_weights
+
 # %% ../nbs/04_cam.ipynb #cam040
 class Hook:
-    """While open, keeps in `output` what a layer last put out, as it was before later layers worked on it in place.
+    """While open, keeps in `output` what a layer last put out,
+    as it was before later layers worked on it in place.
 
-    Raises `ValueError` if the layer puts out something other than a tensor."""
+    Raises `ValueError` if the layer puts out something other than a tensor, and with `with_grad`
+    where PyTorch can't record: under `torch.inference_mode`, and for whole numbers."""
     def __init__(self,
         layer:nn.Module,      # any part of a model
-        with_grad:bool=False, # record from `output` on, so that a score's gradient at this layer can be asked for
-    ): self.layer,self.with_grad,self.output,self.handle = layer,with_grad,None,None
+        with_grad:bool=False, # record from `output` on, so that a score's gradient at this layer
+                              # can be asked for
+    ): self.layer, self.with_grad, self.output, self.handle = layer, with_grad, None, None
 
     def __enter__(self):
+        self.recorded = torch.is_grad_enabled()
         self.handle = self.layer.register_forward_hook(self._keep)
         return self
 
-    def __exit__(self, *error): self.handle.remove()
+    def __exit__(self, *error):
+        self.handle.remove()
+        if self.with_grad: torch.set_grad_enabled(self.recorded)
 
     def _keep(self, layer, inputs, output):
+        name = type(layer).__name__
         if not isinstance(output, Tensor):
-            raise ValueError(f'{type(layer).__name__} puts out a {type(output).__name__}, not a tensor: choose a layer inside or after it')
+            raise ValueError(f'{name} puts out a {type(output).__name__}, not a tensor: '
+                             'choose a layer inside or after it')
         self.output = output.detach().clone()
-        if self.with_grad:
-            torch.set_grad_enabled(True)
-            # a copy goes on: autograd forbids in-place work on the tensor whose gradient will be asked for
-            return self.output.requires_grad_().clone()
+        if not self.with_grad: return
+        if torch.is_inference_mode_enabled():
+            raise ValueError('no gradient is recorded under torch.inference_mode: '
+                             'run the model under torch.no_grad')
+        if not output.is_floating_point():
+            raise ValueError(f'{name} puts out {output.dtype}, which has no gradient: '
+                             'choose another layer')
+        torch.set_grad_enabled(True)
+        # a copy goes on: autograd forbids in-place work on a tensor whose gradient is asked for
+        return self.output.requires_grad_().clone()
 
 # %% ../nbs/04_cam.ipynb #cam047
 class ReceptiveField(NamedTuple):
@@ -49,7 +65,8 @@ class ReceptiveField(NamedTuple):
     width:tuple # how much a cell sees
 
 def _middles(cells, size, field):
-    "For each axis the pixels on which the middles of the cells lie; without a `field`, those of tiles that cover the image"
+    """For each axis the pixels on which the middles of the cells lie; without a `field`,
+    those of tiles that cover the image"""
     step = np.divide(size, cells)
     first,step = ((step - 1)/2, step) if field is None else field[:2]
     return [f + s*np.arange(c) for f,s,c in zip(first, step, cells)]
@@ -58,49 +75,92 @@ def _middles(cells, size, field):
 def upsample(
     maps:Tensor, # (n, rows, columns) or (n, depth, rows, columns)
     size:tuple,  # pixels or voxels wanted: (rows, columns) or (depth, rows, columns)
-    field=None,  # where the cells look, from `receptive_field`; None: they are taken for tiles that cover the image
+    field=None,  # where the cells look, from `receptive_field`; None: they are taken
+                 # for tiles that cover the image
 )->Tensor:       # (n, *size)
-    "Maps at the size of the image, interpolated linearly between the middles of their cells. Raises `ValueError` for sizes that don't fit"
+    """Maps at the size of the image, interpolated linearly between the middles of their cells.
+    Raises `ValueError` for sizes that don't fit"""
     if maps.ndim not in (3, 4) or len(size) != maps.ndim - 1:
-        raise ValueError(f'need maps (n, rows, columns) or (n, depth, rows, columns) and as many sizes; found {tuple(maps.shape)} and {tuple(size)}')
+        raise ValueError('need maps (n, rows, columns) or (n, depth, rows, columns) and as many '
+                         f'sizes; found {tuple(maps.shape)} and {tuple(size)}')
     for axis,(pixels,middle) in enumerate(zip(size, _middles(maps.shape[1:], size, field)), 1):
         at = np.interp(np.arange(pixels), middle, np.arange(len(middle)))
         low = torch.tensor(at.astype(int), device=maps.device)
-        part = torch.tensor(at, device=maps.device, dtype=maps.dtype).sub(low).view(-1, *[1]*(maps.ndim - 1 - axis))
+        part = torch.tensor(at, device=maps.device, dtype=maps.dtype).sub(low)
+        part = part.view(-1, *[1]*(maps.ndim - 1 - axis))
         high = (low + 1).clamp(max=len(middle) - 1)
         maps = maps.index_select(axis, low)*(1 - part) + maps.index_select(axis, high)*part
     return maps
 
 # %% ../nbs/04_cam.ipynb #cam056
 @contextmanager
-def _evaluating(model):
-    "No gradients, no dropout, stored batch statistics; afterwards every part is in the mode it was in, whatever happened"
-    modes = [(m, m.training) for m in model.modules()]
-    try:
-        for m,_ in modes: m.training = False
-        with torch.inference_mode(False), torch.no_grad(): yield
-    finally:
-        for m,mode in modes: m.training = mode
+def _looking(model):
+    """A model in evaluation that records nothing; afterwards every part of it is as it was,
+    whatever happened"""
+    with evaluating(model), torch.inference_mode(False), torch.no_grad(): yield
 
 # %% ../nbs/04_cam.ipynb #cam057
 def _chosen(target, scores):
     "Which scores are meant, 1 or 0, as (targets, batch, classes)"
     if not isinstance(scores, Tensor) or scores.ndim != 2:
-        found = f'shape {tuple(scores.shape)}' if isinstance(scores, Tensor) else f'a {type(scores).__name__}'
-        raise ValueError(f'the model must put out scores of shape (batch, classes), found {found}: wrap it so that it returns them alone')
+        found = f'a {type(scores).__name__}'
+        if isinstance(scores, Tensor): found = f'shape {tuple(scores.shape)}'
+        raise ValueError(f'the model must put out scores of shape (batch, classes), found {found}: '
+                         'wrap it so that it returns them alone')
     n = scores.shape[1]
     if target is None: return F.one_hot(scores.argmax(1), n)[None].to(scores)
     wanted = [target] if np.ndim(target) == 0 else list(target)
     try: wanted = [operator.index(t) for t in wanted]
-    except TypeError: raise ValueError(f'target must be a class number, several of them, or None; found {target!r}') from None
+    except TypeError:
+        raise ValueError('target must be a class number, several of them, or None; '
+                         f'found {target!r}') from None
     if not wanted: raise ValueError('target is empty: give one class number or more')
     for t in wanted:
-        if not 0 <= t < n: raise ValueError(f'target {t} is out of range: the model scores {n} classes, 0 to {n - 1}')
-    return F.one_hot(torch.tensor(wanted, device=scores.device), n)[:, None].expand(-1, len(scores), -1).to(scores)
+        if not 0 <= t < n:
+            raise ValueError(f'target {t} is out of range: the model scores {n} classes, '
+                             f'0 to {n - 1}')
+    one_hot = F.one_hot(torch.tensor(wanted, device=scores.device), n)
+    return one_hot[:, None].expand(-1, len(scores), -1).to(scores)
 
-def _exact(x): return x.to(torch.promote_types(x.dtype, torch.float32)) # a sum over places needs more digits than half precision has
+def _exact(x):
+    "A sum over places needs more digits than half precision has"
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
-def _is_spatial(features, x): return features.ndim == x.ndim >= 3 and len(features) == len(x) and features.shape[2:].numel() > 1
+def _like_an_image(features, x):
+    "An axis for the batch and as many others as an image has; a sequence of tokens has fewer"
+    return features.ndim == x.ndim >= 3 and len(features) == len(x)
+
+def _fit(places, size):
+    """Can `places` be an image of `size`, made smaller by one factor along all axes?
+    Rounding adds a place or takes one"""
+    factor = max(n/p for n, p in zip(size, places))
+    return all(abs(n/factor - p) <= 1 for n, p in zip(size, places))
+
+def _grown(model, x, layer, features):
+    """The axes along which a layer puts out more or less for an image twice as long;
+    None if it does not run on one"""
+    with torch.no_grad(), Hook(layer) as hook:
+        # many models take images of one size alone; what the layer put out before they failed
+        # counts all the same
+        with suppress(Exception): model(torch.cat([x[:1], x[:1]], 2))
+    if hook.output is None or hook.output.ndim != features.ndim: return None
+    return [a for a in range(1, features.ndim) if hook.output.shape[a] != features.shape[a]]
+
+def _channel_axis(model, x, layer, features):
+    """Where a layer has its channels: 1 as convolutions do, or the last axis,
+    as many transformers do"""
+    last = features.ndim - 1
+    first_fits = _fit(features.shape[2:], x.shape[2:])
+    last_fits = _fit(features.shape[1:-1], x.shape[2:])
+    if first_fits and not last_fits: return 1
+    grown = _grown(model, x, layer, features)
+    if grown == [2]: return 1
+    if grown == [1]: return last
+    if last_fits and not first_fits: return last
+    if grown == []: return 1 # pooled to a fixed size: torch's pools have the channels first
+    raise ValueError(f'{type(layer).__name__} puts out shape {tuple(features.shape)}, and it is '
+                     f'not clear which axis holds the channels for images of {tuple(x.shape[2:])}: '
+                     'choose another layer, or an image that is not square')
 
 def _weighted(weights, features, target):
     "Feature maps (batch, channels, ...) summed by their weights (targets, batch, channels)"
@@ -109,37 +169,55 @@ def _weighted(weights, features, target):
 
 # %% ../nbs/04_cam.ipynb #cam059
 def _linear_head(ran, scores):
-    "The feature maps whose mean over all places a linear layer turned into `scores`, and that layer; any other head is refused"
+    """The feature maps whose mean over all places a linear layer turned into `scores`,
+    and that layer; any other head is refused"""
     def same(a, b):
         slack = 1e-4 + 4*torch.finfo(b.dtype).eps
-        return a.shape == b.shape and bool(((_exact(a) - _exact(b)).abs() <= slack*(_exact(b).abs().mean() + b.abs())).all())
-    if 'head' not in ran: raise ValueError('cam needs a model that ends in a linear layer, and no nn.Linear ran: use grad_cam')
+        a, b = _exact(a), _exact(b)
+        if a.shape != b.shape: return False
+        return bool(((a - b).abs() <= slack*(b.abs().mean() + b.abs())).all())
+    if 'head' not in ran:
+        raise ValueError('cam needs a model that ends in a linear layer, and no nn.Linear ran: '
+                         'use grad_cam')
     if not same(ran['out'], scores):
-        raise ValueError('cam needs a model whose scores are what its last nn.Linear puts out, and here they are not: use grad_cam, '
-                         'or leave out what comes after that layer')
-    for features in [ran['features'], ran['features'].relu()] if 'features' in ran else []: # a ReLU may be a function, which no hook sees
-        if same(features.mean(tuple(range(2, features.ndim))), ran['pooled']): return features,ran['head']
-    raise ValueError('cam needs a linear head on the mean of the last feature maps over all places, and what goes into '
-                     'the last nn.Linear is something else: use grad_cam')
+        raise ValueError('cam needs a model whose scores are what its last nn.Linear puts out, and '
+                         'here they are not: use grad_cam, or leave out what comes after it')
+    if 'features' in ran:
+        found = ran['features']
+        for channels in 1, found.ndim - 1: # the numbers tell which axis it is
+            features = found.movedim(channels, 1)
+            # a ReLU may be a function, which no hook sees
+            for candidate in features, features.relu():
+                if same(candidate.mean(tuple(range(2, candidate.ndim))), ran['pooled']):
+                    return candidate, ran['head']
+    raise ValueError('cam needs a linear head on the mean of the last feature maps over all places, '
+                     'and what goes into the last nn.Linear is something else: use grad_cam')
 
 def cam(
-    model:nn.Module, # ends in a mean over all places and one linear layer, as ResNet, xresnet and DenseNet do
-    x:Tensor,        # (batch, channels, rows, columns), or (batch, channels, depth, rows, columns): what the model takes
-    target=None,     # class number, or several; None: for each image the class with the highest score
-)->Tensor:           # (batch, ...), for several targets (batch, targets, ...), of the size of the last features; may be negative
-    """Class activation map: how much each place adds to the score (Zhou et al. 2016, doi:10.1109/CVPR.2016.319).
+    model:nn.Module, # ends in a mean over all places and one linear layer, as ResNet,
+                     # xresnet and DenseNet do
+    x:Tensor,        # (batch, channels, rows, columns), or (batch, channels, depth, rows, columns):
+                     # what the model takes, in any precision
+    target=None,     # class number, or several; None: for each image the class with the highest
+                     # score
+)->Tensor:           # (batch, ...), for several targets (batch, targets, ...),
+                     # of the size of the last features; may be negative
+    """Class activation map: how much each place adds to the score.
 
-    Its mean over all places is the score, less the bias. The model is left as it was. Raises `ValueError` for a model with another
-    head (`grad_cam` takes any), or without class `target`."""
-    ran = {}
+    (Zhou et al. 2016, doi:10.1109/CVPR.2016.319.) Its mean over all places is the score, less the bias. Features may have their channels first or
+    last. The model is left as it was. Raises `ValueError` for a model with another head (`grad_cam`
+    takes any), or without class `target`."""
+    x, ran = like_weights(x, model), {}
     def keep(layer, inputs, output):
         if isinstance(layer, nn.Linear): ran.update(head=layer, pooled=inputs[0], out=output)
-        elif isinstance(output, Tensor) and _is_spatial(output, x): ran['features'] = output
-    with _evaluating(model), ExitStack() as hooks:
+        if not isinstance(output, Tensor) or not _like_an_image(output, x): return
+        pooled = output.shape[2:].numel() == 1 or output.shape[1:-1].numel() == 1
+        if not pooled: ran['features'] = output
+    with _looking(model), ExitStack() as hooks:
         for m in model.modules(): hooks.callback(m.register_forward_hook(keep).remove)
         scores = model(x)
         chosen = _chosen(target, scores)
-        features,head = _linear_head(ran, scores)
+        features, head = _linear_head(ran, scores)
         return _weighted(_exact(chosen) @ _exact(head.weight), features, target)
 
 # %% ../nbs/04_cam.ipynb #cam071
@@ -149,71 +227,108 @@ def _layer(model, layer):
         try: return model.get_submodule(layer)
         except AttributeError:
             names = ', '.join(n for n,_ in model.named_children())
-            raise ValueError(f'{type(model).__name__} has no layer {layer!r}: it is made of {names}; '
+            raise ValueError(f'{type(model).__name__} has no layer {layer!r}: '
+                             f'it is made of {names}; '
                              'model.named_modules() lists them all') from None
     if not any(m is layer for m in model.modules()):
-        raise ValueError(f'{type(layer).__name__} is not a layer of this {type(model).__name__}: take one of model.named_modules()')
+        raise ValueError(f'{type(layer).__name__} is not a layer of this {type(model).__name__}: '
+                         'take one of model.named_modules()')
     return layer
+
+def _gradients(scores, features, chosen):
+    """Gradients (targets, batch, ...) of the chosen scores at the features,
+    all in one backward pass; None if there are none"""
+    if not scores.requires_grad: return None
+    many = len(chosen) > 1
+    of = chosen if many else chosen[0]
+    grads, = torch.autograd.grad(scores, features, of, is_grads_batched=many, allow_unused=True)
+    return grads if many or grads is None else grads[None]
 
 def grad_cam(
     model:nn.Module, # any that puts out scores, (batch, classes)
-    x:Tensor,        # (batch, channels, rows, columns), or (batch, channels, depth, rows, columns): what the model takes
-    target,          # class number, or several: all in one backward pass; None: for each image the class with the highest score
-    layer,           # a layer of `model`, or its name; if it runs several times, its last output counts
+    x:Tensor,        # (batch, channels, rows, columns), or (batch, channels, depth, rows, columns):
+                     # what the model takes, in any precision
+    target,          # class number, or several: all in one backward pass; None: for each image the
+                     # class with the highest score
+    layer,           # a layer of `model`, or its name; if it runs several times, its last output
+                     # counts
     relu:bool=True,  # as published: what speaks against the class becomes 0
-)->Tensor:           # (batch, ...), for several targets (batch, targets, ...), of the size of the layer's output; float32 or float64
+)->Tensor:           # (batch, ...), for several targets (batch, targets, ...),
+                     # of the size of the layer's output; float32 or float64
     """Gradient-weighted class activation map (Selvaraju et al. 2017, doi:10.1109/ICCV.2017.74).
 
-    Runs the model as for evaluation and leaves it as it was: modes, gradients, hooks. Raises `ValueError` for a layer that is not in
-    the model, did not run, has no places or no part in the score, and for a class that the model does not have."""
-    layer = _layer(model, layer)
-    with _evaluating(model), Hook(layer, with_grad=True) as hook:
-        scores = model(x)
-        chosen,features,name = _chosen(target, scores),hook.output,type(layer).__name__
-        if features is None: raise ValueError(f'{name} is in the model, but did not run: choose a layer that this input goes through')
-        if not _is_spatial(features, x):
-            raise ValueError(f'{name} puts out shape {tuple(features.shape)}, which has no places to map: choose an earlier layer')
-        many = len(chosen) > 1
-        grads = torch.autograd.grad(scores, features, chosen if many else chosen[0], is_grads_batched=many, allow_unused=True)[0] \
-            if scores.requires_grad else None
-        if grads is None: raise ValueError(f'no gradient reaches {name} from the scores: nothing differentiable leads from it to them')
-        weights = _exact(grads if many else grads[None]).flatten(3).mean(3)
-        maps = _weighted(weights, features.detach(), target)
+    The layer's channels may come first or last; where the shapes do not tell, the model is also run
+    on an image twice as long. Runs the model as for evaluation and leaves it as it was: modes,
+    gradients, hooks. Raises `ValueError` for a layer that is not in the model, did not run, has no
+    places or no part in the score, or whose channels can't be told from its places, and for a class
+    that the model does not have."""
+    layer, x = _layer(model, layer), like_weights(x, model)
+    name = type(layer).__name__
+    with _looking(model):
+        with Hook(layer, with_grad=True) as hook: scores = model(x)
+        chosen, features = _chosen(target, scores), hook.output
+        if features is None:
+            raise ValueError(f'{name} is in the model, but did not run: choose a layer that this '
+                             'input goes through')
+        axis = _channel_axis(model, x, layer, features) if _like_an_image(features, x) else None
+        if axis is None or features.movedim(axis, 1).shape[2:].numel() == 1:
+            raise ValueError(f'{name} puts out shape {tuple(features.shape)}, '
+                             'which has no places to map: choose an earlier layer')
+        grads = _gradients(scores, features, chosen)
+        if grads is None:
+            raise ValueError(f'no gradient reaches {name} from the scores: '
+                             'nothing differentiable leads from it to them')
+        weights = _exact(grads.movedim(axis + 1, 2)).flatten(3).mean(3)
+        maps = _weighted(weights, features.detach().movedim(axis, 1), target)
     return maps.relu() if relu else maps
 
 # %% ../nbs/04_cam.ipynb #cam087
 class Pointing(NamedTuple):
     "What `pointing_game` found, image by image"
     hit:np.ndarray      # (n,) bool, the hottest point is within the tolerance
-    distance:np.ndarray # (n,) from the hottest point to the nearest point of the mask; infinite for a flat map
+    distance:np.ndarray # (n,) from the hottest point to the nearest one of the mask; or infinite
     chance:np.ndarray   # (n,) part of the image that would have been a hit
     point:np.ndarray    # (n, axes) where the hottest point is, pixels; -1 for a flat map
 
-def pointing_game(
-    maps,              # (n, rows, columns) or (n, depth, rows, columns), array or tensor, coarser than the masks or as fine
-    masks,             # (n, rows, columns) or (n, depth, rows, columns), what should be pointed at is not 0
-    tolerance:float=0, # distance from the mask that still is a hit, pixels of the mask; mm if `spacing` is given
-    spacing=None,      # distance between the mask's pixels along each axis, mm
-    field=None,        # where the cells look, from `receptive_field`; None: they are taken for tiles that cover the mask
-)->Pointing:
-    """Does the hottest point of a map lie on the mask, or within `tolerance` of it? (Zhang et al. 2018, doi:10.1007/s11263-017-1059-x)
+def _as_array(a): return np.asarray(a.detach().cpu().float() if isinstance(a, Tensor) else a)
 
-    A cell of a coarse map points at its middle, and where that lies depends on the network: see `field`. A flat map points nowhere,
-    which is a miss. Raises `ValueError` for empty masks, shapes that don't fit and values that are not finite."""
-    maps,masks = (np.asarray(a.detach().cpu().float() if isinstance(a, Tensor) else a) for a in (maps, masks))
+def pointing_game(
+    maps,              # (n, rows, columns) or (n, depth, rows, columns), array or tensor,
+                       # coarser than the masks or as fine
+    masks,             # (n, rows, columns) or (n, depth, rows, columns),
+                       # what should be pointed at is not 0
+    tolerance:float=0, # distance from the mask that still is a hit, pixels of the mask;
+                       # mm if `spacing` is given
+    spacing=None,      # distance between the mask's pixels along each axis, mm
+    field=None,        # where the cells look, from `receptive_field`; None: they are
+                       # taken for tiles that cover the mask
+)->Pointing:
+    """Does the hottest point of a map lie on the mask, or within `tolerance` of it?
+
+    (Zhang et al. 2018, doi:10.1007/s11263-017-1059-x.)
+
+    A cell of a coarse map points at its middle, and where that lies depends on the network: see
+    `field`. A flat map points nowhere, which is a miss. Raises `ValueError` for empty masks, shapes
+    that don't fit and values that are not finite."""
+    maps, masks = _as_array(maps), _as_array(masks)
     if len(maps) != len(masks) or not len(maps) or maps.ndim != masks.ndim or maps.ndim < 3:
-        raise ValueError(f'need one map or more and a mask for each, (n, rows, columns) both; found {maps.shape} and {masks.shape}')
-    if not np.isfinite(maps).all(): raise ValueError(f'map {np.argmin(np.isfinite(maps).reshape(len(maps), -1).all(1))} holds values that are not finite')
+        raise ValueError('need one map or more and a mask for each, (n, rows, columns) both; '
+                         f'found {maps.shape} and {masks.shape}')
+    finite = np.isfinite(maps).reshape(len(maps), -1).all(1)
+    if not finite.all(): raise ValueError(f'map {finite.argmin()} holds values that are not finite')
     rows = []
     for i,(heat,mask) in enumerate(zip(maps, masks != 0)):
-        if not mask.any(): raise ValueError(f'mask {i} is empty, so there is nothing to point at: leave this image out')
+        if not mask.any():
+            raise ValueError(f'mask {i} is empty, so there is nothing to point at: '
+                             'leave this image out')
         away = distance_transform_edt(~mask, sampling=spacing)
         cell = np.unravel_index(heat.argmax(), heat.shape)
         at = [np.floor(m[c] + .5) for m,c in zip(_middles(heat.shape, mask.shape, field), cell)]
         point = tuple(int(np.clip(a, 0, n - 1)) for a,n in zip(at, mask.shape))
         flat = heat.max() == heat.min()
-        rows.append((not flat and away[point] <= tolerance, np.inf if flat else away[point], (away <= tolerance).mean(),
-                     (-1,)*mask.ndim if flat else point))
+        chance = (away <= tolerance).mean()
+        if flat: rows.append((False, np.inf, chance, (-1,)*mask.ndim))
+        else: rows.append((away[point] <= tolerance, away[point], chance, point))
     return Pointing(*map(np.array, zip(*rows)))
 
 # %% ../nbs/04_cam.ipynb #cam097
@@ -222,30 +337,45 @@ def receptive_field(
     x:Tensor, # (batch, channels, ...), larger than what a cell sees
     layer,    # a layer of `model`, or its name
 )->ReceptiveField:
-    """Where the cells of a layer look: at the pixels where the gradient of a cell in the middle is not zero.
+    """Where the cells of a layer look: where the gradient of a cell in the middle is not zero.
 
-    (By calculation for plain chains of layers: Araujo et al. 2019, doi:10.23915/distill.00021.) Raises `ValueError` if these reach the
-    border of `x`, since their middle is not known then, and for a layer that did not run or has no places."""
-    layer,kept = _layer(model, layer),[]
-    handle = layer.register_forward_hook(lambda layer, inputs, output: kept.append(output))
-    try:
-        with _evaluating(model), torch.enable_grad():
-            x = x.detach().clone().requires_grad_()
-            model(x)
-            if not kept or not isinstance(kept[-1], Tensor) or not _is_spatial(kept[-1], x):
-                raise ValueError(f'{type(layer).__name__} did not run or has no places: choose an earlier layer')
-            middle = np.array(kept[-1].shape[2:])//2
-            ends = [_ends(kept[-1][(..., *cell)].sum(), x) for cell in (middle - 1, middle)]
-    finally: handle.remove()
+    (By calculation for plain chains of layers: Araujo et al. 2019, doi:10.23915/distill.00021.)
+    Raises `ValueError` if these reach the border of `x`, since their middle is not known then, and
+    for a layer that did not run or has no places."""
+    layer, kept = _layer(model, layer), []
+    name = type(layer).__name__
+    with _looking(model), torch.enable_grad():
+        x = like_weights(x, model).detach().clone().requires_grad_()
+        handle = layer.register_forward_hook(lambda layer, inputs, output: kept.append(output))
+        try: model(x)
+        finally: handle.remove()
+        if not kept:
+            raise ValueError(f'{name} is in the model, but did not run: choose a layer that this '
+                             'input goes through')
+        features = kept[-1]
+        if not isinstance(features, Tensor) or not _like_an_image(features, x):
+            raise ValueError(f'{name} has no places: choose an earlier layer')
+        features = features.movedim(_channel_axis(model, x, layer, features), 1)
+        if features.shape[2:].numel() == 1:
+            raise ValueError(f'{name} has no places: choose an earlier layer')
+        middle = np.array(features.shape[2:])//2
+        ends = [_ends(features[(..., *cell)].sum(), x) for cell in (middle - 1, middle)]
     size = np.array(x.shape[2:])
     if (middle < 1).any() or any((e[0] <= 0).any() or (e[1] >= size - 1).any() for e in ends):
-        raise ValueError(f'a cell of this layer sees up to the border of the image of {tuple(x.shape[2:])}: give a larger one')
-    before,here = (e.mean(0) for e in ends)
+        raise ValueError('a cell of this layer sees up to the border of the image of '
+                         f'{tuple(x.shape[2:])}: give a larger one')
+    before, here = (e.mean(0) for e in ends)
     step = here - before
-    return ReceptiveField(*(tuple(v.tolist()) for v in (here - middle*step, step, ends[1][1] - ends[1][0] + 1)))
+    width = ends[1][1] - ends[1][0] + 1
+    return ReceptiveField(*(tuple(v.tolist()) for v in (here - middle*step, step, width)))
 
 def _ends(value, x):
     "First and last pixel of `x` that `value` depends on, along each axis: (2, axes)"
     seen = torch.autograd.grad(value, x, retain_graph=True)[0].abs().sum((0, 1)).cpu().numpy() > 0
-    if not seen.any(): raise ValueError('a cell in the middle has no gradient for these images: give others')
-    return np.array([np.flatnonzero(seen.any(tuple(a for a in range(seen.ndim) if a != axis)))[[0, -1]] for axis in range(seen.ndim)]).T
+    if not seen.any():
+        raise ValueError('a cell in the middle has no gradient for these images: give others')
+    ends = []
+    for axis in range(seen.ndim):
+        others = tuple(a for a in range(seen.ndim) if a != axis)
+        ends.append(np.flatnonzero(seen.any(others))[[0, -1]])
+    return np.array(ends).T

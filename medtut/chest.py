@@ -19,43 +19,100 @@ from fastai.layers import ConvLayer, Flatten, Mish, ResBlock
 from fastai.torch_core import TensorImageBW, no_random
 from fastai.vision.augment import aug_transforms
 from fastai.vision.core import PILImageBW
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from pydicom import Dataset
 from scipy.optimize import minimize_scalar
 from torch import nn
 
 from .dicom import DicomError, read_dicom, scan, to_display
 from .rle import rle_decode, rle_encode
-from .splits import split_by_patient
+from .splits import check_ids, split_by_patient
 from .weights import load_weights, save_weights
 
 _all_ = ['rle_decode', 'rle_encode', 'load_weights', 'save_weights']
 
 # %% ../nbs/03_pneumothorax.ipynb #chest3021
+def _one_way(patient, where):
+    "Ids of patients, each written in one way"
+    try: return check_ids(patient)
+    except ValueError as e: raise ValueError(f'{where}: {e}') from e
+
 def read_labels(
     path,                # folder with `labels.csv` and the files it names
     n_jobs:int=None,     # processes that read headers, as in joblib; None: one, or what `joblib.parallel_config` says
     progress:bool=False, # show a progress bar
 )->pd.DataFrame: # labels.csv, and `patient`: its own column of that name, or each file's PatientID
-    "Files, labels and patients of a set laid out as `siim_small`. Raises `ValueError` for no table, for columns or files that are missing, and for files without a patient"
+    """Files, labels and patients of a set laid out as `siim_small`.
+
+    Raises `ValueError` for no table, for columns or files that are missing, for files without a patient, and for patients who may be one
+    (see `check_ids`)"""
     where = Path(path)/'labels.csv'
     try: table = pd.read_csv(where)
     except ValueError as e: raise ValueError(f'{where}: not a readable table ({e}); was a web page saved in its place?') from e
     if missing := {'file', 'label'} - set(table): raise ValueError(f'{where} has no column {sorted(missing)}; it has {list(table)}')
     if not len(table) or not table.file.map(type).eq(str).all(): raise ValueError(f'{where}: no rows, or rows without a file: each needs a path below {path}')
-    if 'patient' in table: return table
+    if 'patient' in table: return table.assign(patient=_one_way(table.patient, where))
     headers = scan([Path(path)/f for f in table.file], pixels=False, n_jobs=n_jobs, progress=progress)
     if (bad := headers.error != '').any(): raise ValueError(f'{bad.sum()} of {len(table)} files can not be read, the first: {headers.error[bad].iloc[0]}')
     patient = headers.reindex(columns=['PatientID']).PatientID.fillna('').astype(str).str.strip()
     if (gone := patient == '').any():
         raise ValueError(f'{gone.sum()} of {len(table)} files have no PatientID, the first is {table.file[gone].iloc[0]}: '
                          'add a column "patient" to labels.csv, or films of one patient may land in training and test')
-    return table.assign(patient=patient.to_numpy())
+    return table.assign(patient=_one_way(patient.to_numpy(), where))
 
 # %% ../nbs/03_pneumothorax.ipynb #chest3031
 class TensorRadiograph(TensorImageBW):
     "A radiograph as a tensor (1, rows, columns), air black when shown"
     _show_args = dict(cmap='gray')
+
+def _eight_bits(x):
+    "Numbers as uint8, by the range of their type: its largest is white. Floats go from 0 to 1"
+    if x.dtype == bool: return x*np.uint8(255)
+    if x.dtype == np.uint8: return x
+    if x.dtype.kind == 'u' and x.itemsize == 2:
+        return ((x.astype(np.uint32) + 128)//257).astype(np.uint8)
+    if x.dtype.kind != 'f':
+        raise ValueError(f'{x.dtype} does not say which value is white: scale it to 0..255 and '
+                         'give uint8, or to 0..1 and give floats')
+    if not np.isfinite(x).all():
+        raise ValueError('an image with values that are not finite: find out why, '
+                         'then replace them')
+    if x.min() < 0 or x.max() > 1:
+        raise ValueError(f'floats must go from 0, black, to 1, white, found values from '
+                         f'{x.min():g} to {x.max():g}: scale them')
+    return np.round(x.astype(float)*255).astype(np.uint8)
+
+def _pixels(source):
+    "What is in an array, a tensor or a Pillow image, (rows, columns) or (rows, columns, channels)"
+    if isinstance(source, torch.Tensor):
+        source = source.detach().cpu()
+        if source.is_floating_point(): source = source.float() # numpy has no bfloat16
+        x = source.numpy()
+        return x[0] if x.ndim == 3 and len(x) == 1 else x
+    if isinstance(source, np.ndarray): return source
+    if source.has_transparency_data: source = source.convert('RGBA')
+    elif source.mode not in ('1', 'L', 'F') and source.mode[0] != 'I': source = source.convert('RGB')
+    return np.asarray(source)
+
+def _grey(source):
+    "An array, a tensor or a Pillow image as a Pillow image in 8 bits of grey"
+    x = _pixels(source)
+    if x.ndim == 3 and x.shape[-1] == 1: x = x[..., 0]
+    if x.size == 0 or x.ndim != 2 and (x.ndim != 3 or x.shape[-1] not in (3, 4)):
+        raise ValueError(f'a picture has shape (rows, columns), or (rows, columns, 3) in colour, '
+                         f'found {x.shape}')
+    x = _eight_bits(x)
+    if x.ndim == 2: return Image.fromarray(x)
+    if x.shape[-1] == 4 and x[..., 3].min() < 255:
+        raise ValueError('the picture is transparent in places: put it on a background, '
+                         'or leave the fourth channel out')
+    return Image.fromarray(np.ascontiguousarray(x[..., :3])).convert('L')
+
+def _opened(file):
+    "A picture from an open file"
+    try: return Image.open(file)
+    except UnidentifiedImageError as e:
+        raise ValueError(f'no picture that Pillow can read ({e})') from e
 
 class PILRadiograph(PILImageBW):
     "A radiograph as an 8-bit grey image that fastai can show and turn into a `TensorRadiograph`"
@@ -63,16 +120,31 @@ class PILRadiograph(PILImageBW):
 
     @classmethod
     def create(cls,
-        source,   # DICOM file, its bytes, or a data set read from it; also a Pillow image, or an array (rows, columns) of uint8
+        source,   # DICOM file, its bytes, or a data set read from it; also a Pillow image or an
+                  # open file of one, or an array or tensor (rows, columns) of uint8, uint16 (white
+                  # is 65535), bool, or floats from 0, black, to 1
         **kwargs, # fastai's; unused
     ):
-        "Window, photometric interpretation and bit depth as `medtut.dicom.to_display` handles them. Raises `DicomError`"
-        if not isinstance(source, (str, Path, bytes, Dataset)): return cls(super().create(source).convert('L'))
+        """Window, photometric interpretation and bits as `medtut.dicom.to_display` handles them.
+
+        Raises `DicomError` for DICOM that can't be shown, and `ValueError` for pictures of another
+        shape or type."""
+        if isinstance(source, (str, Path, bytes, Dataset)): return cls(cls._from_dicom(source))
+        if hasattr(source, 'read'): source = _opened(source)
+        if not isinstance(source, (Image.Image, np.ndarray, torch.Tensor)):
+            raise ValueError(f'a {type(source).__name__} is no radiograph: give a DICOM file, '
+                             'a Pillow image or an array')
+        return cls(_grey(source))
+
+    @staticmethod
+    def _from_dicom(source):
         ds = source if isinstance(source, Dataset) else read_dicom(source)
         shown = to_display(ds)
         if shown.ndim == 4 or shown.ndim == 3 and shown.shape[-1] != 3:
-            raise DicomError(f'{getattr(ds, "filename", None) or "data set"}: {len(shown)} frames, a radiograph has one; give to_display(ds, frame=0)')
-        return cls(Image.fromarray(shown).convert('L'))
+            name = getattr(ds, 'filename', None) or 'data set'
+            raise DicomError(f'{name}: {len(shown)} frames, a radiograph has one; '
+                             'give to_display(ds, frame=0)')
+        return Image.fromarray(shown).convert('L')
 
 # %% ../nbs/03_pneumothorax.ipynb #chest3040
 class _Film(Transform):
@@ -103,10 +175,11 @@ def chest_dataloaders(
     num_workers:int=0,             # processes; films opened are kept where there are none
     device=None,                   # torch device; None: fastai's choice
 )->DataLoaders: # train, valid and test: `dls.train`, `dls.valid`, `dls[2]`; each has its rows of the table as `.items`
-    "Radiographs and labels in batches (films, 1, size, size), split by patient. Raises `ValueError` as `read_labels` and `split_by_patient` do, and for a patient in two parts"
+    "Radiographs and labels in batches (films, 1, size, size), split by patient. Raises `ValueError` as `read_labels` and `split_by_patient` do, for a patient in two parts, and patients who may be one"
     table = (read_labels(path) if table is None else table).reset_index(drop=True)
     if 'split' not in table: table['split'] = split_by_patient(table, fractions, seed=seed)
     if odd := set(table.split) - {'train', 'valid', 'test'}: raise ValueError(f'split holds {sorted(map(str, odd))}; it must say train, valid or test')
+    if 'patient' in table: check_ids(table.patient)
     if 'patient' in table and (torn := table.groupby('patient').split.nunique() > 1).any():
         raise ValueError(f'{torn.sum()} patients are in more than one part, the first is {torn.idxmax()}: split by patient')
     tfms = aug_transforms(max_rotate=5, max_zoom=1.1, max_warp=0, max_lighting=.2, pad_mode='zeros') if augment else []
@@ -135,9 +208,21 @@ def threshold_for_sensitivity(
     p,                 # score for each case, higher for more likely positive
     wanted:float=.9,   # sensitivity, above 0 and up to 1
 )->float: # call positive what has `p >= threshold`
-    "The highest threshold that finds the `wanted` share of the positives. Raises `ValueError` without positives"
+    """The highest threshold that finds the `wanted` share of the positives.
+
+    Raises `ValueError` without positives, for a truth other than 0 and 1,
+    and for scores that are nan."""
     if not 0 < wanted <= 1: raise ValueError(f'wanted is a sensitivity above 0 and up to 1, not {wanted}')
-    positives = np.sort(np.asarray(p)[np.asarray(y) == 1])[::-1]
+    y, p = np.asarray(y), np.asarray(p)
+    if y.ndim != 1 or y.shape != p.shape:
+        raise ValueError(f'need one score for each case, (cases,) both, '
+                         f'found {y.shape} and {p.shape}')
+    other = y[~np.isin(y, (0, 1))]
+    if len(other): raise ValueError(f'the truth is 0 or 1 for each case, found {other[0]}')
+    if np.isnan(p).any():
+        raise ValueError(f'{np.isnan(p).sum()} of {len(p)} scores are nan: leave these cases out, '
+                         'or find out why')
+    positives = np.sort(p[y == 1])[::-1]
     if not len(positives): raise ValueError('no positives: a threshold for sensitivity needs some')
     return float(positives[int(np.ceil(wanted*len(positives) - 1e-9)) - 1])
 
@@ -146,9 +231,29 @@ def fit_temperature(
     logits,  # (cases, classes)
     y,       # class of each case
 )->float: # divide logits by it; above 1 the model was too sure, below 1 not sure enough
-    "The temperature that makes the labels most likely (Guo et al. 2017, arXiv:1706.04599). Raises `ValueError` if there is none"
-    logits, y = torch.as_tensor(logits).detach().double().cpu(), torch.as_tensor(y).long().cpu()
-    if (logits.argmax(1) == y).all(): raise ValueError(f'all {len(y)} cases are right: the surer the better, and no temperature is best; give more cases')
-    if not (logits.gather(1, y[:, None])[:, 0] - logits.mean(1)).mean() > 0: raise ValueError('logits no better than chance: no temperature is best; are labels or classes exchanged?')
-    loss = lambda log_t: nn.functional.cross_entropy(logits/np.exp(log_t), y).item() # convex in 1/T: one minimum
+    """The temperature that makes the labels most likely (Guo et al. 2017, arXiv:1706.04599).
+
+    Raises `ValueError` if there is none, for logits that are not finite,
+    and for a label that is no class of them."""
+    logits, y = torch.as_tensor(logits).detach().double().cpu(), torch.as_tensor(y).cpu()
+    if logits.ndim != 2 or not len(logits):
+        raise ValueError(f'logits have shape (cases, classes), found {tuple(logits.shape)}')
+    if y.shape != logits.shape[:1]:
+        raise ValueError(f'logits {tuple(logits.shape)} and labels {tuple(y.shape)} do not fit')
+    if not logits.isfinite().all(): raise ValueError('logits hold values that are not finite')
+    labels, classes = y.long(), logits.shape[1]
+    fractions = y[labels != y]
+    if len(fractions): raise ValueError(f'labels are whole numbers, found {fractions[0].item():g}')
+    unknown = labels[(labels < 0) | (labels >= classes)]
+    if len(unknown):
+        raise ValueError(f'label {unknown[0].item()} is no class: the logits have {classes} '
+                         f'classes, 0 to {classes - 1}')
+    if (logits.argmax(1) == labels).all():
+        raise ValueError(f'all {len(y)} cases are right: the surer the better, '
+                         'and no temperature is best; give more cases')
+    if not (logits.gather(1, labels[:, None])[:, 0] - logits.mean(1)).mean() > 0:
+        raise ValueError('logits no better than chance: no temperature is best; '
+                         'are labels or classes exchanged?')
+    # convex in 1/T: one minimum
+    def loss(log_t): return nn.functional.cross_entropy(logits/np.exp(log_t), labels).item()
     return float(np.exp(minimize_scalar(loss, bounds=(np.log(1e-3), np.log(1e3)), method='bounded').x))

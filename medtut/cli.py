@@ -159,10 +159,12 @@ def slices(
     from medtut.archives import BOXES, MAPPING
     from medtut.datasets import get_data
     from medtut.slices import balance, export_slices, label_slices, read_boxes, read_mapping
+    from medtut.splits import check_ids
     folder = get_data('duke_breast', 'local', root=folder)
     boxes, mapping = (read(next(f for e in ('.xlsx', '.csv') if (f := folder/f'{stem}{e}').is_file()))
         for read, stem in ((read_boxes, BOXES), (read_mapping, MAPPING)))
     mapped = mapping.patient[mapping.phase == phase]
+    check_ids([*mapped.dropna().unique(), *boxes.patient]) # else one written in two ways would pass for one without images
     table = label_slices(mapping, boxes[boxes.patient.isin(mapped)], phase, margin)
     if n is not None: table = balance(table, n, seed)
     table = export_slices(table, folder, out, window=window, n_jobs=jobs, progress=not quiet)

@@ -82,7 +82,8 @@ def _known(ds, arguments):
 def _sample(ds, root, arguments, n_jobs, progress):
     "Make a sample, or find the one made before"
     (write, version), arguments = _writer(ds), _known(ds, arguments)
-    note = dict(name=ds.name, source='sample', version=version, arguments=repr(sorted(arguments.items())))
+    note = dict(name=ds.name, source='sample', version=version, arguments=repr(sorted(arguments.items())),
+                what='phantoms: drawn by medtut, no patient is shown')
     folder = root/'sample'/(ds.name + _slug(arguments))
     def there(): return note.items() <= read_note(folder).items()
     if there(): return folder

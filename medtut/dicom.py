@@ -181,6 +181,7 @@ def _frame_groups(ds, frame):
     "The functional groups that speak of `frame`: its own, then those that all frames share"
     own = _value(ds, 'PerFrameFunctionalGroupsSequence') or []
     shared = _value(ds, 'SharedFunctionalGroupsSequence') or []
+    if frame is None and len(own) == 1: frame = 0
     one = [] if frame is None else list(own[frame:frame + 1])
     return one + list(shared[:1])
 
@@ -194,7 +195,6 @@ def element_value(
     (PS3.3 C.7.6.16), or in the data set itself.
 
     One that can't be read is as good as absent, with a warning that names it."""
-    if frame is None and len(_value(ds, 'PerFrameFunctionalGroupsSequence') or []) == 1: frame = 0
     for group in _frame_groups(ds, frame):
         macro = FUNCTIONAL_GROUPS.get(keyword)
         items = [group] if macro is None else _value(group, macro) or []
@@ -648,8 +648,8 @@ def _letters(direction):
 
 def _directions(ds, frame=None):
     "Directions of rows and columns, (2, 3) in LPS+; `None` where the file has none or, with a warning, none that make sense"
-    value = element_value(ds, 'ImageOrientationPatient', frame)
-    if value is None and frame is None: value = element_value(ds, 'ImageOrientationPatient', 0)
+    # what all frames share lies behind what the first says of itself
+    value = element_value(ds, 'ImageOrientationPatient', frame or 0)
     if value is None: return None
     try: directions = np.array(value, float).reshape(2, 3)
     except (TypeError, ValueError): directions = np.full((2, 3), np.nan)
@@ -666,7 +666,7 @@ def _plane_of(directions):
 
 def orientation(
     ds:pydicom.Dataset,  # as `read_dicom` returns it
-    frame:int|None=None, # one frame of several; by default what all share, else the first
+    frame:int|None=None, # one frame of several; by default the first
 )->Orientation: # (row, column, plane)
     """How an image lies in the patient, from `ImageOrientationPatient` or, as in radiographs, `PatientOrientation`.
 
@@ -693,14 +693,13 @@ def orientation(
 # %% ../nbs/01_dicom.ipynb #dicom095n
 def pixel_aspect(
     ds:pydicom.Dataset,  # as `read_dicom` returns it
-    frame:int|None=None, # one frame of several; by default what all share, else the first
+    frame:int|None=None, # one frame of several; by default the first
 )->float: # height of a pixel divided by its width; 1 where the file does not say
     """The shape of a pixel, from its spacing in the patient, at the detector or in a scanned film, or from `PixelAspectRatio`
     (PS3.3 C.7.6.3.1.7). Raises `DicomError` for a data set that can't be read."""
     with as_dicom_error(data_set_name(ds), 'finding the shape of its pixels'):
         for keyword in 'PixelSpacing', 'ImagerPixelSpacing', 'NominalScannedPixelSpacing', 'PixelAspectRatio':
-            value = element_value(ds, keyword, frame)
-            if value is None and frame is None: value = element_value(ds, keyword, 0)
+            value = element_value(ds, keyword, frame or 0)
             try: height, width = (float(v) for v in value)
             except (TypeError, ValueError): continue
             if 0 < height < np.inf and 0 < width < np.inf: return height/width
@@ -775,10 +774,14 @@ def _plain(e):
 
 _BINARY = {'OB', 'OD', 'OF', 'OL', 'OV', 'OW', 'UN'}
 
-def _is_binary(item):
-    "Does an element hold bytes? Implicit VR leaves its type to the dictionary"
-    if item.VR is not None: return item.VR in _BINARY
-    return not dictionary_has_tag(item.tag) or bool(_BINARY & set(dictionary_VR(item.tag).split(' or ')))
+@lru_cache(maxsize=None)  # thousands of files have the same tags
+def _in_dictionary(tag):
+    "Keyword and VR of a tag in PS3.6; '' for a private one"
+    return (keyword_for_tag(tag), dictionary_VR(tag)) if dictionary_has_tag(tag) else ('', '')
+
+def _is_binary(vr, dictionary_vr):
+    "Does an element hold bytes? Implicit VR (`None`) leaves its type to the dictionary"
+    return vr in _BINARY if vr is not None else not _BINARY.isdisjoint(dictionary_vr.split(' or '))
 
 def _header(ds, identifying, notes):
     "The elements of `ds` that a table can hold, by keyword; what could not be read is added to `notes`"
@@ -786,25 +789,26 @@ def _header(ds, identifying, notes):
     signed = _is_signed(ds)
     for part in ds.file_meta, ds:
         for item in list(part.values()):
-            keyword = keyword_for_tag(item.tag)
-            if not keyword or _is_binary(item): continue
+            keyword, vr = _in_dictionary(item.tag)
+            if not keyword or _is_binary(item.VR, vr): continue
             if not identifying and _action(item.tag): continue  # not even read: a complaint about a value would quote it
             try:
                 element = part[item.tag]
                 if isinstance(element.value, bytes): continue
-                row[keyword] = _plain(element)
+                value = _plain(element)
+                row[keyword] = _signed_as(value, signed) if vr == 'US or SS' and type(value) is int else value
             except Exception as e:
                 notes.append(f'{keyword} unreadable ({type(e).__name__}: {e})')
-                continue
-            if type(row[keyword]) is int and dictionary_VR(item.tag) == 'US or SS': row[keyword] = _signed_as(row[keyword], signed)
     return row
 
-def _how_it_lies(ds):
-    "Columns of `scan` on plane, laterality and view"
-    sides = (element_value(ds, k, 0) for k in ('FrameLaterality', 'ImageLaterality', 'Laterality'))
-    codes = _value(ds, 'ViewCodeSequence')
-    view = _value(ds, 'ViewPosition') or (codes[0].get('CodeMeaning') if codes else None)
-    return dict(plane=orientation(ds).plane, laterality=next(filter(None, sides), None), view=view)
+def _how_it_lies(ds, header):
+    "Columns of `scan` on plane, laterality and view; what stands in `header` has been read already"
+    has_groups = 'SharedFunctionalGroupsSequence' in header or 'PerFrameFunctionalGroupsSequence' in header
+    of_frame = element_value(ds, 'FrameLaterality', 0) if has_groups else None
+    view = header.get('ViewPosition')
+    if view is None and header.get('ViewCodeSequence'): view = ds.ViewCodeSequence[0].get('CodeMeaning')
+    laterality = of_frame or header.get('ImageLaterality') or header.get('Laterality')
+    return dict(plane=orientation(ds).plane, laterality=laterality, view=view)
 
 def _row(path, start, with_pixels, window, max_bytes, identifying):
     "One row of `scan`: header, statistics, what was assumed, what went wrong. A relative `path` counts from `start`: a worker may stand elsewhere"
@@ -813,8 +817,9 @@ def _row(path, start, with_pixels, window, max_bytes, identifying):
         warnings.simplefilter('always')
         try:
             ds = read_dicom(full_path, pixels=with_pixels, max_bytes=max_bytes)
-            row.update(_header(ds, identifying, notes))
-            if 'Rows' in ds: row.update(_how_it_lies(ds))
+            header = _header(ds, identifying, notes)
+            row.update(header)
+            if 'Rows' in header: row.update(_how_it_lies(ds, header))
             if with_pixels: row.update(_statistics(ds, window, max_bytes))
         except DicomError as e: row['error'] = str(e).replace(full_path, path)
         except Exception as e: row['error'] = f'{path}: could not be tabulated ({type(e).__name__}: {e})'

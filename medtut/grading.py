@@ -23,6 +23,7 @@ from torch import nn
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 from .files import read_json
+from .splits import check_ids
 from .volumes import VolumeError, check_same_grid, load_nifti, reorient, spacing
 
 # %% ../nbs/05_grading.ipynb #grading027
@@ -38,16 +39,29 @@ def _brats_case(folder):
     if row['seg'] is None and len(odd) == 1: row.update(seg=odd[0], note=f'mask is named {odd[0].name}')
     return row
 
+def _grades(mapping):
+    "Grade of each patient in name_mapping.csv, blanks round names left out"
+    grades = {}
+    with mapping.open(newline='', encoding='utf-8-sig') as f:
+        for line in csv.DictReader(f, skipinitialspace=True):
+            row = {k.strip(): v.strip() for k, v in line.items() if isinstance(k, str) and isinstance(v, str)}
+            name, grade = row.get('BraTS_2020_subject_ID'), row.get('Grade')
+            if not name: continue
+            if grades.setdefault(name, grade) != grade:
+                raise VolumeError(f'{mapping}: two rows of {name}, with grades {grades[name]} and {grade}: keep the right one')
+    return grades
+
 def _brats_cases(root):
     "Patients with a folder, and those of whom the table alone knows"
-    grades = {}
-    if (mapping := root/'name_mapping.csv').is_file():
-        with mapping.open(newline='', encoding='utf-8-sig') as f:
-            for r in csv.DictReader(f): grades[r.get('BraTS_2020_subject_ID')] = r.get('Grade')
+    mapping = root/'name_mapping.csv'
+    grades = _grades(mapping) if mapping.is_file() else {}
     folders = [d for d in sorted(root.iterdir()) if d.is_dir() and (d.name in grades or any(_stem(p).startswith(d.name.lower() + '_') for p in _niftis(d)))]
     rows = [_brats_case(d) for d in folders]
     if rows:
-        lost = sorted(set(filter(None, grades)) - {d.name for d in folders})
+        names = {d.name for d in folders}
+        try: check_ids(sorted(names.union(grades)))
+        except ValueError as e: raise VolumeError(f'{mapping}: {e}') from e
+        lost = sorted(set(grades) - names)
         rows += [dict(patient=name, note='no folder', **dict.fromkeys((*MODALITIES, 'seg'))) for name in lost]
     for row in rows:
         found = grades.get(row['patient'])

@@ -12,6 +12,7 @@ import warnings
 from typing import NamedTuple
 import numpy as np
 import pandas as pd
+from .splits import check_ids
 
 # %% ../nbs/toolbox/metrics.ipynb #metrics007
 class UndefinedMetric(UserWarning):
@@ -125,7 +126,7 @@ def roc_auc(
     `NaN` and a warning if either is missing; raises `ValueError` for scores that are NaN. (Hanley and McNeil 1982, doi:10.1148/radiology.143.1.7063747)"""
     y,p = _scored(y, p)
     if y.all() or not y.any(): return _undefined('ROC AUC', f'no {"negatives" if y.all() else "positives"} among the cases')
-    positives,negatives = p[y],np.sort(p[~y])
+    positives,negatives = np.sort(p[y]), np.sort(p[~y]) # both: quicker to look up in order
     won = np.searchsorted(negatives, positives, 'left') + np.searchsorted(negatives, positives, 'right')
     return float(won.mean()/2/len(negatives))
 
@@ -137,7 +138,7 @@ def average_precision(
     `NaN` and a warning if there are no positives; raises `ValueError` for scores that are NaN"""
     y,p = _scored(y, p)
     if not y.any(): return _undefined('average precision', 'no positives among the cases')
-    order = np.argsort(-p, kind='stable')
+    order = np.argsort(p)[::-1]
     y,p = y[order],p[order]
     last = np.r_[np.flatnonzero(np.diff(p)), len(p) - 1] # equal scores pass a threshold together
     tp = np.cumsum(y)[last]
@@ -153,6 +154,54 @@ class Interval(NamedTuple):
     def __repr__(self): return format(self)
     def __format__(self, spec): return '{0:{3}} ({1:{3}}–{2:{3}})'.format(*self, spec or '.2f')
 
+def _places(y, p):
+    "Where each case is counted: at the rank of its score, positives in a second row; and how long both are"
+    different, rank = np.unique(p, return_inverse=True)
+    return rank + len(different)*y, 2*len(different)
+
+def _auc_of_counts(negatives, positives):
+    "ROC AUC from the numbers at each score, the lowest first; NaN without negatives or positives"
+    if not (negatives.any() and positives.any()): return float('nan')
+    twice_won = positives @ (2*negatives.cumsum() - negatives) # 2 for a lower score, 1 for an equal
+    return float(twice_won/positives.sum()/2/negatives.sum())
+
+def _precision_of_counts(negatives, positives):
+    "Average precision from the numbers at each score, the lowest first; NaN without positives"
+    if not positives.any(): return float('nan')
+    called = negatives + positives
+    taken = called > 0 # a score that nobody has is no threshold
+    positives, called = positives[taken][::-1], called[taken][::-1]
+    tp = positives.cumsum()
+    return float(np.sum(tp/called.cumsum()*positives)/tp[-1])
+
+_OF_COUNTS = (roc_auc, _auc_of_counts), (average_precision, _precision_of_counts)
+
+def _rows_of(drawn, size, first, rows):
+    "Rows of the patients `drawn`, one after the other; patient i has `rows[first[i]:first[i] + size[i]]`"
+    length = size[drawn]
+    begin = length.cumsum() - length # where each patient's rows begin among all that are drawn
+    # the row at place k among them is the (k - begin)-th of its patient: rows[first + k - begin]
+    return rows[np.repeat(first[drawn] - begin, length) + np.arange(length.sum())]
+
+def _scores_of_draws(metric, data, patient, n, seed):
+    "The metric of `n` draws of patients with replacement; `patient` is the number of each case's"
+    rng, size, scores = np.random.default_rng(seed), np.bincount(patient), np.empty(n)
+    def draw(): return rng.integers(0, len(size), len(size))
+    of_counts = next((f for known, f in _OF_COUNTS if metric is known), None)
+    if of_counts and data[0].ndim == 1:
+        place, places = _places(*_scored(*data))
+        order = place.argsort() # what is counted side by side lies side by side in memory
+        place, patient = place[order], patient[order]
+        for i in range(n):
+            times = np.bincount(draw(), minlength=len(size))
+            scores[i] = of_counts(*np.bincount(place, times[patient], places).reshape(2, -1))
+        return scores
+    rows, first = patient.argsort(kind='stable'), size.cumsum() - size
+    for i in range(n):
+        drawn = rows[draw()] if len(rows) == len(size) else _rows_of(draw(), size, first, rows)
+        scores[i] = metric(*(x[drawn] for x in data))
+    return scores
+
 def bootstrap_interval(
     metric, # function of (y, p), or of y alone if there is no `p`; NaN where it has no value
     y, # truth for each case, or whatever `metric` takes; cases along the first axis
@@ -165,30 +214,34 @@ def bootstrap_interval(
     """Percentile bootstrap interval of `metric`, patients drawn with replacement. (Efron and Tibshirani 1993, doi:10.1201/9780429246593)
 
     Draws in which the metric is NaN are left out; more than 5 % of them are said in a warning. With a single patient, or if the metric is NaN
-    for all cases, limits are `NaN`. Raises `ValueError` for lengths that differ, an empty group and a level outside 0..1"""
+    for all cases, limits are `NaN`. Raises `ValueError` for lengths that differ, groups that are
+    empty or may be one patient written in two ways (see `check_ids`), and a level outside 0..1"""
     data = [_array(x) for x in (y, p) if x is not None]
     cases = len(data[0])
-    ids = np.arange(cases) if groups is None else pd.Series(groups).to_numpy()
-    if {len(x) for x in data} != {len(ids)}: raise ValueError(f'found {[len(x) for x in data]} values for {len(ids)} groups: one of each for every case is needed')
+    ids = np.arange(cases)
+    if groups is not None: ids = pd.Series(_array(groups) if hasattr(groups, 'detach') else groups)
+    if {len(x) for x in data} != {len(ids)}:
+        raise ValueError(f'found {[len(x) for x in data]} values for {len(ids)} groups: '
+                         'one of each for every case is needed')
     if not cases: raise ValueError('no cases: there is nothing to draw from')
     if n < 1 or not 0 < level < 1: raise ValueError(f'n must be 1 or more and level between 0 and 1, found {n} and {level}')
-    if pd.isna(ids).any() or '' in np.char.strip(np.unique(ids.astype(str))): raise ValueError('a case has an empty group: find out whose it is, or drop it')
+    if groups is not None: ids = check_ids(ids, 'group').to_numpy()
+    if ids.dtype == object: ids = np.array([str(x) for x in ids])
     value = float(metric(*data))
-    _,which,size = np.unique(ids.astype(str) if ids.dtype == object else ids, return_inverse=True, return_counts=True)
-    if len(size) == 1: return Interval(value, _undefined('interval', 'one patient alone says nothing about others'), float('nan'))
+    patients, patient = np.unique(ids, return_inverse=True)
+    if len(patients) == 1:
+        nan = _undefined('interval', 'one patient alone says nothing about others')
+        return Interval(value, nan, nan)
     if np.isnan(value): return Interval(value, value, value)
-    rng,order,first,found = np.random.default_rng(seed),np.argsort(which, kind='stable'),np.cumsum(size) - size,np.empty(n)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', UndefinedMetric) # they are counted below
-        for i in range(n):
-            drawn = rng.integers(0, len(size), len(size))
-            long = size[drawn]
-            rows = order[np.repeat(first[drawn] - np.cumsum(long) + long, long) + np.arange(long.sum())]
-            found[i] = metric(*(x[rows] for x in data))
-    if (lost := np.isnan(found).mean()) > .05:
-        warnings.warn(f'the metric is undefined in {lost:.0%} of {n} draws, which are left out: too few patients of one class for a sound interval', UndefinedMetric, stacklevel=2)
+        scores = _scores_of_draws(metric, data, patient, n, seed)
+    lost = np.isnan(scores).mean()
+    if lost > .05:
+        warnings.warn(f'the metric is undefined in {lost:.0%} of {n} draws, which are left out: '
+                      'too few patients of one class for a sound interval', UndefinedMetric, stacklevel=2)
     if lost == 1: return Interval(value, float('nan'), float('nan'))
-    return Interval(value, *np.nanquantile(found, [(1 - level)/2, (1 + level)/2]).tolist())
+    return Interval(value, *np.nanquantile(scores, [(1 - level)/2, (1 + level)/2]).tolist())
 
 # %% ../nbs/toolbox/metrics.ipynb #metrics049
 def _masks(pred, label):

@@ -22,17 +22,29 @@ from .segmentation import load_unet, predict_volume, standardize
 from .volumes import VolumeError, check_same_grid, load_nifti, reorient, resample, save_nifti, spacing as voxel_size
 
 # %% ../nbs/toolbox/predict.ipynb #predict013
+def _three(x, kinds):
+    "Is it three positive numbers of these kinds?"
+    if not isinstance(x, (list, tuple, np.ndarray)) or len(x) != 3: return False
+    return all(isinstance(v, kinds) and 0 < v < inf for v in x)
+
+def _leads(orientation):
+    "Does it name a side of the patient for each axis, such as LPS?"
+    if not isinstance(orientation, str) or len(orientation) != 3: return False
+    return all(set(orientation) & set(sides) for sides in ('LR', 'AP', 'IS'))
+
+def _require(good, name, wanted, found):
+    if not good: raise ValueError(f'{name} must be {wanted}, found {found!r}')
+
 def _check(patch, spacing=None, per='volume', inside=None, orientation=None, **others):
     "Raise `ValueError` for settings that fit no scan, so that no scan is blamed for them"
-    def numbers(x, kinds): return isinstance(x, (list, tuple, np.ndarray)) and len(x) == 3 and all(isinstance(v, kinds) and 0 < v < inf for v in x)
-    real,sides = (int, float, np.number), [set('LR'), set('AP'), set('IS')]
-    wrong = dict(patch=not numbers(patch, (int, np.integer)) and 'three whole numbers of voxels', per=per not in ('slice', 'volume') and "'slice' or 'volume'",
-        spacing=spacing is not None and not numbers(spacing if np.iterable(spacing) else [spacing]*3, real) and 'mm, one number or three, or None',
-        inside=inside not in (None, 'head') and "'head' or None",
-        orientation=orientation is not None and not (isinstance(orientation, str) and len(orientation) == 3 and all(s & set(orientation) for s in sides)) and "one each of L/R, A/P and I/S, or None")
-    found = dict(patch=patch, spacing=spacing, per=per, inside=inside, orientation=orientation)
-    for k,must in wrong.items():
-        if must: raise ValueError(f'{k} must be {must}, found {found[k]!r}')
+    mm = spacing if np.iterable(spacing) else [spacing]*3
+    _require(_three(patch, (int, np.integer)), 'patch', 'three whole numbers of voxels', patch)
+    _require(per in ('slice', 'volume'), 'per', "'slice' or 'volume'", per)
+    _require(spacing is None or _three(mm, (int, float, np.number)), 'spacing',
+             'mm, one number or three, or None', spacing)
+    _require(inside in (None, 'head'), 'inside', "'head' or None", inside)
+    _require(orientation is None or _leads(orientation), 'orientation',
+             'one each of L/R, A/P and I/S, or None', orientation)
 
 def load_predictor(
     path:str|Path, # `.safetensors`, as `save_unet` writes it, with a card that holds patch, spacing, per, inside, channels, labels; perhaps orientation
@@ -71,10 +83,21 @@ def _prepare(files, model, spacing=None, per='volume', inside=None, orientation=
     image = np.moveaxis(image, -1, 0)
     return standardize(image, per, (image != 0).any(0) if inside == 'head' else None), affine, grid
 
-def _label(model, image, affine, grid, patch, overlap=.5, weight='gaussian', batch=4, progress=False, **others):
-    "The most probable label of each voxel of `grid`, uint8"
+def _label(
+    model, image, affine, grid, name,
+    patch, overlap=.5, weight='gaussian', batch=4, progress=False, **others
+):
+    """The most probable label of each voxel of `grid`, uint8.
+
+    Raises `VolumeError`, which names the file, where there is none"""
     p = predict_volume(model, image, patch, overlap, weight, batch, progress=progress)
-    if not 2 <= len(p) <= 256: raise ValueError(f'the model gives {len(p)} outputs; need one a class, the background first, at most 256')
+    if not 2 <= len(p) <= 256:
+        raise ValueError(f'the model gives {len(p)} outputs; need one a class, '
+                         'the background first, at most 256')
+    lost = np.isnan(p).any(0)
+    if lost.any():
+        raise VolumeError(f'{name}: the model gives nan for {lost.sum():,} of {lost.size:,} '
+                          'voxels, so they have no label')
     if affine is not grid[1]: p = np.moveaxis(resample(np.moveaxis(p, 0, -1), affine, like=grid)[0], -1, 0)
     return p.argmax(0).astype(np.uint8)
 
@@ -94,11 +117,14 @@ def predict_file(
 )->Path:                  # `out`
     """Predict a scan, and save its labels as uint8 NIfTI on the grid of its own file.
 
-    Raises `VolumeError`, which names the file, for a scan that can't be read or has other channels than the model, and `ValueError` for wrong settings."""
-    files,how = [files] if isinstance(files, (str, Path)) else list(files), dict(patch=patch, spacing=spacing, per=per, inside=inside, orientation=orientation)
+    Raises `VolumeError`, which names the file, for a scan that can't be read, has other channels
+    than the model, or of which the model makes nan, and `ValueError` for wrong settings."""
+    files = [files] if isinstance(files, (str, Path)) else list(files)
+    how = dict(patch=patch, spacing=spacing, per=per, inside=inside, orientation=orientation)
     _check(**how)
-    image,affine,grid = _prepare(files, model, **how)
-    return save_nifti(_label(model, image, affine, grid, patch, overlap, weight, batch, progress), grid[1], out)
+    image, affine, grid = _prepare(files, model, **how)
+    label = _label(model, image, affine, grid, files[0], patch, overlap, weight, batch, progress)
+    return save_nifti(label, grid[1], out)
 
 # %% ../nbs/toolbox/predict.ipynb #predict023
 def label_volumes(
@@ -137,9 +163,11 @@ def _cases(paths, out):
 def _predict_case(files, target, model, how):
     "Predict a case and save its labels: status and reason"
     if target.exists(): return 'there already', ''
-    try: image,affine,grid = _prepare(files, model, **how)
+    try: image, affine, grid = _prepare(files, model, **how)
     except (ValueError, OSError) as e: return 'failed', str(e)
-    save_nifti(_label(model, image, affine, grid, **how), grid[1], target)
+    try: label = _label(model, image, affine, grid, files[0], **how)
+    except VolumeError as e: return 'failed', str(e) # other errors are no fault of this scan
+    save_nifti(label, grid[1], target)
     return 'written', ''
 
 def predict_cases(

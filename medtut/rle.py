@@ -6,29 +6,59 @@
 __all__ = ['rle_decode', 'rle_encode']
 
 # %% ../nbs/toolbox/rle.ipynb #c003
+import re
+from numbers import Integral, Real
 import numpy as np
 
 # %% ../nbs/toolbox/rle.ipynb #c014
-def rle_decode(
-    rle:str|list, # SIIM run-length code, `'-1'` for an empty mask; or a list of codes, whose masks are merged
-    shape:tuple,  # (rows, columns) of the image, pixels
-)->np.ndarray:    # bool (rows, columns), True inside the mask
-    "Mask of a SIIM run-length code: column by column, each start counted from the end of the run before. Raises `ValueError`"
-    rows, columns = shape
-    if not isinstance(rle, str): return np.any([rle_decode(r, shape) for r in rle] or [np.zeros(shape, bool)], axis=0)
-    try: steps = np.array([int(s) for s in rle.split()], dtype=object) # Python's integers: a damaged code may hold numbers of any length
-    except ValueError: raise ValueError(f'run-length code holds something other than whole numbers: {rle[:60]!r}') from None
-    flat = np.zeros(rows * columns, bool)
-    if steps.tolist() == [-1]: return flat.reshape(columns, rows).T
-    if len(steps) == 0: raise ValueError("run-length code is empty; a mask without pixels is written '-1'")
+def _codes(rle):
+    "Codes as text, one or several; refuses what is no text, but for the -1 that pandas reads as a number"
+    if isinstance(rle, str): return [rle]
+    single = isinstance(rle, (bytes, dict)) or not hasattr(rle, '__iter__') or getattr(rle, 'ndim', 1) == 0
+    codes = ['-1' if isinstance(code, Real) and code == -1 else code for code in ([rle] if single else rle)]
+    for i, code in enumerate(codes, 1):
+        if not isinstance(code, str):
+            which = f'code {i} of {len(codes)}' if len(codes) > 1 else 'run-length code'
+            raise ValueError(f"{which} is {code!r}, and not text such as '5 2 2 3'. An empty cell, which pandas reads as nan, says nothing: "
+                             "a mask without pixels is written '-1'")
+    return codes
+
+def _size(shape):
+    "Rows and columns"
+    shape = tuple(shape) if hasattr(shape, '__iter__') else (shape,)
+    if len(shape) != 2 or not all(isinstance(n, Integral) and n > 0 for n in shape):
+        raise ValueError(f'shape must be (rows, columns), two whole numbers above 0; found {shape}')
+    return shape
+
+def _runs(code):
+    "First and last pixel (not included) of each run, counted down the columns"
+    steps = code.split()
+    if steps == ['-1']: return []
+    if not steps: raise ValueError("run-length code is empty; a mask without pixels is written '-1'")
+    if not all(re.fullmatch('[+-]?[0-9]{1,1000}', s) for s in steps):
+        raise ValueError(f'run-length code holds something other than whole numbers: {code[:60]!r}')
     if len(steps) % 2: raise ValueError(f'run-length code has {len(steps)} numbers; it needs pairs of start and length')
+    steps = np.array([int(s) for s in steps], dtype=object) # Python's integers: a damaged code may hold numbers of any length
     starts, lengths = steps[::2], steps[1::2]
     if (starts < 0).any() or (lengths < 1).any():
         raise ValueError(f'run-length code has a start below 0 or a length below 1: {starts.min()}, {lengths.min()}')
     ends = np.cumsum(starts + lengths)
-    if ends[-1] > flat.size:
-        raise ValueError(f'runs end at pixel {ends[-1]}, but {rows} x {columns} has {flat.size}: is `shape` that of the original image?')
-    for end, length in zip(ends, lengths): flat[end-length:end] = True
+    return list(zip(ends - lengths, ends))
+
+def rle_decode(
+    rle:str|list, # SIIM run-length code, `'-1'` for an empty mask; or a list of codes, whose masks are merged
+    shape:tuple,  # (rows, columns) of the image, pixels
+)->np.ndarray:    # bool (rows, columns), True inside the mask
+    """Mask of a SIIM run-length code: column by column, each start counted from the end of the run before.
+
+    -1 may be a number, which pandas makes of it. Raises `ValueError` for codes that are empty, no text, odd in number, below 0 or beyond the image"""
+    rows, columns = _size(shape)
+    flat = np.zeros(rows*columns, bool)
+    for code in _codes(rle):
+        runs = _runs(code)
+        if runs and runs[-1][1] > flat.size:
+            raise ValueError(f'runs end at pixel {runs[-1][1]}, but {rows} x {columns} has {flat.size}: is `shape` that of the original image?')
+        for start, end in runs: flat[start:end] = True
     return flat.reshape(columns, rows).T
 
 # %% ../nbs/toolbox/rle.ipynb #c020

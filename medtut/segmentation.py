@@ -10,6 +10,7 @@ __all__ = ['USE', 'standardize', 'crop', 'PatchSampler', 'PatchDataset', 'soft_d
 import math
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
+from operator import index
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from torch import nn
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
+from .modes import evaluating, like_weights
 from .weights import read_card, read_weights, save_weights
 
 # %% ../nbs/06_segmentation.ipynb #seg038
@@ -57,124 +59,238 @@ def crop(
     patch:tuple,   # (3,) size, voxels
     out:np.ndarray=None, # (..., *patch) to fill; None: a new array
 )->np.ndarray:     # (..., *patch); zero where the patch reaches out of `x`
-    "Cut a patch out of a volume"
-    bounds = [(c, min(max(c, 0), n), min(max(c + p, 0), n)) for c,p,n in zip(np.asarray(corner).tolist(), patch, x.shape[-3:])]
+    "Cut a patch out of a volume. Raises `ValueError` where corner or patch are not three numbers"
+    if not len(corner) == len(patch) == 3:
+        raise ValueError(f'corner and patch are three numbers each, found {corner} and {patch}')
+    size, corner = x.shape[-3:], np.asarray(corner).tolist()
+    low = [min(max(c, 0), n) for c, n in zip(corner, size)]
+    high = [min(max(c + p, 0), n) for c, p, n in zip(corner, patch, size)]
+    source = x[(..., *map(slice, low, high))]
     if out is None: out = np.zeros((*x.shape[:-3], *patch), x.dtype)
-    elif any(high - low < p for (_,low,high),p in zip(bounds, patch)): out[:] = 0
-    into,cut = out[(..., *(slice(low - c, high - c) for c,low,high in bounds))], x[(..., *(slice(low, high) for _,low,high in bounds))]
+    elif source.shape[-3:] != tuple(patch): out[:] = 0
+    target = out[(..., *(slice(a - c, b - c) for a, b, c in zip(low, high, corner)))]
     # torch copies in several threads, but not from everywhere
-    if cut.dtype == into.dtype == np.float32 and cut.flags.writeable and min(cut.strides) > 0: torch.from_numpy(into).copy_(torch.from_numpy(cut))
-    else: into[:] = cut
+    floats = source.dtype == target.dtype == np.float32
+    if floats and source.flags.writeable and min(source.strides) > 0:
+        torch.from_numpy(target).copy_(torch.from_numpy(source))
+    else: target[:] = source
     return out
 
 # %% ../nbs/06_segmentation.ipynb #seg059
 def _patch_counts(inside, patch):
-    "True voxels in each patch of `inside`, by the patch's lowest corner: differences of a table of sums (after Crow 1984, 10.1145/800031.808600)"
+    """True voxels in each patch of `inside`, by the patch's lowest corner.
+
+    They are differences of a table of sums (after Crow 1984, 10.1145/800031.808600)"""
     sums = np.zeros(np.add(inside.shape, 1), np.int32)
     sums[1:, 1:, 1:] = inside
     for axis in range(3): np.cumsum(sums, axis, out=sums)
-    for axis,p in enumerate(patch):
+    for axis, p in enumerate(patch):
         s = np.moveaxis(sums, axis, 0)
         sums = np.moveaxis(s[p:] - s[:-p], 0, axis)
     return sums
 
-class PatchSampler:
-    """Draws patches with enough foreground: any such patch with the same chance as any other, at the same small cost.
+_BLOCK = 512 # places; fewer take more memory for their counts, more take longer to search
 
-    Where the volume is smaller than the patch along an axis, the patch reaches out of it evenly at both ends; `crop` fills in zeros.
-    Raises `ValueError` where no patch has enough, and tells how much the best one has."""
+def _blocks(mask):
+    """The places of a mask in blocks of bits: which blocks have a true one, their bits,
+    and how many are true in each"""
+    rows = np.zeros((math.ceil(mask.size/_BLOCK), _BLOCK), bool)
+    rows.reshape(-1)[:mask.size] = mask.ravel()
+    true = np.count_nonzero(rows, 1)
+    kept = np.flatnonzero(true).astype(np.int32)
+    return kept, np.packbits(rows[kept], 1), true[kept]
+
+class PatchSampler:
+    """Draws patches with enough foreground: any such patch with the same chance as any other,
+    at the same small cost.
+
+    Where the volume is smaller than the patch along an axis, the patch reaches out of it evenly at
+    both ends; `crop` fills in zeros. Holds 1.2 bits or less for each voxel and class. Raises
+    `ValueError` where no patch has enough, and tells how much the best one has."""
     def __init__(self,
         label:np.ndarray,          # (x, y, z) whole numbers, 0 is background
         patch:tuple=(160,160,16),  # (3,) size, voxels
-        min_foreground:float=.05,  # least share of the patch's voxels that must be foreground, 0 to 1
-        classes=None,              # None: every label above 0 is foreground. A list of labels: each draw takes one of them,
-                                   # with equal chance, and it alone is foreground; a label of which no patch has enough is left out
+        min_foreground:float=.05,  # least share of the patch's voxels that must be foreground,
+                                   # 0 to 1
+        classes=None,              # None: every label above 0 is foreground. A list of labels: each
+                                   # draw takes one of them, with equal chance, and it alone is
+                                   # foreground; a label of which no patch has enough is left out
     ):
-        label,patch = np.asarray(label), tuple(patch)
-        if label.ndim != 3: raise ValueError(f'a label has axes (x, y, z), found shape {label.shape}')
-        if len(patch) != 3 or min(patch) < 1: raise ValueError(f'a patch is three numbers of voxels, found {patch}')
-        if not 0 <= min_foreground <= 1: raise ValueError(f'min_foreground is a share from 0 to 1, found {min_foreground}')
+        label, patch = np.asarray(label), tuple(patch)
+        if label.ndim != 3:
+            raise ValueError(f'a label has axes (x, y, z), found shape {label.shape}')
+        if len(patch) != 3 or min(patch) < 1:
+            raise ValueError(f'a patch is three numbers of voxels, found {patch}')
+        if not 0 <= min_foreground <= 1:
+            raise ValueError(f'min_foreground is a share from 0 to 1, found {min_foreground}')
         voxels = math.prod(patch)
-        need = next(n for n in (math.floor(min_foreground*voxels), math.ceil(min_foreground*voxels)) if n/voxels >= min_foreground)
-        pad = np.maximum(np.subtract(patch, label.shape), 0)
-        self.patch,self.padding = patch, [(int(p)//2, int(p) - int(p)//2) for p in pad]
-        corners,best = {}, 0
+        # the division decides, for the product may be rounded up past a whole number
+        needed = math.floor(min_foreground*voxels)
+        while needed/voxels < min_foreground: needed += 1
+        missing = [max(p - n, 0) for p, n in zip(patch, label.shape)]
+        self.patch, self.padding = patch, [(n//2, n - n//2) for n in missing]
+        self.classes, blocks, best = [], [], 0
         for c in [None] if classes is None else classes:
-            counts = _patch_counts(np.pad(label > 0 if c is None else label == c, self.padding), patch)
-            found = np.flatnonzero(counts >= need)
-            best,self._grid = max(best, counts.max()), counts.shape
-            if found.size: corners[c] = found
-        if not corners:
-            raise ValueError(f'no patch of {patch} voxels holds {min_foreground:.3g} of foreground; the best one holds {best/voxels:.3g}. '
-                             'Lower min_foreground, or take smaller patches' if best else f'label holds no foreground among {classes or "labels above 0"}')
-        self.classes,self._sizes = list(corners), np.array([len(f) for f in corners.values()])
-        self._starts,self._corners = np.cumsum(self._sizes) - self._sizes, np.concatenate(list(corners.values()))
+            inside = label > 0 if c is None else label == c
+            counts = _patch_counts(np.pad(inside, self.padding), patch)
+            self._grid, best = counts.shape, max(best, counts.max())
+            if counts.max() < needed: continue
+            self.classes.append(c)
+            blocks.append(_blocks(counts >= needed))
+        if not best and not blocks:
+            raise ValueError(f'label holds no foreground among {classes or "labels above 0"}')
+        if not blocks:
+            raise ValueError(f'no patch of {patch} voxels holds {min_foreground:.3g} of '
+                             f'foreground; the best one holds {best/voxels:.3g}. '
+                             'Lower min_foreground, or take smaller patches')
+        numbers, bits, true = zip(*blocks)
+        self._numbers, self._bits = np.concatenate(numbers), np.concatenate(bits)
+        # corners of all classes are counted on: those of a class start where those before it end
+        self._ends = np.cumsum(np.concatenate(true))
+        self._sizes = np.array([t.sum() for t in true])
+        self._starts = np.cumsum(self._sizes) - self._sizes
 
-    def __len__(self): return int(self._sizes.sum()) # patches to choose from; one that serves several classes counts for each
+    # patches to choose from; one that serves several classes counts for each
+    def __len__(self): return int(self._sizes.sum())
 
     def draw(self,
         rng,         # numpy random generator, or a seed
         n:int=None,  # how many; None: one
-    )->np.ndarray:   # (3,), or (n, 3): the patch's lowest voxel, negative where it reaches out of the volume
+    )->np.ndarray:   # (3,), or (n, 3): the patch's lowest voxel, negative where it reaches out of
+                     # the volume
         "Draw corners for `crop`"
         rng = np.random.default_rng(rng)
         k = rng.integers(len(self._sizes), size=n)
-        corner = np.unravel_index(self._corners[self._starts[k] + rng.integers(self._sizes[k])], self._grid)
-        return np.stack(corner, -1) - [before for before,_ in self.padding]
+        corner = self._corner(self._starts[k] + rng.integers(self._sizes[k]))
+        return corner - [before for before, _ in self.padding]
+
+    def _corner(self, i):
+        "The `i`-th of all corners: its block, and the bit up to which enough of the block are true"
+        block = np.searchsorted(self._ends, i, 'right')
+        bits = np.unpackbits(self._bits[block], axis=-1)
+        so_far = np.cumsum(bits, -1, np.int16)
+        in_block = i - self._ends[block] + so_far[..., -1]
+        bit = (so_far > in_block[..., None]).argmax(-1)
+        place = self._numbers[block].astype(np.int64)*_BLOCK + bit
+        return np.array(np.unravel_index(place, self._grid)).T
 
 # %% ../nbs/06_segmentation.ipynb #seg069
 class PatchDataset(Dataset):
-    """Random patches of labelled volumes, a new set in every epoch; patch `i` of an epoch is the same whoever asks for it, and when.
+    """Random patches of labelled volumes; patch `i` of an epoch is the same whoever asks for it,
+    and when.
 
-    Every case comes up equally often. Raises `ValueError`, with the number of the case, where `PatchSampler` does."""
+    `set_epoch` brings a new set. Every case comes up equally often. Raises `ValueError`, with the
+    number of the case, where `PatchSampler` does."""
     def __init__(self,
-        cases,                    # sequence of (image, label): (channel, x, y, z) and (x, y, z); memory-mapped too
+        cases,                    # sequence of (image, label): (channel, x, y, z) and (x, y, z);
+                                  # memory-mapped too
         patch:tuple=(160,160,16), # (3,) size, voxels
         n:int=None,               # patches in an epoch; None: one of each case
         min_foreground:float=.05, # as in `PatchSampler`
         classes=None,             # as in `PatchSampler`
-        flips:tuple=(),           # axes along which a patch is mirrored, each in half of the cases: 0 is x
+        flips:tuple=(),           # axes along which a patch is mirrored, each in half of the cases:
+                                  # 0 is x
         seed:int=0,
     ):
-        self.cases,self.patch,self.flips,self.seed,self.epoch,self.samplers = cases, tuple(patch), tuple(flips), seed, 0, []
+        self.cases, self.patch, self.flips, self.seed = cases, tuple(patch), tuple(flips), seed
         self.n = len(cases) if n is None else n
-        for i,(image,label) in enumerate(cases):
-            if image.shape[-3:] != label.shape: raise ValueError(f'case {i}: image of {image.shape[-3:]} voxels, label of {label.shape}')
+        # in memory that all processes share: worker processes live on while epochs pass
+        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
+        self.samplers = []
+        for i, (image, label) in enumerate(cases):
+            if image.shape[-3:] != label.shape:
+                raise ValueError(f'case {i}: image of {image.shape[-3:]} voxels, '
+                                 f'label of {label.shape}')
             try: self.samplers.append(PatchSampler(label, patch, min_foreground, classes))
             except ValueError as e: raise ValueError(f'case {i}: {e}') from e
 
+    def __setstate__(self, state):
+        vars(self).update(state)
+        self._epoch.share_memory_() # a copy's is not, unless it was made for a worker process
+
     def __len__(self): return self.n
 
-    def set_epoch(self, epoch:int): # call it before each epoch, as with torch's DistributedSampler
-        self.epoch = epoch
+    @property
+    def epoch(self): return self._epoch.item()
+
+    def set_epoch(self,
+        epoch:int, # 0 or more; the same number brings the same patches
+    ):
+        """Call it before each epoch, as with torch's `DistributedSampler`: without it every epoch
+        has the same patches.
+
+        Reaches worker processes that stay from epoch to epoch, too. Raises `ValueError` for other
+        numbers."""
+        try: number = index(epoch)
+        except TypeError: number = -1
+        if number < 0: raise ValueError(f'an epoch is a whole number, 0 or more, found {epoch!r}')
+        self._epoch.fill_(number)
 
     def draw(self, i): # case, corner, axes to mirror
-        rng,case = np.random.default_rng([self.seed, self.epoch, i]), i % len(self.cases)
+        rng, case = np.random.default_rng([self.seed, self.epoch, i]), i % len(self.cases)
         return case, self.samplers[case].draw(rng), [a - 3 for a in self.flips if rng.random() < .5]
 
     def __getitem__(self, i): # float32 (channel, *patch), int64 (*patch)
         if not 0 <= i < self.n: raise IndexError(f'patch {i} of {self.n}')
-        case,corner,flips = self.draw(i)
-        x,y = (np.flip(crop(a, corner, self.patch), flips) for a in self.cases[case])
+        case, corner, flips = self.draw(i)
+        x, y = (np.flip(crop(a, corner, self.patch), flips) for a in self.cases[case])
         return torch.from_numpy(x.astype(np.float32)), torch.from_numpy(y.astype(np.int64))
 
 # %% ../nbs/06_segmentation.ipynb #seg078
-def _one_hot(y, p):
-    "`y`, labels or one channel a class, in the shape of `p`"
-    if y.shape == p.shape: return y
-    if y.shape != (p.shape[0], *p.shape[2:]): raise ValueError(f'prediction {tuple(p.shape)} and truth {tuple(y.shape)} do not fit')
-    return y[:, None] == torch.arange(p.shape[1], device=y.device).view(-1, *[1]*(y.ndim - 1))
+def _exact(x):
+    """At least float32: sums over a patch need more digits than half precision has,
+    and float16 ends at 65,504"""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+def _labels(y, p):
+    "Labels (batch, ...) as int64, each of them a class of `p`, (batch, class, ...)"
+    if p.ndim < 3:
+        raise ValueError(f'a prediction has axes (batch, class, ...), places among them, '
+                         f'found {tuple(p.shape)}')
+    places = (p.shape[0], *p.shape[2:])
+    if y.shape == (p.shape[0], 1, *p.shape[2:]):
+        raise ValueError(f'labels have no axis for channels, found {tuple(y.shape)}: give y[:, 0]')
+    if y.shape != places:
+        raise ValueError(f'prediction {tuple(p.shape)} and truth {tuple(y.shape)} do not fit: '
+                         f'labels would be {places}')
+    labels, classes = y.long(), p.shape[1]
+    wrong = labels != y # fractions, nan
+    if wrong.any():
+        raise ValueError(f'the truth holds {y[wrong][0].item():g}; labels are whole numbers')
+    wrong = (labels < 0) | (labels >= classes)
+    if wrong.any():
+        raise ValueError(f'the truth holds label {labels[wrong][0].item()}, the prediction has '
+                         f'{classes} classes, 0 to {classes - 1}: number the labels so, or give '
+                         'the model more classes')
+    return labels
+
+def _channels(y, p):
+    "The truth in the shape of `p`, one channel a class: 0 and 1, or shares"
+    if y.shape != p.shape:
+        classes = torch.arange(p.shape[1], device=y.device)
+        return _labels(y, p)[:, None] == classes.view(-1, *[1]*(p.ndim - 2))
+    wrong = ~((y >= 0) & (y <= 1))
+    if wrong.any():
+        raise ValueError(f'truth of one channel a class goes from 0 to 1, '
+                         f'found {y[wrong][0].item():g}')
+    return y.to(p.dtype)
 
 def soft_dice_loss(
     p:torch.Tensor,       # (batch, class, ...) probabilities
     y:torch.Tensor,       # truth: labels (batch, ...), or one channel a class (batch, class, ...)
-    epsilon:float=1.,     # added above and below: a class that is neither there nor predicted has loss 0
+    epsilon:float=1.,     # added above and below: a class that is neither there nor predicted has
+                          # loss 0
     background:bool=True, # count class 0, too
-    pooled:bool=False,    # one Dice for each class over the whole batch; False: one for each class of each example
-)->torch.Tensor:          # one number: 1 - Dice, averaged
-    "Soft Dice loss with squared denominator (Milletari et al. 2016, 10.1109/3DV.2016.79). Raises `ValueError` if shapes do not fit"
-    y = _one_hot(y, p)
-    if not background: p,y = p[:, 1:], y[:, 1:]
+    pooled:bool=False,    # one Dice for each class over the whole batch; False: one for each class
+                          # of each example
+)->torch.Tensor:          # one number: 1 - Dice, averaged; float32, or float64 as `p` is
+    """Soft Dice loss with squared denominator (Milletari et al. 2016, 10.1109/3DV.2016.79).
+
+    Sums are taken in float32, whatever precision `p` has. Raises `ValueError` if shapes do not fit,
+    for a label that is no class of `p`, and for channels beyond 0 to 1."""
+    p = _exact(p)
+    y = _channels(y, p)
+    if not background: p, y = p[:, 1:], y[:, 1:]
     axes = (0,)*pooled + tuple(range(2, p.ndim))
     dice = (2*(p*y).sum(axes) + epsilon)/((p*p).sum(axes) + (y*y).sum(axes) + epsilon)
     return 1 - dice.mean()
@@ -187,38 +303,52 @@ def dice_ce_loss(
     background:bool=True, # as in `soft_dice_loss`
     pooled:bool=True,     # as in `soft_dice_loss`
 )->torch.Tensor:          # one number
-    "Soft Dice loss plus cross-entropy, equal parts (as in nnU-Net: Isensee et al. 2021, 10.1038/s41592-020-01008-z)"
-    return soft_dice_loss(logits.softmax(1), y, epsilon, background, pooled) + F.cross_entropy(logits, y)
+    """Soft Dice loss plus cross-entropy, equal parts.
+
+    (As in nnU-Net: Isensee et al. 2021, 10.1038/s41592-020-01008-z.) Sums are taken in float32.
+    Raises `ValueError` if shapes do not fit, and for a label that is no class of the logits."""
+    logits, y = _exact(logits), _labels(y, logits)
+    dice = soft_dice_loss(logits.softmax(1), y, epsilon, background, pooled)
+    return dice + F.cross_entropy(logits, y)
 
 # %% ../nbs/06_segmentation.ipynb #seg105
 class _InstanceNorm(nn.InstanceNorm3d):
-    "Instance norm that leaves channels last in memory where it finds them so, for the next convolution"
+    """Instance norm that leaves channels last in memory where it finds them so,
+    for the next convolution"""
     def __init__(self, n): super().__init__(n, affine=True)
     def forward(self, x):
-        out,last = super().forward(x), torch.channels_last_3d
+        out, last = super().forward(x), torch.channels_last_3d
         return out.contiguous(memory_format=last) if x.is_contiguous(memory_format=last) else out
 
+def _group_norm(n): return nn.GroupNorm(math.gcd(8, n), n)
+
+_NORMS = {None: nn.Identity, 'batch': nn.BatchNorm3d, 'instance': _InstanceNorm,
+          'group': _group_norm}
+
 def _norm(kind, n):
-    made = {None: nn.Identity, 'batch': nn.BatchNorm3d, 'instance': _InstanceNorm, 'group': lambda n: nn.GroupNorm(math.gcd(8, n), n)}
-    if kind not in made: raise ValueError(f'norm must be one of {list(made)}, found {kind!r}')
-    return made[kind](n)
+    if kind not in _NORMS: raise ValueError(f'norm must be one of {list(_NORMS)}, found {kind!r}')
+    return _NORMS[kind](n)
 
 class _Block(nn.Module):
-    "Two convolutions of 3 x 3 x 3, each with norm and ReLU; with `residual`, a third of 1 x 1 x 1 goes past them"
+    """Two convolutions of 3 x 3 x 3, each with norm and ReLU; with `residual`, a third of 1 x 1 x 1
+    goes past them"""
     def __init__(self, n_in, n_mid, n_out, norm, residual):
         super().__init__()
         layer = lambda i, o: [nn.Conv3d(i, o, 3, padding=1), _norm(norm, o), nn.ReLU(inplace=True)]
         self.convs = nn.Sequential(*layer(n_in, n_mid), *layer(n_mid, n_out))
         self.short = nn.Conv3d(n_in, n_out, 1) if residual else None
-    def forward(self, x): return self.convs(x) if self.short is None else self.convs(x) + self.short(x)
+    def forward(self, x):
+        if self.short is None: return self.convs(x)
+        return self.convs(x) + self.short(x)
 
 class _UpBlock(nn.Module):
     "Twice the size, then the features from across the U beside it, then a block"
     def __init__(self, n_below, n_skip, norm, up, residual):
         super().__init__()
         modes = dict(repeat='nearest', linear='trilinear')
-        if up == 'transpose': self.up,n_up = nn.ConvTranspose3d(n_below, n_skip, 2, stride=2), n_skip
-        elif up in modes: self.up,n_up = nn.Upsample(scale_factor=2, mode=modes[up]), n_below
+        if up == 'transpose':
+            self.up, n_up = nn.ConvTranspose3d(n_below, n_skip, 2, stride=2), n_skip
+        elif up in modes: self.up, n_up = nn.Upsample(scale_factor=2, mode=modes[up]), n_below
         else: raise ValueError(f"up must be 'transpose', 'repeat' or 'linear', found {up!r}")
         self.block = _Block(n_skip + n_up, n_skip, n_skip, norm, residual)
     def forward(self, x, skip): return self.block(torch.cat([skip, self.up(x)], 1))
@@ -226,38 +356,51 @@ class _UpBlock(nn.Module):
 class UNet3D(nn.Module):
     """3D U-Net (Cicek et al. 2016, 10.1007/978-3-319-46723-8_49), without an activation at its end.
 
-    Raises `ValueError` for an input whose sizes are no multiples of 2**(depth - 1): pad it, or use `predict_volume`."""
+    Raises `ValueError` for an input whose sizes are no multiples of 2**(depth - 1): pad it, or use
+    `predict_volume`."""
     def __init__(self,
         in_channels:int=4,
         n_classes:int=4,    # with the background
-        filters=8,          # of the first convolution; twice as many in each next one down, as in the paper. Or a tuple: of both convolutions of each level
-        depth:int=4,        # levels; each but the first halves the size. Not used where `filters` is a tuple
+        filters=8,          # of the first convolution; twice as many in each next one down, as in
+                            # the paper. Or a tuple: of both convolutions of each level
+        depth:int=4,        # levels; each but the first halves the size.
+                            # Not used where `filters` is a tuple
         norm:str='instance',# 'instance', 'batch', 'group' or None
-        up:str='transpose', # the way up: 'transpose' is learned, 'repeat' repeats each voxel, 'linear' interpolates
+        up:str='transpose', # the way up: 'transpose' is learned, 'repeat' repeats each voxel,
+                            # 'linear' interpolates
         residual:bool=False,# a 1 x 1 x 1 convolution past each block, added
     ):
         super().__init__()
-        self.config = dict(in_channels=in_channels, n_classes=n_classes, filters=filters, depth=depth, norm=norm, up=up, residual=residual)
+        self.config = dict(in_channels=in_channels, n_classes=n_classes, filters=filters,
+                           depth=depth, norm=norm, up=up, residual=residual)
         levels = depth if isinstance(filters, int) else len(filters)
         if not 1 <= levels <= 8: raise ValueError(f'a U-Net here has 1 to 8 levels, found {levels}')
-        widths = [(filters*2**d, filters*2**(d + 1)) for d in range(depth)] if isinstance(filters, int) else [(f, f) for f in filters]
-        ins,self.factor = [in_channels, *(out for _,out in widths)], 2**(len(widths) - 1)
-        self.down = nn.ModuleList(_Block(n, *w, norm, residual) for n,w in zip(ins, widths))
-        self.up = nn.ModuleList(_UpBlock(below, skip, norm, up, residual) for below,skip in zip(ins[:1:-1], ins[-2:0:-1]))
-        self.head = nn.Conv3d(ins[1], n_classes, 1)
+        if isinstance(filters, int):
+            convs = [(filters*2**d, filters*2**(d + 1)) for d in range(levels)]
+        else: convs = [(f, f) for f in filters]
+        # what goes into each level, and what comes out of the last
+        widths = [in_channels, *(out for _, out in convs)]
+        self.factor = 2**(levels - 1)
+        self.down = nn.ModuleList(_Block(n, *c, norm, residual) for n, c in zip(widths, convs))
+        self.up = nn.ModuleList(_UpBlock(widths[i + 1], widths[i], norm, up, residual)
+                                for i in reversed(range(1, levels)))
+        self.head = nn.Conv3d(widths[1], n_classes, 1)
 
     @classmethod
-    def tutorial(cls): # the network of the public tutorial: 16,318,307 parameters, three classes without the background, for a sigmoid
+    def tutorial(cls):
+        """The network of the public tutorial: 16,318,307 parameters,
+        three classes without the background, for a sigmoid"""
         return cls(4, 3, filters=32, depth=4, norm=None, up='repeat')
 
     def forward(self, x): # (batch, channel, x, y, z) -> (batch, class, x, y, z)
         if any(s % self.factor for s in x.shape[2:]):
-            raise ValueError(f'size {tuple(x.shape[2:])} must be a multiple of {self.factor} along each axis: pad it, or use predict_volume')
+            raise ValueError(f'size {tuple(x.shape[2:])} must be a multiple of {self.factor} along '
+                             'each axis: pad it, or use predict_volume')
         skips = []
-        for i,block in enumerate(self.down):
+        for i, block in enumerate(self.down):
             x = block(F.max_pool3d(x, 2) if i else x)
             skips.append(x)
-        for block,skip in zip(self.up, skips[-2::-1]): x = block(x, skip)
+        for block, skip in zip(self.up, reversed(skips[:-1])): x = block(x, skip)
         return self.head(x)
 
 # %% ../nbs/06_segmentation.ipynb #seg150
@@ -267,25 +410,48 @@ def _starts(size, patch, overlap):
     return [min(i*step, size - patch) for i in range(math.ceil((size - patch)/step) + 1)]
 
 def _tile_weight(patch, weight):
-    "How much a tile counts at each of its voxels: 1, or a Gaussian of an eighth of its width, at least 0.001"
+    """How much a tile counts at each of its voxels: 1, or a Gaussian of an eighth of its width,
+    at least 0.001"""
     if weight == 'constant': return torch.ones(patch)
-    if weight != 'gaussian': raise ValueError(f"weight must be 'gaussian' or 'constant', found {weight!r}")
-    x,y,z = [torch.exp(-((torch.arange(p) - (p - 1)/2)/(p/8))**2/2) for p in patch]
+    if weight != 'gaussian':
+        raise ValueError(f"weight must be 'gaussian' or 'constant', found {weight!r}")
+    x, y, z = [torch.exp(-((torch.arange(p) - (p - 1)/2)/(p/8))**2/2) for p in patch]
     return (x[:, None, None]*y[:, None]*z).clamp(1e-3)
 
 def _total_weight(w, starts, size):
     "Sum of the tiles' weights `w` at each voxel: a row of tiles, the rows of a layer, the layers"
     for axis in range(3):
-        total = torch.zeros(*[size[a] if a == axis else n for a,n in enumerate(w.shape)])
+        shape = list(w.shape)
+        shape[axis] = size[axis]
+        total = torch.zeros(shape)
         for s in starts[axis]: total.narrow(axis, s, w.shape[axis]).add_(w)
         w = total
     return w
 
+_ACTIVATIONS = {'softmax': lambda z: z.softmax(1), 'sigmoid': torch.sigmoid, None: lambda z: z}
+
+def _output(out, n, patch):
+    "What a model made of `n` tiles, if it is one tensor that fits them"
+    if not isinstance(out, torch.Tensor):
+        kind = f'a {type(out).__name__}'
+        if isinstance(out, dict): kind += f' of {", ".join(map(repr, out))}'
+        elif isinstance(out, (list, tuple)): kind += f' of {len(out)}'
+        raise ValueError(f'the model puts out {kind}, need one tensor (batch, class, *patch): give '
+                         'a module or a function that returns it alone, such as '
+                         'lambda x: model(x)[0] after model.eval()')
+    if out.ndim != 5 or (len(out), *out.shape[2:]) != (n, *patch):
+        raise ValueError(f'the model turns {n} tiles of {patch} voxels into {tuple(out.shape)}; '
+                         'need (batch, class, *patch)')
+    return out
+
 def predict_volume(
-    model,                 # module or function: (batch, channel, *patch) -> (batch, class, *patch). A module runs in eval mode and is left as it was
+    model,                 # module or function: (batch, channel, *patch) -> (batch, class, *patch),
+                           # one tensor. A module runs in eval mode and in the precision of its
+                           # weights, and each of its parts is left as it was
     image:np.ndarray,      # (channel, x, y, z), of any size; memory-mapped too, only tiles are read
     patch:tuple,           # (3,) size of a tile, voxels
-    overlap:float=.5,      # share of a tile, along each axis, that the next one covers again; 0 to below 1
+    overlap:float=.5,      # share of a tile, along each axis, that the next one covers again;
+                           # 0 to below 1
     weight:str='gaussian', # a tile's middle counts more than its rim; or 'constant'
     batch:int=4,           # tiles at a time; does not change the result
     activation:str='softmax', # of the model's output: 'softmax', 'sigmoid' or None
@@ -293,41 +459,40 @@ def predict_volume(
     dtype=np.float32,      # of the result; float16 halves it
     progress:bool=True,    # show a progress bar
 )->np.ndarray:             # (class, x, y, z) probabilities
-    """Predict a volume tile by tile, and average where tiles overlap. A volume smaller than a tile is padded with zeros.
+    """Predict a volume tile by tile, and average where tiles overlap.
 
-    Holds the result in float32 and a batch of tiles. Raises `ValueError` for shapes and settings that do not fit."""
-    if image.ndim != 4 or len(patch) != 3: raise ValueError(f'need an image (channel, x, y, z) and a patch (x, y, z), found {image.shape} and {patch}')
+    A volume smaller than a tile is padded with zeros. Holds the result in float32 and a batch of
+    tiles. Raises `ValueError` for shapes and settings that do not fit, and for a model that puts out
+    several tensors."""
+    patch = tuple(patch)
+    if image.ndim != 4 or len(patch) != 3:
+        raise ValueError(f'need an image (channel, x, y, z) and a patch (x, y, z), '
+                         f'found {image.shape} and {patch}')
     if batch < 1: raise ValueError(f'batch must be 1 or more, found {batch}')
     if not 0 <= overlap < 1: raise ValueError(f'overlap must be from 0 to below 1, found {overlap}')
-    activate = {'softmax': lambda z: z.softmax(1), 'sigmoid': torch.sigmoid, None: lambda z: z}.get(activation)
-    if activate is None: raise ValueError(f"activation must be 'softmax', 'sigmoid' or None, found {activation!r}")
+    if activation not in _ACTIVATIONS:
+        raise ValueError(f"activation must be 'softmax', 'sigmoid' or None, found {activation!r}")
     size = np.maximum(image.shape[1:], patch)
     low = (size - image.shape[1:])//2
-    starts = [_starts(s, p, overlap) for s,p in zip(size.tolist(), patch)]
-    tiles = list(product(*starts))
-    w,sums = _tile_weight(patch, weight), None
-    x = np.empty((min(batch, len(tiles)), len(image), *patch), np.float32)
-    module = isinstance(model, nn.Module)
-    was_training = module and model.training
-    if device is None: device = next((p.device for p in model.parameters()), 'cpu') if module else 'cpu'
-    try:
-        if module: model.eval()
-        with torch.inference_mode(), tqdm(total=len(tiles), desc='tiles', disable=not progress) as bar:
-            for i in range(0, len(tiles), batch):
-                corners = tiles[i:i + batch]
-                for one,c in zip(x, corners): crop(image, c - low, patch, out=one)
-                p = activate(model(torch.from_numpy(x[:len(corners)]).to(device)).float()).cpu()
-                if p.ndim != 5 or (len(p), *p.shape[2:]) != (len(corners), *patch):
-                    raise ValueError(f'the model turns {len(corners)} tiles of {patch} voxels into {tuple(p.shape)}; need (batch, class, *patch)')
-                if sums is None: sums = torch.zeros(p.shape[1], *size)
-                for one,c in zip(p, corners):
-                    at = tuple(slice(a, a + n) for a,n in zip(c, patch))
-                    sums[(slice(None), *at)].addcmul_(one, w)
-                bar.update(len(corners))
-            sums /= _total_weight(w, starts, size.tolist())
-    finally:
-        if module: model.train(was_training)
-    inside = tuple(slice(a, a + n) for a,n in zip(low, image.shape[1:]))
+    starts = [_starts(s, p, overlap) for s, p in zip(size.tolist(), patch)]
+    corners = list(product(*starts))
+    w, sums = _tile_weight(patch, weight), None
+    tiles = np.empty((min(batch, len(corners)), len(image), *patch), np.float32)
+    bar = tqdm(total=len(corners), desc='tiles', disable=not progress)
+    with evaluating(model), torch.inference_mode(), bar:
+        for i in range(0, len(corners), batch):
+            here = corners[i:i + batch]
+            for tile, corner in zip(tiles, here): crop(image, corner - low, patch, out=tile)
+            x = like_weights(torch.from_numpy(tiles[:len(here)]), model)
+            if device is not None: x = x.to(device)
+            p = _ACTIVATIONS[activation](_output(model(x), len(here), patch).float()).cpu()
+            if sums is None: sums = torch.zeros(p.shape[1], *size)
+            for tile, corner in zip(p, here):
+                at = tuple(slice(c, c + n) for c, n in zip(corner, patch))
+                sums[(slice(None), *at)].addcmul_(tile, w)
+            bar.update(len(here))
+        sums /= _total_weight(w, starts, size.tolist())
+    inside = tuple(slice(c, c + n) for c, n in zip(low, image.shape[1:]))
     return sums[(slice(None), *inside)].numpy().astype(dtype, order='C', copy=False)
 
 # %% ../nbs/06_segmentation.ipynb #seg190
@@ -344,19 +509,26 @@ def save_unet(
     "Write weights with their model card, atomically, as one file that holds no code (safetensors)"
     path = Path(path)
     if path.suffix != '.safetensors': raise ValueError(f'{path}: the name must end in .safetensors')
-    return save_weights(model, path, unet3d=model.config, card=dict(data=data, seed=seed, scores=scores, use=USE, **more))
+    card = dict(data=data, seed=seed, scores=scores, use=USE, **more)
+    return save_weights(model, path, unet3d=model.config, card=card)
 
 def load_unet(
     path:str|Path, # as `save_unet` writes it
 )->tuple: # UNet3D in eval mode, and its card as a dict
-    """Read weights and their model card. Nothing in the file is run: pickled weights (.pt, .pth), which could do anything, are refused.
+    """Read weights and their model card.
+
+    Nothing in the file is run: pickled weights (.pt, .pth), which could do anything, are refused.
     Raises `ValueError` for a file that is something else, is damaged, or does not fit"""
     notes = read_card(path)
-    if not {'unet3d', 'card'} <= notes.keys(): raise ValueError(f'{path}: holds no UNet3D of medtut, only {sorted(notes)[:3]}; save it with save_unet')
+    if not {'unet3d', 'card'} <= notes.keys():
+        raise ValueError(f'{path}: holds no UNet3D of medtut, only {sorted(notes)[:3]}; '
+                         'save it with save_unet')
     try:
-        with torch.device('meta'): network = UNet3D(**notes['unet3d']) # costs no memory, whatever the file says
-    except (ValueError, TypeError, RuntimeError) as e: raise ValueError(f'{path}: its description of the network makes none ({e})') from e
-    weights,_ = read_weights(path, network)
+        # costs no memory, whatever the file says
+        with torch.device('meta'): network = UNet3D(**notes['unet3d'])
+    except (ValueError, TypeError, RuntimeError) as e:
+        raise ValueError(f'{path}: its description of the network makes none ({e})') from e
+    weights, _ = read_weights(path, network)
     model = UNet3D(**notes['unet3d'])
     model.load_state_dict(weights)
     return model.eval(), notes['card']

@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 
 from .dicom import DicomError, pixels, read_dicom, to_display
 from .files import atomic_write, read_json
+from .splits import check_ids
 from .tables import read_table
 
 # %% ../nbs/02_breast_mri.ipynb #slices015
@@ -68,8 +69,10 @@ def label_slices(
     """Label slices by the box: positive inside (`start <= slice < end`), negative `margin` or more away, nothing in between.
 
     The numbers are the original slice numbers, whichever way the stack runs in the patient. Patients without a box are left out: nothing is
-    known of their slices. Raises `ValueError` where a box has no slices or lies beyond them, or a slice comes twice."""
+    known of their slices. Raises `ValueError` where a box has no slices or lies beyond them, a slice comes twice, or two
+    patients may be one (see `check_ids`)."""
     if margin < 0: raise ValueError(f'margin must be 0 or more slices, not {margin}')
+    check_ids([*mapping.patient.dropna().unique(), *boxes.patient.unique()])
     rows = mapping[mapping.phase == phase].merge(boxes[['patient', 'start_slice', 'end_slice']], on='patient')
     if bare := sorted(set(boxes.patient) - set(rows.patient)):
         raise ValueError(f'{len(bare)} of {len(boxes)} patients have a box and no images of phase {phase!r}, {bare[0]} among them; '
@@ -95,7 +98,8 @@ def balance(
     """Draw `n` positive and `n` negative slices: from each patient as many of one class as of the other, and from all patients alike.
 
     Who the patient is then says nothing about the class. A patient gives less than its share only where it has no more.
-    Raises `ValueError` if `n` is more than that allows."""
+    Raises `ValueError` if `n` is more than that allows, and if two patients may be one (see `check_ids`)."""
+    check_ids(slices.patient)
     known = slices[slices.label.notna()].sort_values(['patient', 'slice'])
     counts = pd.crosstab(known.patient, known.label.astype(int)).reindex(columns=[0, 1], fill_value=0)
     room = counts.min(axis=1)
@@ -138,7 +142,9 @@ def save_slice(
         top = max(float(x[np.isfinite(x)].max(initial=0)), 1e-6)
         window = top,top/2
     image = to_display(ds, width=window[0], level=window[1])
-    if image.ndim != 2: raise DicomError(f"{getattr(ds, 'filename', 'data set')}: not one grey image, but {image.shape}")
+    if image.ndim != 2:
+        name = getattr(ds, 'filename', None) or 'data set' # None in a copy, '' in a new one
+        raise DicomError(f'{name}: not one grey image, but {image.shape}')
     _,data = cv2.imencode('.png', image, [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE])
     with atomic_write(png, durable=False) as f: f.write(data.tobytes()) # waiting for the disk takes as long as the rest
     return png

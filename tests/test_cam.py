@@ -211,7 +211,172 @@ def test_frozen_model():
     want = grad_cam(model, x, 1, 'layer2')
     torch.testing.assert_close(grad_cam(model.requires_grad_(False), x, 1, 'layer2'), want, rtol=0, atol=0)
 
+@pytest.mark.parametrize('before', [True, False])
+@pytest.mark.parametrize('fails', [False, True])
+def test_hook_gives_the_gradient_mode_back(before, fails):
+    "The hook switches recording on where its layer runs; outside of it the mode is the one before"
+    layer, x = nn.Conv2d(1, 1, 1), torch.rand(1, 1, 4, 4)
+    with torch.set_grad_enabled(before):
+        try:
+            with Hook(layer, with_grad=True) as hook:
+                assert layer(x).requires_grad
+                if fails: 1/0
+        except ZeroDivisionError: assert fails
+        assert torch.is_grad_enabled() == before
+        with Hook(layer, with_grad=True) as hook:
+            with torch.no_grad(): y = layer(x).sum()
+            assert torch.autograd.grad(y, hook.output)[0].shape == x.shape
+        assert torch.is_grad_enabled() == before
+
+def test_hook_says_that_nothing_is_recorded_in_inference_mode():
+    layer, x = nn.Conv2d(1, 1, 1), torch.rand(1, 1, 4, 4)
+    with torch.inference_mode():
+        with pytest.raises(ValueError, match='inference_mode.*no_grad'):
+            with Hook(layer, with_grad=True): layer(x)
+        with Hook(layer) as hook: layer(x)
+        assert hook.output.shape == x.shape
+        with torch.inference_mode(False), Hook(layer, with_grad=True) as hook:
+            assert torch.autograd.grad(layer(x.clone()).sum(), hook.output)[0].shape == x.shape
+    assert not layer._forward_hooks
+
+def test_hook_needs_numbers_that_have_a_gradient():
+    class Labels(nn.Module):
+        def forward(self, x): return x.argmax(1)
+    labels = Labels()
+    with pytest.raises(ValueError, match='torch.int64.*no gradient'):
+        with Hook(labels, with_grad=True): labels(torch.rand(1, 2, 4, 4))
+    assert torch.is_grad_enabled()
+
 # --- layers of every kind
+
+# Features with the channels last, as Swin and others have them. By hand: a layer that moves the channels to the front, put after
+# the layer, is asked in its place.
+
+class ToFront(nn.Module):
+    def forward(self, x): return x.movedim(-1, 1)
+
+class ToBack(nn.Module):
+    def forward(self, x): return x.movedim(1, -1)
+
+def last(channels, axes=2, stride=4):
+    "Two layers between which the channels lie last, and a head; each place is `stride` pixels wide"
+    conv, pool = (nn.Conv2d, nn.AdaptiveAvgPool2d) if axes == 2 else (nn.Conv3d, nn.AdaptiveAvgPool3d)
+    features = nn.Sequential(conv(3, 6, stride, stride), ToBack(), nn.Linear(6, channels), nn.GELU())
+    return nn.Sequential(features, ToFront(), conv(channels, 5, 1), nn.GELU(), pool(1), nn.Flatten(), nn.Linear(5, 4))
+
+@pytest.mark.parametrize('shape,axes', [((64, 48), 2), ((33, 66), 2), ((16, 24, 32), 3), ((16, 16, 16), 3)])
+@pytest.mark.parametrize('channels', [7, 96])
+@pytest.mark.parametrize('target', [1, None, [0, 2]])
+def test_channels_last(shape, axes, channels, target):
+    torch.manual_seed(0)
+    model, x = last(channels, axes), torch.randn(2, 3, *shape)
+    ours = grad_cam(model, x, target, '0', relu=False)
+    torch.testing.assert_close(ours, grad_cam(model, x, target, '1', relu=False))
+    assert ours.shape[-axes:] == tuple(n//4 for n in shape)
+
+@pytest.mark.parametrize('channels,places', [(8, 8), (16, 16), (8, 4), (4, 8)])
+def test_as_many_channels_as_rows(channels, places):
+    "From (batch, 8, 8, 8) nobody can read which axis is which: the layer is asked, with a longer image"
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 4*places, 4*places)
+    model = last(channels)
+    torch.testing.assert_close(grad_cam(model, x, 1, '0', relu=False), grad_cam(model, x, 1, '1', relu=False))
+    first = nn.Sequential(nn.Conv2d(3, channels, 4, 4), nn.GELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 4))
+    maps = cam(first, x, 1)
+    torch.testing.assert_close(grad_cam(nn.Sequential(first[:2], *first[2:]), x, 1, '0', relu=False)*places**2, by_hand(first, x))
+    torch.testing.assert_close(maps, cam_by_hand(first, x))
+
+def by_hand(model, x):
+    "Grad-CAM of class 1 at the second layer, channels first"
+    features = model[:2](x).detach().requires_grad_()
+    grad, = torch.autograd.grad(model[2:](features)[:, 1].sum(), features)
+    return (grad.mean((2, 3), keepdim=True)*features).sum(1).detach()*features[0, 0].numel()
+
+def cam_by_hand(model, x): return torch.einsum('c,bc...->b...', model[-1].weight[1], model[:2](x)).detach()
+
+@pytest.mark.parametrize('name,size,layers', [('swin_t', (64, 64), {'features': (2, 2), 'features.1': (16, 16), 'features.2': (8, 8), 'norm': (2, 2)}),
+                                              ('swin_t', (64, 96), {'features.1.1': (16, 24), 'features.3': (8, 12)}),
+                                              ('swin_v2_t', (64, 64), {'features.5': (4, 4)}), ('convnext_tiny', (64, 96), {'features.1': (16, 24), 'features': (2, 3)})])
+def test_torchvision_models_with_channels_last(name, size, layers):
+    "Swin's `permute` moves the channels to the front: what it puts out is mapped as other networks' features are"
+    torch.manual_seed(0)
+    model, x = torchvision.models.get_model(name, num_classes=5).train(), torch.randn(2, 3, *size)
+    before = state(model)
+    for layer, places in layers.items(): assert grad_cam(model, x, 1, layer).shape == (2, *places)
+    if 'norm' in layers:
+        torch.testing.assert_close(grad_cam(model, x, [0, 1], 'norm', relu=False), grad_cam(model, x, [0, 1], 'permute', relu=False))
+        torch.testing.assert_close(cam(model, x, 1), 4*grad_cam(model, x, 1, 'norm', relu=False)) # four places
+    assert same(before, state(model))
+
+def test_video_swin():
+    torch.manual_seed(0)
+    model, x = torchvision.models.video.swin3d_t(num_classes=3), torch.randn(1, 3, 8, 64, 64)
+    ours = grad_cam(model, x, 1, 'norm', relu=False)
+    assert ours.shape == (1, 4, 2, 2)
+    # a mean over 16 places and a linear layer follow
+    with Hook(model.norm) as hook: model.eval()(x)
+    torch.testing.assert_close(ours, (hook.output @ model.head.weight[1]).detach()/16)
+
+def test_cam_of_channels_last():
+    "The mean over rows and columns is taken by a function, which no hook sees"
+    class Last(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm, self.head = nn.Conv2d(3, 8, 4, 4), nn.LayerNorm(8), nn.Linear(8, 3)
+        def forward(self, x): return self.head(self.norm(self.conv(x).movedim(1, -1)).mean((1, 2)))
+    torch.manual_seed(0)
+    for size in (32, 32), (24, 40): # 8 x 8 places of 8 channels, too
+        model, x = Last(), torch.randn(2, 3, *size)
+        torch.testing.assert_close(cam(model, x, 1), grad_cam(model, x, 1, 'norm', relu=False)*size[0]*size[1]/16)
+
+class Fixed(nn.Module):
+    "Takes images of one size, as many transformers do"
+    def __init__(self, layer, size):
+        super().__init__()
+        self.layer, self.size, self.head = layer, size, nn.LazyLinear(2)
+    def forward(self, x):
+        assert x.shape[2:] == self.size
+        return self.head(self.layer(x).flatten(1))
+
+def test_models_of_one_size():
+    "Where only one reading fits the image it is taken; where both do, nobody can tell, and that is said"
+    torch.manual_seed(0)
+    for channels, wide in (96, False), (96, True), (8, True):
+        size = (32, 64) if wide else (32, 32)
+        model, x = Fixed(nn.Sequential(nn.Conv2d(3, channels, 4, 4), ToBack()), size), torch.randn(1, 3, *size)
+        model(x)
+        assert grad_cam(model, x, 1, 'layer').shape == (1, size[0]//4, size[1]//4)
+    model, x = Fixed(nn.Conv2d(3, 8, 4, 4), (32, 32)), torch.randn(1, 3, 32, 32)
+    model(x)
+    with pytest.raises(ValueError, match=r'\(1, 8, 8, 8\).*channels'): grad_cam(model, x, 1, 'layer')
+
+def test_pooled_to_a_fixed_size():
+    "VGG's pool gives 7 x 7 places of an image of any shape"
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(7), nn.Flatten(), nn.Linear(392, 2))
+    for size in (64, 64), (40, 90): assert grad_cam(model, torch.randn(1, 3, *size), 0, '1').shape == (1, 7, 7)
+
+def test_places_that_are_not_square():
+    "Halved along the rows alone, where 16 x 16 x 32 could be 16 x 16 places, too"
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 16, 3, (4, 2), 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 2))
+    x = torch.randn(1, 3, 64, 64)
+    torch.testing.assert_close(grad_cam(model, x, 1, '0', relu=False)*512, cam(model, x, 1))
+
+def test_tokens_are_refused():
+    "A transformer's sequence of patches has no rows and columns, and its first token is none of the patches"
+    torch.manual_seed(0)
+    model, x = torchvision.models.vit_b_16(image_size=32, num_classes=3), torch.randn(1, 3, 32, 32)
+    for layer in 'encoder.layers.encoder_layer_11', 'encoder.ln', 'encoder.layers.encoder_layer_3.mlp':
+        with pytest.raises(ValueError, match=r'\(1, 5, 768\), which has no places'): grad_cam(model, x, 1, layer)
+    with pytest.raises(ValueError, match='tuple'): grad_cam(model, x, 1, 'encoder.layers.encoder_layer_11.self_attention')
+    with pytest.raises(ValueError, match='use grad_cam'): cam(model, x, 1)
+    assert grad_cam(model, x, 1, 'conv_proj').shape == (1, 2, 2)
+
+def test_receptive_field_of_channels_last():
+    torch.manual_seed(0)
+    model, x = last(8), torch.randn(1, 3, 32, 32)
+    assert receptive_field(model, x, '0') == receptive_field(model, x, '0.0') == ((1.5, 1.5), (4, 4), (4, 4))
 
 def test_layer_by_name_or_by_itself():
     model, _, x = ready('resnet18')
@@ -248,6 +413,17 @@ def test_other_precisions(dtype, at, layer):
     assert found.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
     assert (found - want).abs().max() <= at*want.max()
     assert (cam(copy.deepcopy(model).to(dtype), x.to(dtype), 1) - cam(model, x, 1)).abs().max() <= at*cam(model, x, 1).abs().max()
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16, torch.float64])
+def test_images_of_another_precision_than_the_model(dtype):
+    "An image goes in in the precision of the weights"
+    model, _, x = ready('resnet18')
+    other = copy.deepcopy(model).to(dtype)
+    for f in cam, lambda *args: grad_cam(*args, 'layer3'):
+        torch.testing.assert_close(f(other, x, 1), f(other, x.to(dtype), 1), rtol=0, atol=0)
+        torch.testing.assert_close(f(model, x.to(dtype), 1), f(model, x.to(dtype).float(), 1), rtol=0, atol=0)
+    field = receptive_field(model, torch.randn(1, 3, 128, 128), 'layer1')
+    assert receptive_field(model.double(), torch.randn(1, 3, 128, 128), 'layer1') == field
 
 def test_autocast():
     model, _, x = ready('resnet18')

@@ -1,5 +1,5 @@
 "Lesson 3's package part against faults, odd files, other libraries' answers and a real radiograph"
-import os, pickle, random, shutil
+import io, os, pickle, random, shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ import fastai.vision.all  # adds show_batch, tta, no_bar and others to fastai's 
 from fastai.learner import Learner, load_learner
 from fastai.losses import CrossEntropyLossFlat
 from hypothesis import given, settings, strategies as st
+from PIL import Image
 from pydicom.data import get_testdata_file
 from sklearn.metrics import roc_curve
 
@@ -72,6 +73,89 @@ def test_several_frames_are_refused():
     ds.NumberOfFrames, ds.PixelData = 2, ds.PixelData*2
     with pytest.raises(DicomError, match='2 frames'): PILRadiograph.create(ds)
 
+# pictures that are no DICOM: one third of white in each type is 85 of 255, and so on
+
+THIRDS = np.array([[0, 85], [170, 255]], np.uint8)
+SIXTEEN = THIRDS.astype(np.uint16)*257 # 65535 is white, 65535/255 is 257
+
+def on_disk(tmp_path, image, name):
+    image.save(tmp_path/name)
+    return Image.open(tmp_path/name)
+
+# what each comes from, and that it is thirds
+PICTURES = dict(
+    uint8=lambda folder: THIRDS, uint16=lambda folder: SIXTEEN, big_endian=lambda folder: SIXTEEN.astype('>u2'), not_in_a_row=lambda folder: SIXTEEN.T.copy().T,
+    float32=lambda folder: (THIRDS/255).astype(np.float32), float64=lambda folder: THIRDS/255, float16=lambda folder: (THIRDS/255).astype(np.float16),
+    one_channel=lambda folder: THIRDS[..., None], grey_as_rgb=lambda folder: np.stack([THIRDS]*3, -1), rgb_of_16_bits=lambda folder: np.stack([SIXTEEN]*3, -1),
+    opaque=lambda folder: np.stack([THIRDS]*3 + [THIRDS*0 + 255], -1),
+    tensor=lambda folder: torch.tensor(THIRDS), tensor_of_16_bits=lambda folder: torch.tensor(SIXTEEN), tensor_of_floats=lambda folder: torch.tensor(THIRDS/255),
+    tensor_with_channel=lambda folder: torch.tensor(THIRDS)[None], bfloat16=lambda folder: torch.tensor(THIRDS/255).bfloat16(),
+    radiograph=lambda folder: TensorRadiograph(torch.tensor(THIRDS)[None]), radiograph_of_floats=lambda folder: TensorRadiograph(torch.tensor(THIRDS/255)[None].float()),
+    pillow=lambda folder: Image.fromarray(THIRDS), pillow_16=lambda folder: Image.fromarray(SIXTEEN), pillow_16_big=lambda folder: Image.fromarray(SIXTEEN.astype('>u2')),
+    pillow_float=lambda folder: Image.fromarray((THIRDS/255).astype(np.float32)),
+    pillow_rgb=lambda folder: Image.fromarray(THIRDS).convert('RGB'), pillow_rgba=lambda folder: Image.fromarray(THIRDS).convert('RGBA'),
+    pillow_palette=lambda folder: Image.fromarray(THIRDS).convert('RGB').quantize(4), pillow_la=lambda folder: Image.fromarray(THIRDS).convert('LA'),
+    png_8=lambda folder: on_disk(folder, Image.fromarray(THIRDS), 'x.png'), png_16=lambda folder: on_disk(folder, Image.fromarray(SIXTEEN), 'x.png'),
+    tiff_16=lambda folder: on_disk(folder, Image.fromarray(SIXTEEN), 'x.tif'), tiff_float=lambda folder: on_disk(folder, Image.fromarray((THIRDS/255).astype(np.float32)), 'x.tif'))
+
+@pytest.mark.parametrize('kind', PICTURES)
+def test_pictures_of_every_type_are_scaled_by_its_range(kind, tmp_path):
+    film = PILRadiograph.create(PICTURES[kind](tmp_path))
+    assert type(film) is PILRadiograph and film.mode == 'L'
+    assert np.abs(array(film) - THIRDS).max() <= (kind == 'bfloat16') # which has 8 binary digits
+
+@pytest.mark.parametrize('kind', ['array', 'pillow', 'png', 'tensor'])
+def test_one_bit_is_black_or_white(kind, tmp_path):
+    bits = THIRDS > 100
+    source = dict(array=bits, pillow=Image.fromarray(bits), png=on_disk(tmp_path, Image.fromarray(bits), 'x.png'), tensor=torch.tensor(bits))[kind]
+    assert array(PILRadiograph.create(source)).tolist() == [[0, 0], [255, 255]]
+
+def test_rounding_is_to_the_nearest():
+    "Every value of 16 bits, in whole numbers: 255*v/65535 is v/257"
+    values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    assert (array(PILRadiograph.create(values)) == np.round(values/257)).all()
+
+@pytest.mark.parametrize('dtype', [np.int8, np.int16, np.int32, np.int64, np.uint32, np.uint64, np.complex64, object])
+def test_types_without_a_white_are_refused(dtype):
+    "What is white in a type that goes far beyond what a picture uses, or below 0?"
+    with pytest.raises(ValueError, match=f'{np.dtype(dtype)}.*white.*uint8'): PILRadiograph.create(THIRDS.astype(np.uint8).astype(dtype))
+
+def test_pillows_32_bits_are_refused(tmp_path):
+    whole = Image.fromarray(SIXTEEN.astype(np.int32))
+    for image in whole, on_disk(tmp_path, whole, 'x.tif'):
+        assert image.mode == 'I'
+        with pytest.raises(ValueError, match='int32.*white'): PILRadiograph.create(image)
+
+@pytest.mark.parametrize('make', [np.array, torch.tensor, lambda x: Image.fromarray(np.array(x, np.float32))])
+@pytest.mark.parametrize('wrong,said', [(np.nan, 'not finite'), (np.inf, 'not finite'), (-.5, 'from -0.5 to 1'), (255., 'from 0 to 255')])
+def test_floats_go_from_0_to_1(make, wrong, said):
+    with pytest.raises(ValueError, match=said): PILRadiograph.create(make([[0., 1.], [.5, wrong]]))
+
+@pytest.mark.parametrize('shape', [(), (4,), (0, 4), (2, 4, 5), (3, 5, 6), (1, 1, 4, 4), (4, 4, 2)])
+def test_shapes_that_are_no_picture_are_refused(shape):
+    for make in np.zeros, torch.zeros:
+        with pytest.raises(ValueError, match=r'\(rows, columns\).*found'): PILRadiograph.create(make(shape))
+
+def test_transparency_is_refused():
+    "What is seen through it, black or white, is not said"
+    glass = np.stack([THIRDS]*4, -1)
+    for source in glass, Image.fromarray(glass), Image.fromarray(glass).convert('LA'):
+        with pytest.raises(ValueError, match='transparent'): PILRadiograph.create(source)
+
+@pytest.mark.parametrize('source', [None, 5, dict(a=1), [[0, 255]]])
+def test_other_things_are_refused(source):
+    with pytest.raises(ValueError, match=f'{type(source).__name__}.*DICOM'): PILRadiograph.create(source)
+
+def test_open_files_are_read(tmp_path):
+    on_disk(tmp_path, Image.fromarray(SIXTEEN), 'x.png')
+    with open(tmp_path/'x.png', 'rb') as f: assert (array(PILRadiograph.create(f)) == THIRDS).all()
+    with pytest.raises(ValueError, match='no picture'): PILRadiograph.create(io.BytesIO(b'<html>'))
+
+def test_a_png_by_its_path_is_refused(tmp_path):
+    "A path is a DICOM file's"
+    on_disk(tmp_path, Image.fromarray(SIXTEEN), 'x.png')
+    with pytest.raises(DicomError, match='x.png'): PILRadiograph.create(tmp_path/'x.png')
+
 # tables
 
 def test_faults_of_a_table(copy):
@@ -99,6 +183,27 @@ def test_own_patient_column_is_used(copy):
     table.to_csv(copy/'labels.csv', index=False)
     dls = chest_dataloaders(copy, size=32, fractions=(.6, .2, .2))
     assert [part.items.patient.nunique() for part in dls.loaders] == [6, 2, 2]
+
+@pytest.mark.parametrize('patients', [['P1', 'P1 '], ['P1', 'p1'], ['1', '01'], ['P1', None], ['P1', ' ']])
+def test_a_patient_column_that_hides_a_leak(copy, patients):
+    "Of a table that brings its own split: nothing else compares its patients"
+    table = pd.read_csv(copy/'labels.csv').assign(patient=[patients[0]]*20 + [patients[1]]*20, split=['train']*20 + ['valid']*10 + ['test']*10)
+    with pytest.raises(ValueError, match='one way|without a patient'): chest_dataloaders(copy, size=32, table=table)
+    table.drop(columns='split').to_csv(copy/'labels.csv', index=False)
+    if patients != ['1', '01']: # pandas reads both as 1
+        with pytest.raises(ValueError, match='labels.csv: .*(one way|without a patient)'): read_labels(copy)
+
+def test_patient_ids_of_headers(copy):
+    "Blanks round an id mean nothing in DICOM (PS3.5 6.2, LO); another case may be another patient: refused, and named"
+    files = pd.read_csv(copy/'labels.csv').file
+    for file, name in zip(files[:2], ('SAME', 'SAME ')):
+        ds = pydicom.dcmread(copy/file)
+        ds.PatientID = name
+        ds.save_as(copy/file)
+    assert read_labels(copy).patient[:2].tolist() == ['SAME', 'SAME']
+    ds.PatientID = 'Same'
+    ds.save_as(copy/file)
+    with pytest.raises(ValueError, match=r"\['SAME', 'Same'\]"): read_labels(copy)
 
 def test_masks_are_siims_code():
     mask = chest(5, True, size=64).mask
@@ -251,6 +356,14 @@ def test_threshold_refuses():
     for wanted in 0, 1.1, -1, float('nan'):
         with pytest.raises(ValueError, match='wanted'): threshold_for_sensitivity([0, 1], [.1, .2], wanted)
 
+def test_threshold_refuses_what_is_no_answer():
+    "A 2 in the truth is neither sick nor well, and nan is no score"
+    for y in [0, 2, 1], [0, -1, 1], [0, .5, 1], [0, np.nan, 1]:
+        with pytest.raises(ValueError, match='0 or 1'): threshold_for_sensitivity(y, [.1, .2, .3])
+    with pytest.raises(ValueError, match='nan'): threshold_for_sensitivity([0, 1], [.1, np.nan])
+    for y, p in ([0, 1], [.1, .2, .3]), ([[0], [1]], [.1, .2]), ([[0, 1]], [[.1, .2]]):
+        with pytest.raises(ValueError, match='one score for each case'): threshold_for_sensitivity(y, p)
+
 @pytest.mark.parametrize('true', [.3, 1, 2.5])
 def test_temperature_is_found(true):
     "Labels drawn with logits/T: that T comes back, and PyTorch's own optimiser agrees"
@@ -272,6 +385,24 @@ def test_no_temperature():
     logits = torch.tensor([[2., -2], [-2, 2], [1, 0]])
     with pytest.raises(ValueError, match='all 3 cases are right'): fit_temperature(logits, [0, 1, 0])
     with pytest.raises(ValueError, match='no better than chance'): fit_temperature(logits, [1, 0, 0])
+
+@pytest.mark.parametrize('y,said', [([0, 1, 2], 'label 2.* 2 classes'), ([0, 1, -1], 'label -1.* 2 classes'), ([0, 1, -100], 'label -100'), ([0, 1, .5], 'whole.*0.5'),
+                                    ([0, 1, np.nan], 'whole.*nan'), ([0, 1], 'do not fit'), ([[0], [1], [1]], 'do not fit')])
+def test_temperature_refuses_labels_that_are_no_class(y, said):
+    with pytest.raises(ValueError, match=said): fit_temperature(torch.tensor([[2., -2], [-2, 2], [1, 0]]), y)
+
+def test_temperature_refuses_logits_that_are_none():
+    for wrong, said in ([[2., np.nan], [0, 1]], 'finite'), ([[2., np.inf], [0, 1]], 'finite'), ([2., 1], 'cases, classes'), (np.zeros((0, 2)), 'cases, classes'):
+        with pytest.raises(ValueError, match=said): fit_temperature(wrong, [0, 1])
+
+def test_temperature_of_other_types():
+    "As of int64 labels and float32 logits"
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(200, 3)).astype(np.float16)
+    y = np.where(rng.random(200) < .7, logits.argmax(1), rng.integers(0, 3, 200))
+    wanted = fit_temperature(logits.astype(np.float32), y)
+    for labels in y.astype(np.uint8), y.astype(float), y.tolist(), torch.tensor(y).short():
+        assert fit_temperature(logits, labels) == pytest.approx(wanted)
 
 # a real radiograph
 

@@ -1,5 +1,5 @@
 "The command line as a shell sees it: exit status, standard output, standard error"
-import io, os, subprocess, sys
+import io, os, shutil, subprocess, sys
 from pathlib import Path
 
 import numpy as np, pandas as pd
@@ -42,6 +42,15 @@ def test_a_slice_that_fails_is_told(breast, tmp_path):
     reasons = pd.read_csv(tmp_path/'t.csv').query('status == "failed"').reason
     assert done.returncode == 1 and f'{len(table) - 1} written' in done.stderr
     assert reasons.str.contains(damaged.name).sum() == 1
+
+def test_a_patient_written_in_two_ways_is_told(breast, tmp_path):
+    "and not left out as one who has no images"
+    copy = shutil.copytree(breast, tmp_path/'set')
+    for table in copy.glob('Annotation_Boxes.xlsx'): table.unlink()
+    boxes = copy/'Annotation_Boxes.csv'
+    boxes.write_text(boxes.read_text().replace('Breast_MRI_001', 'breast_mri_001'))
+    done = medtut('slices', copy, tmp_path/'out', '--quiet')
+    assert done.returncode == 1 and 'breast_mri_001' in done.stderr and 'one way' in ' '.join(done.stderr.split())
 
 def test_not_a_set(tmp_path):
     done = medtut('slices', tmp_path, tmp_path/'out')

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
-import numpy as np, pandas as pd, pydicom, pytest
+import nibabel as nib, numpy as np, pandas as pd, pydicom, pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
@@ -499,6 +499,54 @@ def test_same_bytes_in_two_processes(tmp_path, name, n):
     for n_jobs in (1, 2): subprocess.run([sys.executable, '-c', MAKE, name, str(tmp_path/f'{n_jobs}'), str(n_jobs), str(n)], env=env, check=True)
     (one,), (two,) = (list((tmp_path/j/'sample').glob('[!.]*')) for j in '12')
     assert hashes(one) == hashes(two) and find_set(SETS[name], one) == one
+
+SMALL = dict(siim_small=dict(n=6, size=64), duke_breast=dict(n=3, matrix=48, slices=24), brats2020=dict(n=2, spacing=6.), msd_brain=dict(n=2, n_test=1, spacing=6.))
+
+@pytest.fixture(scope='module')
+def samples(tmp_path_factory):
+    root = tmp_path_factory.mktemp('samples')
+    return {name: get_data(name, 'sample', root=root, n_jobs=1, progress=False, **small) for name, small in SMALL.items()}
+
+@pytest.mark.parametrize('name', SETS)
+def test_nothing_in_a_sample_passes_for_a_patient(samples, name):
+    """Every image says in its own header that it shows a phantom, every set beside its tables.
+    DICOM: Quality Control Subject (0010,0200) PS3.3 C.7.1.1 and Quality Control Image (0028,0300) PS3.3 C.7.6.1, both 'YES'"""
+    seen = 0
+    for path in samples[name].rglob('*'):
+        if path.suffix == '.dcm':
+            ds = pydicom.dcmread(path)
+            assert ds[0x0010, 0x0200].value == ds[0x0028, 0x0300].value == 'YES'
+            for keyword in 'PatientID', 'PatientName', 'StudyDescription', 'SeriesDescription', 'ImageComments':
+                assert str(ds[keyword].value).startswith('PHANTOM'), (path, keyword)
+                assert len(str(ds[keyword].value)) <= 64
+        elif path.name.endswith(('.nii', '.nii.gz')):
+            header = nib.load(path).header
+            assert b'PHANTOM' in header['descrip'].item() and header['intent_name'].item() == b'PHANTOM'
+        else: continue
+        seen += 1
+    assert seen >= 5
+    assert 'NO PATIENT' in (samples[name]/'README.txt').read_text()
+    assert 'phantom' in read_note(samples[name])['what']
+    if name == 'msd_brain': assert 'phantom' in json.loads((samples[name]/'dataset.json').read_text())['description']
+
+def test_marked_files_join_with_the_tables_as_before(samples):
+    "By path and by SOP instance UID, as in the real set; what identifies series and patient stands in the marked elements"
+    folder = samples['duke_breast']
+    boxes, mapping = pd.read_csv(folder/f'{BOXES}.csv'), pd.read_csv(folder/f'{MAPPING}.csv').set_index('sop_instance_uid')
+    found = [pydicom.dcmread(f) for f in sorted(folder.rglob('*.dcm'))]
+    for ds in found:
+        patient = mapping.original_path_and_filename[ds.SOPInstanceUID].split('/')[1]
+        assert ds.PatientID == f'PHANTOM-{patient}' and patient in set(boxes['Patient ID']) and f'/{patient}/' in Path(ds.filename).as_posix()
+        assert ds.SeriesDescription.removeprefix('PHANTOM ') in PRE
+    assert len({ds.PatientID for ds in found}) == 3
+    siim = samples['siim_small']
+    assert sorted(pd.read_csv(siim/'labels.csv').file) == sorted(f.relative_to(siim).as_posix() for f in siim.rglob('*.dcm'))
+
+def test_workbooks_are_marked(samples):
+    openpyxl = pytest.importorskip('openpyxl')
+    for path in samples['duke_breast'].glob('*.xlsx'):
+        properties = openpyxl.load_workbook(path).properties
+        assert properties.title == 'PHANTOM' and 'no patient' in properties.description
 
 def test_two_processes_make_one_sample(tmp_path, fake):
     "Both want it at the same time: one waits for the other, both get the whole set"

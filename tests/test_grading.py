@@ -96,6 +96,24 @@ def test_grades_unknown(brats):
     (brats/'name_mapping.csv').unlink()
     assert find_cases(brats).grade.isna().all()
 
+@pytest.mark.parametrize('header, row', [('Grade,BraTS_2020_subject_ID', 'HGG,BraTS20_Training_001 '), ('Grade, BraTS_2020_subject_ID', 'HGG, BraTS20_Training_001'), (' Grade ,BraTS_2020_subject_ID\t', ' HGG ,BraTS20_Training_001\u00a0')])
+def test_blanks_in_the_table_mean_nothing(brats, header, row):
+    (brats/'name_mapping.csv').write_text(f'{header}\n{row}\n', encoding='utf-8')
+    cases = find_cases(brats).set_index('patient')
+    assert len(cases) == 4 and cases.grade['BraTS20_Training_001'] == 'HGG' and cases.note['BraTS20_Training_001'] == ''
+
+@pytest.mark.parametrize('rows, message', [
+    (['HGG,brats20_training_001'], "BraTS20_Training_001', 'brats20_training_001"), (['HGG,BraTS20_Training_001', 'LGG,bRATS20_Training_001'], 'one way'),
+    (['HGG,BraTS20_Training_001', 'LGG,BraTS20_Training_001 '], 'HGG and LGG')])
+def test_one_patient_in_two_ways(brats, rows, message):
+    "It would be a case without grade and one without files, or have the grade of the last row"
+    (brats/'name_mapping.csv').write_text('\n'.join(['Grade,BraTS_2020_subject_ID', *rows]))
+    with pytest.raises(VolumeError, match=f'name_mapping.csv: .*{message}'): find_cases(brats)
+
+def test_a_row_that_comes_twice(brats):
+    (brats/'name_mapping.csv').write_text('Grade,BraTS_2020_subject_ID\nHGG,BraTS20_Training_001\nHGG,BraTS20_Training_001\n')
+    assert find_cases(brats).grade[0] == 'HGG'
+
 def test_finds_msd(tmp_path):
     cases = find_cases(write_msd(tmp_path))
     assert cases.patient.tolist() == ['BRATS_001', 'BRATS_002', 'BRATS_900'] and cases.missing.tolist() == ['', '', 'seg']

@@ -1,5 +1,5 @@
 "Scores of any cases and masks, against scikit-learn, MONAI and SimpleITK, and against their definitions"
-import os, warnings
+import os, time, warnings
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +113,72 @@ def test_bootstrap_without_a_value():
 @pytest.mark.parametrize('groups', [['A', None], ['A', np.nan], ['A', ' '], [1, np.nan], pd.Series(['A', pd.NA])])
 def test_bootstrap_refuses_empty_groups(groups):
     with pytest.raises(ValueError, match='empty group'): bootstrap_interval(accuracy, [0, 1], [0, 1], groups)
+
+def bootstrap_row_by_row(metric, y, p, groups, n):
+    "By its definition, in the plainest way: patients drawn by number, in the order of their sorted names, and their rows joined"
+    rows_of = [np.flatnonzero(groups == name) for name in np.unique(groups)]
+    draws, found = np.random.default_rng(0), []
+    for _ in range(n):
+        rows = np.concatenate([rows_of[i] for i in draws.integers(0, len(rows_of), len(rows_of))])
+        found.append(quiet(metric, y[rows], p[rows]))
+    return [metric(y, p), *np.nanquantile(found, [(1 - .95)/2, (1 + .95)/2])]
+
+def mean_score(y, p): return np.mean(p)
+def threshold_free(y, p): return roc_auc(y, p) # a function of one's own, of which nothing is known
+
+@pytest.mark.parametrize('decimals', [0, 1, 12])
+@pytest.mark.parametrize('metric', [roc_auc, average_precision, mean_score, threshold_free])
+def test_bootstrap_is_exactly_the_definition(metric, decimals):
+    "To the last bit, with many ties and without, with patients of one case and of several"
+    rng = np.random.default_rng(1)
+    y = rng.random(400) < .2
+    p = rng.normal(y*1.).round(decimals)
+    for groups in np.arange(400), rng.integers(0, 90, 400), rng.permutation(np.repeat(list('ABCDEFGH'), 50)):
+        assert tuple(bootstrap_interval(metric, y, p, groups, n=60)) == tuple(bootstrap_row_by_row(metric, y, p, groups, 60))
+    assert bootstrap_interval(metric, y, p, n=60) == bootstrap_interval(metric, y, p, np.arange(400), n=60)
+
+def test_bootstrap_of_scores_where_a_class_is_missing():
+    "Few positives: draws without any have no value, the same ones as by definition, and are counted"
+    y, p = np.arange(40) < 2, np.random.default_rng(0).random(40)
+    for metric in roc_auc, average_precision:
+        with pytest.warns(UndefinedMetric, match=r'undefined in \d+% of 300 draws'):
+            interval = bootstrap_interval(metric, y, p, n=300)
+        assert tuple(interval) == tuple(bootstrap_row_by_row(metric, y, p, np.arange(40), 300))
+
+@pytest.mark.parametrize('grouped', [False, True])
+@pytest.mark.parametrize('metric', [roc_auc, average_precision, mean_score, sensitivity, threshold_free])
+def test_bootstrap_of_100_000_cases(metric, grouped):
+    "2,000 draws in seconds: 100 of them take half a second of one processor at most"
+    rng = np.random.default_rng(0)
+    y = rng.random(100_000) < .3
+    p = rng.normal(y*1.) if metric is not sensitivity else rng.random(100_000) < .5
+    groups = rng.integers(0, 30_000, 100_000) if grouped else None
+    bootstrap_interval(metric, y, p, groups, n=2) # what is done once, and imports
+    start = time.process_time()
+    bootstrap_interval(metric, y, p, groups, n=100)
+    assert time.process_time() - start < (1.2 if metric is threshold_free else .6)
+
+ALIKE = [['P1', 'P1 '], ['P1', ' P1'], ['P 1', 'P1'], ['P1', 'P1\t'], ['P1', 'P1\u00a0'], ['P1', 'P1\u200b'], ['P1', 'P1\0'], ['P1', 'p1'],
+    ['MÜLLER', 'Müller'], ['Mu\u0308ller', 'Müller'], [1, '1'], [1., '1'], [1, '1.0'], ['1', '1.0'], [1, '001'], [7, '007 '], [b'P1', 'P1']]
+
+@pytest.mark.parametrize('alike', ALIKE)
+def test_bootstrap_refuses_groups_that_may_be_one_patient(alike):
+    "Two patients made of one narrow the interval; the message names both"
+    for kind in list, lambda x: pd.Series(x, index=[5, 6, 7], dtype=object), lambda x: np.array(x, object), lambda x: pd.Categorical(x):
+        with pytest.raises(ValueError, match='write each patient in one way') as error:
+            bootstrap_interval(accuracy, [0, 1, 1], [0, 1, 0], kind([*alike, 'other']))
+        assert all(repr(name) in str(error.value) for name in alike)
+
+@pytest.mark.parametrize('groups', [['A', 'nan'], ['A', 'None'], ['A', '<NA>'], ['A', 'NaT'], ['A', '\u200b'], ['A', '\0'], ['A', b' '], [1, None], pd.Series([1, pd.NA], dtype='Int64')])
+def test_bootstrap_refuses_missing_groups_written_as_text(groups):
+    "astype(str) makes 'nan' of a missing patient, and one patient of all that are missing"
+    with pytest.raises(ValueError, match='empty group'): bootstrap_interval(accuracy, [0, 1], [0, 1], groups)
+
+def test_groups_that_are_told_apart():
+    "Ids that differ in more than that are patients of their own, whatever kind they are"
+    for groups in ([1, 2, 3], [1., 2., 3.5], ['A', 'B', 'NA'], ['P1', 'P10', 'P01'], [('A', 1), ('A', 2), ('B', 1)], [np.int64(1), 2, 3],
+                   pd.to_datetime(['2020-01-01', '2020-01-02', '2020-01-03']), [2**62, 2**62 + 1, 3]):
+        assert bootstrap_interval(np.mean, [1., 2., 3.], groups=groups, n=20).low < 2
 
 def test_an_error_in_the_metric_is_seen():
     def broken(y): raise ZeroDivisionError

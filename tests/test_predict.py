@@ -1,5 +1,5 @@
 "Predicting files: the same as by hand, on the file's own grid, whatever happens on the way"
-import shutil
+import copy, shutil
 
 import joblib, numpy as np, pytest, torch
 from dask.distributed import Client, LocalCluster
@@ -149,6 +149,39 @@ def test_what_hits_every_case_stops_the_run(scans, tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match='no memory'): predict_cases(broken, paths, tmp_path/'b', PATCH, progress=False)
     with pytest.raises(ValueError, match='multiple of 2'): predict_cases(model, paths, tmp_path/'c', (15, 16, 16), progress=False)
     with pytest.raises(ValueError, match='1 outputs'): predict_cases(lambda x: x[:, :1], paths, tmp_path/'d', PATCH, progress=False)
+
+class Odd(torch.nn.Module):
+    "Puts out nan for a scan whose channels start with this value, as a network does that overflows"
+    def __init__(self, model, value):
+        super().__init__()
+        self.model, self.value = model, value
+    def forward(self, x): return torch.where(((x - self.value).abs() < 1e-6).any(), torch.nan, 1)*self.model(x)
+
+def test_a_scan_of_which_the_model_makes_nan_is_not_called_background(scans, tmp_path):
+    "The largest of four nan is, for numpy, the first: every voxel would be background"
+    paths, model = scans
+    value = standardize(np.moveaxis(load_nifti(paths[1])[0], -1, 0), 'volume')[0, 5, 5, 5]
+    odd = Odd(model, float(value))
+    table = predict_cases(odd, paths, tmp_path, PATCH, progress=False)
+    assert table.status.tolist() == ['written', 'failed', 'written'] and 'case1.nii.gz' in table.reason[1] and 'nan' in table.reason[1]
+    with pytest.raises(VolumeError, match='case1.nii.gz.*nan'): predict_file(odd, paths[1], tmp_path/'one.nii.gz', PATCH, progress=False)
+    assert sorted(contents(tmp_path)) == ['case0.nii.gz', 'case2.nii.gz']
+
+def test_models_in_half_precision_and_with_several_outputs(scans, tmp_path):
+    paths, model = scans
+    written = predict_file(copy.deepcopy(model).bfloat16(), paths[0], tmp_path/'half.nii.gz', PATCH, progress=False)
+    same = read(written)[0] == by_hand(model, load_nifti(paths[0])[0]).argmax(0)
+    assert same.mean() > .9
+    with pytest.raises(ValueError, match='a list of 2'): predict_cases(lambda x: [x, x], paths, tmp_path/'many', PATCH, progress=False)
+    assert not contents(tmp_path/'many')
+
+def test_a_model_in_training_stays_in_it(scans, tmp_path):
+    paths, model = scans
+    model = copy.deepcopy(model).train()
+    model.down[0].eval()
+    before = [m.training for m in model.modules()]
+    predict_file(model, paths[0], tmp_path/'x.nii.gz', PATCH, progress=False)
+    assert [m.training for m in model.modules()] == before and True in before and False in before
 
 def test_a_card_says_how(scans, tmp_path):
     (path, *_), model = scans

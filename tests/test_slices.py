@@ -11,7 +11,7 @@ from pydicom import dcmread
 from pydicom.uid import generate_uid
 from hypothesis import given, settings, strategies as st
 
-from medtut.dicom import DicomError, read_dicom
+from medtut.dicom import DicomError, deidentify, read_dicom
 from medtut.phantoms.breast import write_duke_breast
 from medtut.slices import SliceDataset, balance, export_slices, label_slices, read_boxes, read_mapping, save_slice, volume_window
 
@@ -122,6 +122,16 @@ def test_labels_refuse():
     with pytest.raises(ValueError, match='come twice'): label_slices(pd.concat([stack('a', 9)]*2), one)
     with pytest.raises(ValueError, match='no slice number'): label_slices(stack('a', 9).assign(slice=pd.array([1, 2, None, 4, 5, 6, 7, 8, 9], 'Int64')), one)
     with pytest.raises(ValueError, match='margin'): label_slices(stack('a', 9), one, margin=-1)
+
+@pytest.mark.parametrize('alike', ['Breast_MRI_001 ', 'breast_mri_001', 'Breast_MRI_001\u200b', 'Breast_MRI_001\u00a0'])
+def test_one_patient_written_in_two_ways(alike):
+    "Half of the slices would be left out as another patient's who has no box, or drawn as another patient's"
+    mapping = pd.DataFrame(dict(patient=['Breast_MRI_001']*20 + [alike]*20, phase='pre', slice=range(1, 41), path=[f'{k}.dcm' for k in range(40)]))
+    boxes = pd.DataFrame([dict(patient='Breast_MRI_001', start_row=1, end_row=5, start_column=1, end_column=5, start_slice=8, end_slice=12)])
+    with pytest.raises(ValueError, match='one way') as error: label_slices(mapping, boxes)
+    assert repr(alike) in str(error.value) and "'Breast_MRI_001'" in str(error.value)
+    with pytest.raises(ValueError, match='one way'): label_slices(mapping[20:], boxes)
+    with pytest.raises(ValueError, match='one way'): balance(mapping.assign(label=[0, 1]*20))
 
 def test_patients_without_a_box_are_left_out():
     found = label_slices(pd.concat([stack('a', 9), stack('b', 9)]), pd.DataFrame([box('b', 3, 6)]))
@@ -338,6 +348,16 @@ def test_memory_stays_bounded(tmp_path):
     before, after = map(int, done.stdout.split())
     assert len(pngs(tmp_path/'out')) == 400 and (after - before)*1024 < 150e6
 
+# --- the sample set
+
+def test_phantoms_are_marked(duke):
+    "In each header, and in such a way that the folder's patient is still to be found in it"
+    files = sorted((duke/'Duke-Breast-Cancer-MRI').rglob('*.dcm'))
+    for path in files:
+        ds = dcmread(path)
+        assert ds.QualityControlSubject == ds.QualityControlImage == 'YES' and 'PHANTOM' in ds.ImageComments
+        assert ds.PatientID == ds.PatientName == f'PHANTOM-{path.parts[-4]}'
+
 # --- one slice, and the data set
 
 @pytest.fixture(scope='session')
@@ -351,6 +371,16 @@ def test_the_tutorials_scaling_within_one_grey(one, tmp_path):
     x = dcmread(one).pixel_array.astype(float)
     found = np.array(Image.open(save_slice(read_dicom(one), tmp_path/'a.png'))).astype(int)
     assert abs(found - (x*255/x.max()).astype(np.uint8)).max() <= 1
+
+def test_a_message_names_the_file_or_the_data_set(one, tmp_path):
+    "After `deidentify`, `copy` and reading bytes a data set has no file: no message begins with None"
+    ds = read_dicom(one)
+    ds.NumberOfFrames, ds.PixelData = 2, ds.PixelData*2
+    with pytest.raises(DicomError, match=f'{one.name}: not one grey image'): save_slice(ds, tmp_path/'a.png')
+    for filename in None, '':
+        ds.filename = filename
+        with pytest.raises(DicomError, match='^data set: not one grey image'): save_slice(ds, tmp_path/'a.png')
+    with pytest.raises(DicomError, match='^data set: not one grey image'): save_slice(deidentify(ds, key=b'k'), tmp_path/'a.png')
 
 @pytest.mark.parametrize('value', [0, -5])
 def test_an_image_of_nothing_is_black(one, tmp_path, value):

@@ -101,6 +101,21 @@ def test_refused(table, message):
     for split in split_by_patient, cross_validate_by_patient:
         with pytest.raises(ValueError, match=message): split(table)
 
+@pytest.mark.parametrize('alike', [['P1', 'P1 '], ['P1', 'p1'], ['P 1', 'P1'], ['P1', 'P1\u00a0'], ['Mu\u0308ller', 'Müller'], [1, '001'], [1., '1'], ['2', '2.0'], [b'P1', 'P1']])
+def test_one_patient_written_in_two_ways(alike):
+    "They would land in two parts: refused, and both are named"
+    table = pd.DataFrame({'patient': pd.Series([*alike, 'B', 'C', 'D'], dtype=object), 'label': 0})
+    for split in split_by_patient, cross_validate_by_patient:
+        for ids in table.patient, table.patient.astype('category'):
+            with pytest.raises(ValueError, match='one way') as error: split(table.assign(patient=ids))
+            assert all(repr(name) in str(error.value) for name in alike)
+
+@pytest.mark.parametrize('missing', ['nan', 'None', '<NA>', 'NaT', None, pd.NA, float('nan'), ' ', '\u200b', '\0'])
+def test_a_missing_patient_is_no_patient(missing):
+    table = pd.DataFrame({'patient': pd.Series(['A', missing, 'B', 'C', 'D'], dtype=object), 'label': 0}).set_axis(list('abcde'))
+    for split in split_by_patient, cross_validate_by_patient:
+        with pytest.raises(ValueError, match="1 rows without a patient.*'b'"): split(table)
+
 @pytest.mark.parametrize('fractions', [(.8, .1), (.8, .1, .2), (.8, .3, -.1), (.8, .1, np.nan), (80, 10, 10)])
 def test_fractions_refused(fractions):
     with pytest.raises(ValueError, match='add up to 1'): split_by_patient(table_of([(i, 'a') for i in range(9)]), fractions)

@@ -21,9 +21,10 @@ from joblib import Parallel, delayed
 from scipy import ndimage as ndi
 from scipy.sparse import csr_array
 from tqdm.auto import tqdm
+from .marks import mark_nifti, write_readme
 
 # %% ../../nbs/toolbox/phantoms/brain.ipynb #631a5b9c
-VERSION = 1  # of the bytes written: goes up when a change here changes them
+VERSION = 2  # of the bytes written: goes up when a change here changes them
 SEQUENCES = 'flair', 't1', 't1ce', 't2'
 GRADES = 'LGG', 'HGG'                   # low- and high-grade glioma
 MATRIX = 240, 240, 155                  # mm: the BraTS field of view, axes to the left, back and top
@@ -313,10 +314,10 @@ def save_nifti(
     array:np.ndarray,  # (X, Y, Z) or (X, Y, Z, channel)
     affine:np.ndarray, # (4, 4), voxel indices to mm, RAS+
 ):
-    "Write a NIfTI file whose bytes depend on nothing but its content"
+    "Write a phantom's NIfTI file, whose bytes depend on nothing but its content"
     image = nib.Nifti1Image(array, affine)
     image.set_qform(affine, code=1); image.set_sform(affine, code=1); image.header.set_xyzt_units('mm')
-    data = image.to_bytes()
+    data = mark_nifti(image).to_bytes()
     Path(path).write_bytes(gzip.compress(data, 6, mtime=0) if str(path).endswith('.gz') else data)
 
 def _grades(seed, n, p_high):
@@ -367,6 +368,7 @@ def write_brats2020(
     rows = [[i[-1], f'{rng.normal(61, 12):.3f}', int(rng.exponential(440)) + 5, rng.choice(['GTR', 'STR', 'NA'])] for i in ids if i[0]=='HGG']
     if rows: rows[len(rows)//3][2] = 'ALIVE (361 days later)'
     _write_csv(out/'survival_info.csv', [['Brats20ID', 'Age', 'Survival_days', 'Extent_of_Resection'], *rows])
+    write_readme(out, 'the training set of BraTS 2020')
     return out
 
 # %% ../../nbs/toolbox/phantoms/brain.ipynb #9045bf96
@@ -400,4 +402,5 @@ def write_msd_brain(
         labels={'0':'background', '1':'edema', '2':'non-enhancing tumor', '3':'enhancing tumour'}, numTraining=n, numTest=n_test,
         training=[dict(image=f'./imagesTr/{f}', label=f'./labelsTr/{f}') for f in names[:n]], test=[f'./imagesTs/{f}' for f in names[n:]])
     (out/'dataset.json').write_text(json.dumps(info, indent=1))
+    write_readme(out, 'the Medical Segmentation Decathlon, Task01')
     return out

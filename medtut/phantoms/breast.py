@@ -19,6 +19,7 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 from tqdm.auto import tqdm
+from .marks import PREFIX, WORDS, mark_dicom, write_readme
 
 # %% ../../nbs/toolbox/phantoms/breast.ipynb #breast-007
 def spoiled_gradient_echo(
@@ -487,11 +488,11 @@ SERIES_NAMES = {'GE MEDICAL SYSTEMS': ['ax dyn pre', 'ax 3d dyn', 'Ax Vibrant Mu
 def slice_dataset(
     b:BreastPhantom,
     k:int,       # slice number, from 1
-    pid:str,     # as 'Breast_MRI_001'
+    pid:str,     # as 'Breast_MRI_001'; PatientID is 'PHANTOM-Breast_MRI_001'
     uids:tuple,  # study, series, frame of reference, and this slice's
-    series:str,  # SeriesDescription
+    series:str,  # as 'ax dyn pre'; SeriesDescription is 'PHANTOM ax dyn pre'
 )->Dataset:
-    "One slice as an MR Image Storage object"
+    "One slice as an MR Image Storage object, marked as a phantom's"
     sc, frame, signed, ds = b.patient.scanner, b.image[k - 1], b.image.dtype == np.int16, Dataset()
     ds.file_meta = FileMetaDataset()
     ds.file_meta.MediaStorageSOPClassUID, ds.file_meta.MediaStorageSOPInstanceUID = MRImageStorage, uids[3]
@@ -504,7 +505,7 @@ def slice_dataset(
         StudyDate='19900101', SeriesDate='19900101', StudyTime='', AccessionNumber='', Modality='MR',
         Manufacturer=sc.maker, ManufacturerModelName=sc.model, MagneticFieldStrength=f'{sc.tesla:.1f}',
         ReferringPhysicianName='', StudyDescription='MRI BREAST BILATERAL WWO', SeriesDescription=series,
-        PatientName=pid, PatientID=pid, PatientBirthDate='', PatientSex='F', PatientPosition='FFP', BodyPartExamined='BREAST',
+        PatientID=pid, PatientBirthDate='', PatientSex='F', PatientPosition='FFP', BodyPartExamined='BREAST',
         PatientIdentityRemoved='YES', DeidentificationMethod='SYNTHETIC PHANTOM, NO PATIENT', Laterality='',
         ScanningSequence='GR', SequenceVariant='SP', ScanOptions='FS', MRAcquisitionType='3D', EchoTrainLength='1',
         RepetitionTime=f'{sc.tr:.2f}', EchoTime=f'{sc.te:.2f}', FlipAngle=f'{sc.flip:.0f}',
@@ -518,10 +519,10 @@ def slice_dataset(
         WindowCenter=str((lo + hi)//2), WindowWidth=str(max(1, hi - lo)))
     for keyword, value in header.items(): setattr(ds, keyword, value)
     ds.add_new('PixelData', 'OW', frame.astype('<i2' if signed else '<u2').tobytes())
-    return ds
+    return mark_dicom(ds)
 
 # %% ../../nbs/toolbox/phantoms/breast.ipynb #breast-089
-VERSION = 1 # of the bytes that `write_duke_breast` makes: raise it when they change
+VERSION = 2 # of the bytes that `write_duke_breast` makes: raise it when they change
 BOX_COLUMNS = ['Patient ID', 'Start Row', 'End Row', 'Start Column', 'End Column', 'Start Slice', 'End Slice']
 PATH_COLUMNS = ['original_path_and_filename', 'classic_path', 'descriptive_path', 'sop_instance_uid']
 
@@ -564,7 +565,8 @@ def write_table(path, columns, rows):
     table = pd.DataFrame(rows, columns=columns)
     table.to_csv(path.with_suffix('.csv'), index=False, lineterminator='\n')
     with pd.ExcelWriter(path.with_suffix('.xlsx'), engine='xlsxwriter') as book:
-        book.book.set_properties({'created': pd.Timestamp('1990-01-01').to_pydatetime()}) # else the clock is in the file
+        book.book.set_properties({'title': PREFIX, 'comments': WORDS,
+            'created': pd.Timestamp('1990-01-01').to_pydatetime()}) # else the clock is in the file
         table.to_excel(book, index=False)
 
 # %% ../../nbs/toolbox/phantoms/breast.ipynb #breast-091
@@ -591,6 +593,7 @@ def write_duke_breast(
     boxes, rows, truth = zip(*tqdm(done, total=len(numbers), desc='breast phantoms', disable=not progress))
     write_table(folder/'Annotation_Boxes.xlsx', BOX_COLUMNS, boxes)
     write_table(folder/'Breast-Cancer-MRI-filepath_filename-mapping.xlsx', PATH_COLUMNS, [row for r in rows for row in r])
+    write_readme(folder, 'Duke-Breast-Cancer-MRI')
     truth = pd.DataFrame(truth)
     truth.to_csv(folder/'phantom_truth.csv', index=False, lineterminator='\n')
     return truth

@@ -26,10 +26,11 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit, SecondaryCaptu
 from scipy.ndimage import gaussian_filter, gaussian_filter1d, uniform_filter, zoom
 from scipy.special import expit
 from tqdm.auto import tqdm
+from .marks import mark_dicom, phantom_id, write_readme
 from ..rle import rle_encode
 
 # %% ../../nbs/toolbox/phantoms/chest.ipynb #chest009
-VERSION = 1         # rises whenever the same seed gives other bytes
+VERSION = 2         # rises whenever the same seed gives other bytes
 JPEG_QUALITY = 92   # Pillow's, of the quantisation table in a real file of the set
 IMPLEMENTATION_UID = '2.25.283190456284917603918264019385720165' # of this writer
 
@@ -138,7 +139,7 @@ def lungs(
     x:np.ndarray,      # (rows, columns), mm from the midline, the patient's left positive
     z:np.ndarray,      # (rows, 1), mm below the apex
     slabs:int=8,       # of depth
-)->tuple:              # air (slabs, rows, columns) 0..1, front to back; edges of the slabs, mm
+)->tuple:              # air (slabs, rows, columns) 0..1, from the back (y < 0) to the front; edges of the slabs, mm
     "The lungs: what the rib cage holds less diaphragm, heart, mediastinum and spine"
     wide, deep = cage(p, z)
     edges = np.linspace(-1.05*p.depth, 1.05*p.depth, slabs + 1).astype(np.float32)
@@ -538,10 +539,10 @@ def chest(
 def to_dicom(
     film:Chest,                  # as drawn
     uid:str,                     # what the identifiers are derived from: equal for equal files
-    patient:str='PHANTOM^0001',  # PatientName and PatientID
+    patient:str='PHANTOM^0001',  # PatientName and PatientID, which get a prefix if they lack it
     monochrome1:bool=False,      # store dense tissue dark, to be inverted for display
 )->Dataset:                      # 8 bits: JPEG baseline; 12 bits: uncompressed
-    "Put a film into the DICOM elements that the files of SIIM's set have"
+    "Put a film into the DICOM elements that the files of SIIM's set have, and mark it as a phantom's"
     ds, eight = Dataset(), film.pixels.dtype == np.uint8
     ids = {kind: f'2.25.{int.from_bytes(hashlib.sha256(f"medtut {uid} {kind}".encode()).digest()[:15], "big")}' for kind in ('study', 'series', 'image')}
     ds.file_meta = meta = FileMetaDataset()
@@ -554,7 +555,7 @@ def to_dicom(
     ds.SpecificCharacterSet, ds.SOPClassUID, ds.SOPInstanceUID = 'ISO_IR 100', SecondaryCaptureImageStorage, ids['image']
     ds.StudyDate, ds.StudyTime, ds.AccessionNumber = '19010101', '000000.00', ''
     ds.Modality, ds.ConversionType, ds.ReferringPhysicianName, ds.SeriesDescription = 'CR', 'WSD', '', f'view: {drawn.view}'
-    ds.PatientName = ds.PatientID = patient
+    ds.PatientID = patient
     ds.PatientBirthDate, ds.PatientSex = '', drawn.sex
     ds.add(DataElement('PatientAge', 'AS', str(drawn.age), validation_mode=IGNORE)) # SIIM writes 62, DICOM would have 062Y
     ds.BodyPartExamined, ds.ViewPosition = 'CHEST', drawn.view
@@ -572,7 +573,7 @@ def to_dicom(
     else:
         ds.PixelData = pixels.astype('<u2').tobytes()
         ds['PixelData'].VR = 'OW'
-    return ds
+    return mark_dicom(ds)
 
 # %% ../../nbs/toolbox/phantoms/chest.ipynb #chest089
 def plan_siim_small(
@@ -595,7 +596,8 @@ def plan_siim_small(
         patients += not again
         label = 'Pneumothorax' if sick else 'No Pneumothorax'
         rows.append(dict(file=f'train/{label}/{i:06d}.dcm', label=label, pneumothorax=sick, patient=patient,
-            patient_id=str(uuid.UUID(bytes=np.random.default_rng([seed, patient, 2]).bytes(16), version=4)), monochrome1=inverted))
+            patient_id=phantom_id(str(uuid.UUID(bytes=np.random.default_rng([seed, patient, 2]).bytes(16), version=4))),
+            monochrome1=inverted))
     return pd.DataFrame(rows)
 
 # %% ../../nbs/toolbox/phantoms/chest.ipynb #chest092
@@ -630,4 +632,5 @@ def write_siim_small(
     drawn = pd.DataFrame(list(tqdm(work, total=n, desc='chest radiographs', disable=not progress)))
     plan[['file', 'label']].to_csv(folder/'labels.csv', index=False, lineterminator='\n')
     pd.DataFrame({'file': plan.file, 'EncodedPixels': drawn.rle}).to_csv(folder/'masks.csv', index=False, lineterminator='\n')
+    write_readme(folder, "siim_small, fastai's subset of SIIM-ACR Pneumothorax")
     return plan.join(drawn.drop(columns=['pneumothorax', 'rle']))
