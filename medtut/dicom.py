@@ -12,8 +12,18 @@ from concurrent.futures import BrokenExecutor, TimeoutError
 from datetime import date, timedelta
 from datetime import date, timedelta
 from datetime import date, timedelta
+from datetime import date, timedelta
+from datetime import date, timedelta
+from datetime import date, timedelta
+from datetime import date, timedelta
+from datetime import date, timedelta
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
+from typing import NamedTuple
+from typing import NamedTuple
+from typing import NamedTuple
+from typing import NamedTuple
 from typing import NamedTuple
 from typing import NamedTuple
 from typing import NamedTuple
@@ -708,7 +718,7 @@ _PIXELS = {'PixelData', 'FloatPixelData', 'DoubleFloatPixelData'}
 def _whole(ds, keyword):
     "A whole number of the header; `None` where it is missing or something else"
     try: return int(ds.get(keyword))
-    except (TypeError, ValueError): return None
+    except Exception: return None # `deidentify` refuses what can't be read where it meets it
 
 def _depth(ds):
     "Bits allocated and stored, high bit, signed?; `None` where every bit of `PixelData` is used, or the header does not say"
@@ -720,7 +730,7 @@ def _depth(ds):
 def _native_length(ds):
     "Bytes of native `PixelData` that a picture shows; `None` where the header does not say"
     sizes = [_whole(ds, k) for k in ('Rows', 'Columns', 'BitsAllocated')]
-    several = [_whole(ds, k) if ds.get(k) else 1 for k in ('SamplesPerPixel', 'NumberOfFrames')]
+    several = [_whole(ds, k) if k in ds else 1 for k in ('SamplesPerPixel', 'NumberOfFrames')]
     if not all(sizes + several): return None
     length = -(-int(np.prod(sizes + several, dtype=object))//8)
     halved = ds.get('PhotometricInterpretation') == 'YBR_FULL_422' and len(ds['PixelData'].value) < length
@@ -845,7 +855,7 @@ _PYDICOM_UID = pydicom.uid.PYDICOM_IMPLEMENTATION_UID
 def _marks(ds, retain):
     "What says that `ds` was de-identified and how (PS3.15 E.1.1; PS3.3 C.7.1.1 and C.12.1.1)"
     options = [('113100', 'Basic Application Confidentiality Profile')]
-    options += [_OPTIONS[name][:2] for name in sorted(retain)]
+    options += sorted(_OPTIONS[name][:2] for name in retain)
     codes = []
     for value, meaning in options:
         code = pydicom.Dataset()
@@ -887,7 +897,9 @@ def _changes(ds, treatment):
     def in_words(new):
         if new is pixels: return done_to_pixels
         if new.VR == 'SQ': return 'replace'
-        return 'new UID' if 'Instance' in new.keyword else f'replace by {new.value}'
+        if 'Instance' in new.keyword: return 'new UID'
+        values = new.value if isinstance(new.value, MultiValue) else [new.value]
+        return 'replace by ' + '\\'.join(map(str, values))
 
     def walk(parent, given, inherited='keep'):
         "`given` are the elements whose value is settled already; `inherited` is what becomes of the sequence around"
@@ -899,7 +911,9 @@ def _changes(ds, treatment):
                 rule = inherited
             try: e = parent[tag]
             except Exception: # what can't be read can be removed, and must not be kept
-                changes.append(_Change(parent, tag, _UNREADABLE if rule == 'keep' else 'remove', None))
+                action = rule if rule.startswith('remove') else 'remove'
+                if rule == 'keep': action = 'remove, unknown' if parent.get_item(tag).VR == 'UN' else _UNREADABLE
+                changes.append(_Change(parent, tag, action, None))
                 continue
             if tag in given: action, new = (None, e) if given[tag] == e else (in_words(given[tag]), given[tag])
             else: action, new = treatment.element(e, rule)
@@ -908,7 +922,10 @@ def _changes(ds, treatment):
             below = 'keep'
             if action == 'replace inside': below = 'replace'
             elif new is not e: below = action if new is None else 'remove'
+            start = len(changes)
             for item in e.value: walk(item, {}, below)
+            if action == 'replace inside' and not any(change.action for change in changes[start:]):
+                changes[start - 1] = _Change(parent, tag, None, e)
 
     if hasattr(ds, 'file_meta'): walk(ds.file_meta, {e.tag: e for e in meta})
     settled = {e.tag: e for e in marks}
@@ -950,15 +967,16 @@ def identifying_elements(
     for each reason. Raises `DicomError` as `deidentify` does."""
     retain = _options(retain)
     with _silent(ds):
+        unread = copy.deepcopy(ds) # reading a value changes how its element is kept
         changes, _, _ = _changes(copy.deepcopy(ds), _Treatment(secrets.token_bytes(32), retain, days=1))
-        rows = elements(ds)
+        rows = elements(unread)
     rows = rows.assign(action=[change.action for change in changes])
     first, last = [], []
     preamble = getattr(ds, 'preamble', None)
     if preamble and preamble.strip(b'\0'):
         value = f'{len(preamble)} bytes: {preamble[:8].hex(" ")}'
         first.append(dict(keyword='preamble', name='File Preamble', length=len(preamble), value=value, action='clear'))
-    for reason in burned_in_risk(ds):
+    for reason in burned_in_risk(unread):
         last.append(dict(group='7fe0', element='0010', keyword='PixelData', name='Pixel Data', value=reason,
             action='check the picture'))
     extra = [pd.DataFrame(r, columns=rows.columns).astype(rows.dtypes) for r in
@@ -1002,7 +1020,7 @@ def deidentify(
             if action == _UNREADABLE:
                 raise DicomError(f'{name}: {keyword_for_tag(tag) or tag} can not be read, and must not be kept unread')
             if action is None: continue
-            if element is None: del parent[tag]
+            if element is None: parent.pop(tag, None) # gone already where an item stands in two places
             else: parent[tag] = element
         new.update(marks)
         if 'PatientID' not in new: new.PatientID = ''
