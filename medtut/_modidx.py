@@ -101,6 +101,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'medtut.dicom._gdcm_12bit': ('dicom.html#_gdcm_12bit', 'medtut/dicom.py'),
                               'medtut.dicom._image': ('dicom.html#_image', 'medtut/dicom.py'),
                               'medtut.dicom._in_stored_bits': ('dicom.html#_in_stored_bits', 'medtut/dicom.py'),
+                              'medtut.dicom._in_words': ('dicom.html#_in_words', 'medtut/dicom.py'),
                               'medtut.dicom._is_colour': ('dicom.html#_is_colour', 'medtut/dicom.py'),
                               'medtut.dicom._is_time': ('dicom.html#_is_time', 'medtut/dicom.py'),
                               'medtut.dicom._looks_like_dicom': ('dicom.html#_looks_like_dicom', 'medtut/dicom.py'),

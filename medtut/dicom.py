@@ -17,8 +17,12 @@ from datetime import date, timedelta
 from datetime import date, timedelta
 from datetime import date, timedelta
 from datetime import date, timedelta
+from datetime import date, timedelta
+from datetime import date, timedelta
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
+from typing import NamedTuple
 from typing import NamedTuple
 from typing import NamedTuple
 from typing import NamedTuple
@@ -802,6 +806,11 @@ def _shifted(value, days):
     try: return f'{date(int(day[:4]), int(day[4:6]), int(day[6:])) - timedelta(days):%Y%m%d}'.zfill(8) + rest
     except (ValueError, OverflowError): return None
 
+def _in_words(value):
+    "A value as the `action` of `identifying_elements` quotes it"
+    if isinstance(value, bytes): return value.decode() if value.isalpha() else value.hex(' ')
+    return '\\'.join(map(str, value if isinstance(value, MultiValue) else [value]))
+
 def _is_time(values): return set(''.join(values)) <= set('0123456789.:+-')
 
 class _Treatment:
@@ -837,8 +846,7 @@ class _Treatment:
         else:
             try: empty_element(new) if rule == 'empty' else replace_element(new)
             except NotImplementedError: return 'remove', None # there is no dummy for its VR
-            action = f'replace by {new.value.decode() if isinstance(new.value, bytes) else new.value}'
-            if new.is_empty: action = 'empty'
+            action = 'empty' if new.is_empty else f'replace by {_in_words(new.value)}'
         return (None, e) if new == e else (action, new)
 
 # %% ../nbs/01_dicom.ipynb #dicom126e
@@ -875,8 +883,8 @@ def _marks(ds, retain):
 def _meta(ds, treatment, syntax):
     "New file meta information (PS3.10 7.1): nothing but what is needed to read the file"
     meta = pydicom.Dataset()
-    for e in ds.file_meta:
-        if _rule(e.tag) == 'keep': meta[e.tag] = e
+    for tag in ds.file_meta.keys():
+        if _rule(tag) == 'keep': meta[tag] = copy.copy(ds.file_meta[tag])
     if 'FileMetaInformationVersion' in meta: meta.FileMetaInformationVersion = b'\0\1'
     if 'SOPClassUID' in ds: meta.MediaStorageSOPClassUID = ds.SOPClassUID
     instance = ds.get('SOPInstanceUID') or ds.file_meta.get('MediaStorageSOPInstanceUID')
@@ -894,12 +902,10 @@ def _changes(ds, treatment):
     if hasattr(ds, 'file_meta'): meta = _meta(ds, treatment, syntax)
     changes = []
 
-    def in_words(new):
+    def settled_in_words(new):
         if new is pixels: return done_to_pixels
         if new.VR == 'SQ': return 'replace'
-        if 'Instance' in new.keyword: return 'new UID'
-        values = new.value if isinstance(new.value, MultiValue) else [new.value]
-        return 'replace by ' + '\\'.join(map(str, values))
+        return 'new UID' if 'Instance' in new.keyword else f'replace by {_in_words(new.value)}'
 
     def walk(parent, given, inherited='keep'):
         "`given` are the elements whose value is settled already; `inherited` is what becomes of the sequence around"
@@ -915,7 +921,7 @@ def _changes(ds, treatment):
                 if rule == 'keep': action = 'remove, unknown' if parent.get_item(tag).VR == 'UN' else _UNREADABLE
                 changes.append(_Change(parent, tag, action, None))
                 continue
-            if tag in given: action, new = (None, e) if given[tag] == e else (in_words(given[tag]), given[tag])
+            if tag in given: action, new = (None, e) if given[tag] == e else (settled_in_words(given[tag]), given[tag])
             else: action, new = treatment.element(e, rule)
             changes.append(_Change(parent, tag, action, new))
             if e.VR != 'SQ': continue

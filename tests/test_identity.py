@@ -206,8 +206,8 @@ def outcome(before, after):
     if after.keyword == 'PatientID': return 'pseudonym'
     if after.VR == 'UI' and not after.keyword.startswith('Implementation'): return 'new UID'
     if after.is_empty: return 'empty'
-    values = after.value if isinstance(after.value, MultiValue) else [after.value]
-    return 'replace by ' + '\\'.join(v.decode() if isinstance(v, bytes) else str(v) for v in values)
+    if isinstance(after.value, bytes): return f"replace by {'00 01' if after.value == bytes([0, 1]) else after.value.decode()}"
+    return 'replace by ' + '\\'.join(map(str, after.value if isinstance(after.value, MultiValue) else [after.value]))
 
 def disagreements(ds, **options):
     "Elements of which `identifying_elements` says another thing than `deidentify` does"
