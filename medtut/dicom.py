@@ -19,8 +19,10 @@ from datetime import date, timedelta
 from datetime import date, timedelta
 from datetime import date, timedelta
 from datetime import date, timedelta
+from datetime import date, timedelta
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 from typing import NamedTuple
 from typing import NamedTuple
 from typing import NamedTuple
@@ -511,6 +513,7 @@ def _row(path, start, with_pixels, window, max_bytes, identifying):
                     if not identifying and _action(item.tag): continue # not even read: a complaint about a value would quote it
                     try: row[keyword] = _plain(part[item.tag])
                     except Exception as e: notes.append(f'{keyword} unreadable ({type(e).__name__}: {e})')
+            row['check_picture'] = '; '.join(burned_in_risk(ds))
             if with_pixels: row.update(_statistics(ds, window, max_bytes))
         except DicomError as e: row['error'] = str(e).replace(there, path)
         except Exception as e: row['error'] = f'{path}: damaged ({type(e).__name__}: {e})'
@@ -548,7 +551,8 @@ def scan(
 
     Columns: `path`; every header element that has a keyword, under that keyword (several values as a tuple, a sequence as the
     number of its items, binary ones left out); `px_min`, `px_max`, `px_mean`, `px_std` in modality units without padding, and
-    `px_window`, the percentage of pixels inside the window; `note`: what was odd or assumed; `error`: why the file or its image
+    `px_window`, the percentage of pixels inside the window; `check_picture`: what makes text in the picture likely
+    (`burned_in_risk`); `note`: what was odd or assumed; `error`: why the file or its image
     could not be read, else empty. A file that can't be read is a row with an `error`, never an exception.
     Raises `DicomError` if `folder` is no folder."""
     paths = list(map(str, find_dicoms(folder) if isinstance(folder, (str, Path)) else folder)) # a `Path` takes several times the memory
@@ -556,7 +560,7 @@ def scan(
     rows = joblib.Parallel(n_jobs=n_jobs, return_as='generator')(
         joblib.delayed(_row)(p, start, pixels, window, max_bytes, identifying) for p in paths)
     df = _table(tqdm(rows, total=len(paths), desc='scan', unit='file', disable=not progress),
-        ['path'], ['px_min', 'px_max', 'px_mean', 'px_std', 'px_window']*pixels + ['note', 'error'])
+        ['path'], ['px_min', 'px_max', 'px_mean', 'px_std', 'px_window']*pixels + ['check_picture', 'note', 'error'])
     return df.assign(error=df.error.astype(object).fillna(''))
 
 # %% ../nbs/01_dicom.ipynb #dicom126
