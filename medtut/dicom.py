@@ -20,8 +20,10 @@ from datetime import date, timedelta
 from datetime import date, timedelta
 from datetime import date, timedelta
 from datetime import date, timedelta
+from datetime import date, timedelta
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 from typing import NamedTuple
 from typing import NamedTuple
 from typing import NamedTuple
@@ -439,30 +441,38 @@ _ULTRASOUND = {f'1.2.840.10008.5.1.4.1.1.{n}' for n in ('3', '3.1', '6', '6.1', 
 def burned_in_risk(
     ds:pydicom.Dataset, # as `read_dicom` returns it, with or without its pixels
 )->list[str]: # reasons to look, none where there is no picture or nothing speaks for text in it
-    """Why somebody should look at the picture before it is shared: what makes text burned into it, or a face, likely.
+    """Why somebody should look at the picture before it is shared: text burned into it, or a face, is likely.
 
-    The header alone is asked: kind of image, SOP class, conversion, and `BurnedInAnnotation` (0028,0301), which leaves
-    the question open where it is missing (PS3.3 C.7.6.1). An empty list is no proof."""
+    The header alone is asked: kind of image, SOP class, conversion, and `BurnedInAnnotation`
+    (0028,0301), which leaves the question open where it is missing (PS3.3 C.7.6.1).
+    An empty list is no proof."""
     def text(keyword):
-        try: return str(ds.get(keyword) or '').upper()
-        except Exception: return '' # what can't be read speaks for nothing; it has a row or a note of its own
+        try: return str(ds.get(keyword) or '').upper().strip()
+        except Exception: return '' # what can't be read has a row or a note of its own
     reasons, sop, modality = [], text('SOPClassUID'), text('Modality')
     with warnings.catch_warnings():
         warnings.simplefilter('ignore') # a warning quotes values
         if 'EncapsulatedDocument' in ds or sop.startswith(_DOCUMENTS):
             reasons.append('an encapsulated document: nobody looks into it')
-        if not any(k in ds for k in ('Rows', 'PixelData', 'FloatPixelData', 'DoubleFloatPixelData')): return reasons
+        if not any(k in ds for k in ('Rows', 'PixelData', 'FloatPixelData', 'DoubleFloatPixelData')):
+            return reasons
         if modality in ('US', 'IVUS') or sop in _ULTRASOUND:
             reasons.append('ultrasound: scanners write into the picture')
-            if 'SequenceOfUltrasoundRegions' not in ds: reasons.append('ultrasound without regions: where the image ends is not said')
+            if 'SequenceOfUltrasoundRegions' not in ds:
+                reasons.append('ultrasound without regions: where the image ends is not said')
         if modality in _CAMERAS: reasons.append(f'{modality}: a picture by a camera')
-        if sop == _SECONDARY or sop.startswith(_SECONDARY + '.') or text('ConversionType') not in ('', 'SYN'):
+        secondary = sop == _SECONDARY or sop.startswith(_SECONDARY + '.')
+        if secondary or text('ConversionType') not in ('', 'SYN'):
             reasons.append('secondary capture: a picture of a screen, a film or a sheet')
-        if 'SCREEN SAVE' in text('ImageType') or 'DOSE' in text('ImageType') + text('SeriesDescription') and modality != 'RTDOSE':
+        kind = text('ImageType') + ' ' + text('SeriesDescription')
+        if 'SCREEN SAVE' in kind or 'DOSE' in kind and modality != 'RTDOSE':
             reasons.append('a dose report or a saved screen')
-        if text('RecognizableVisualFeatures') == 'YES': reasons.append('RecognizableVisualFeatures is YES')
-        said = {'NO': '', 'YES': 'YES', '': 'missing or empty'}.get(text('BurnedInAnnotation').strip(), 'neither YES nor NO')
-        if said: reasons.append(f'BurnedInAnnotation is {said}')
+        if text('RecognizableVisualFeatures') == 'YES':
+            reasons.append('RecognizableVisualFeatures is YES')
+        said = text('BurnedInAnnotation')
+        if said != 'NO':
+            known = {'YES': 'YES', '': 'missing or empty'}
+            reasons.append(f"BurnedInAnnotation is {known.get(said, 'neither YES nor NO')}")
     return reasons
 
 # %% ../nbs/01_dicom.ipynb #dicom109
@@ -567,7 +577,7 @@ def scan(
 _DATABASE = 'dicomfields_2026c'
 
 # Options of PS3.15 Annex E: code and meaning in PS3.16 CID 7050, and the elements that Table E.1-1
-# then keeps. Where it says "clean" in place of "keep", which a program can't, the basic profile stays.
+# then keeps. Where it says "clean", which a program can't do, the basic profile stays.
 _OPTIONS = {
     'dates': ('113106', 'Retain Longitudinal Temporal Information Full Dates Option',
         'TimezoneOffsetFromUTC CertifiedTimestamp FrameOriginTimestamp'),
@@ -590,8 +600,8 @@ _OPTIONS = {
         'TransducerIdentificationSequence TreatmentMachineName UDISequence UniqueDeviceIdentifier '
         'XRayDetectorID XRayDetectorLabel XRaySourceID'),
     'UIDs': ('113110', 'Retain UIDs Option',
-        'ReferencedImageSequence ReferencedPatientSequence ReferencedPerformedProcedureStepSequence '
-        'ReferencedStudySequence SourceImageSequence'),
+        'ReferencedImageSequence ReferencedPatientSequence ReferencedStudySequence '
+        'ReferencedPerformedProcedureStepSequence SourceImageSequence'),
     'institution': ('113112', 'Retain Institution Identity Option',
         'ClinicalTrialCoordinatingCenterName ClinicalTrialProtocolEthicsCommitteeName '
         'ClinicalTrialSiteID ClinicalTrialSiteName InstitutionAddress InstitutionalDepartmentName '
@@ -601,8 +611,8 @@ _KEPT = {name: set(keywords.split()) for name, (_, _, keywords) in _OPTIONS.item
 
 # not in Table E.1-1, and may name somebody or somebody's files all the same
 _ALSO_REMOVED = set(
-    'CommentsOnTheScheduledProcedureStep DocumentTitle EncapsulatedDocumentLength FileSetDescriptorFileID '
-    'FileSetID FillerOrderNumberImagingServiceRequestRetired FillerOrderNumberProcedure '
+    'CommentsOnTheScheduledProcedureStep DocumentTitle EncapsulatedDocumentLength '
+    'FileSetDescriptorFileID FileSetID FillerOrderNumberImagingServiceRequestRetired FillerOrderNumberProcedure '
     'HL7InstanceIdentifier MACParametersSequence OwnerID PatientBirthDateInAlternativeCalendar '
     'PatientDeathDateInAlternativeCalendar PlacerOrderNumberImagingServiceRequestRetired '
     'PlacerOrderNumberProcedure ReferencedFileID ReportStatusCommentTrial StorageMediaFileSetID '
@@ -610,15 +620,15 @@ _ALSO_REMOVED = set(
 # UIDs of kinds of things, not of things
 _GENERAL_UIDS = 'Class', 'TransferSyntax', 'CodingScheme', 'Context', 'Mapping'
 _BIRTH = {'PatientBirthDate', 'PatientBirthTime', 'GPSTimeStamp'}
-_META_KEPT = {'FileMetaInformationGroupLength', 'FileMetaInformationVersion', 'MediaStorageSOPClassUID',
-    'TransferSyntaxUID'}
+_META_KEPT = {'FileMetaInformationGroupLength', 'FileMetaInformationVersion',
+    'MediaStorageSOPClassUID', 'TransferSyntaxUID'}
 
 @lru_cache(maxsize=1)
 def _profile():
     "The basic profile of PS3.15 Table E.1-1: tag -> what to do with it"
     # a key of four numbers is a repeating group: curves and overlays, which are removed whole
-    actions = {pydicom.tag.Tag(key): action.__name__ for key, action in initialize_actions(_DATABASE).items()
-        if len(key) == 2}
+    actions = {pydicom.tag.Tag(key): action.__name__
+        for key, action in initialize_actions(_DATABASE).items() if len(key) == 2}
     # where the table leaves a choice, the last is taken: remove or empty or replace
     return {tag: name.split('_')[-1].replace('delete', 'remove') for tag, name in actions.items()}
 
@@ -632,7 +642,7 @@ def _beyond_the_table(keyword, vr):
 
 @lru_cache(maxsize=None) # the same tags are asked for in every file
 def _rule(tag, retain=frozenset()):
-    "What becomes of an element: 'remove', 'empty', 'replace', 'UID', 'pseudonym', 'shift' or 'keep'"
+    "What becomes of an element: remove, empty, replace, UID, pseudonym, shift or keep"
     keyword, known = keyword_for_tag(tag), dictionary_has_tag(tag)
     if tag.is_private: return 'remove, private'
     if tag.group == 2: return 'keep' if keyword in _META_KEPT else 'remove'
@@ -659,7 +669,7 @@ def _in_stored_bits(
     stored:int,         # BitsStored
     high:int,           # HighBit
 )->np.ndarray: # the same array where its unused bits carry nothing, else one with these cleared
-    "Unused bits may hold an overlay (PS3.5 8.1.2): make them zero, or, in signed samples, repeat the sign"
+    "Make unused bits, which may hold an overlay (PS3.5 8.1.2), zero or, in signed samples, the sign"
     bits = samples.dtype.itemsize*8
     above, below = bits - 1 - high, high + 1 - stored
     unsigned = samples.view(samples.dtype.str.replace('i', 'u'))
@@ -679,7 +689,7 @@ def _raw_samples(syntax, data, image):
     raise DicomError(', '.join(failed) or 'no decoder')
 
 def _fragments(data):
-    "First and last byte of each item of encapsulated pixel data (PS3.5 A.4), the offset table among them"
+    "First and last byte of each item of encapsulated pixel data (PS3.5 A.4), the table too"
     at, tag = 0, b'\xfe\xff\x00\xe0'
     while data[at:at + 4] == tag:
         start = at + 8
@@ -687,7 +697,7 @@ def _fragments(data):
         yield start, min(at, len(data))
 
 def _segments(code, start, end):
-    "Marker segments before the first scan or tile of a JPEG or JPEG 2000 stream: marker, first and last byte"
+    "Marker, first and last byte of segments before the first scan or tile of JPEG or JPEG 2000"
     if bytes(code[start:start + 2]) not in (b'\xff\xd8', b'\xff\x4f'): return
     at, scan, tile = start + 2, 0xda, 0x90
     while at + 4 <= end and code[at] == 0xff and code[at + 1] not in (scan, tile):
@@ -708,7 +718,7 @@ def _precision(data):
     return max(bits)
 
 def _without_comments(data):
-    "Encapsulated pixel data with comments, application data and what follows the end of a stream made zero"
+    "Encapsulated pixel data, with comments, application data and what follows the end made zero"
     cleared, after = bytearray(data), 0
     for start, after in _fragments(data):
         for marker, first, last in _segments(data, start, after):
@@ -729,7 +739,7 @@ def _whole(ds, keyword):
     except Exception: return None # `deidentify` refuses what can't be read where it meets it
 
 def _depth(ds):
-    "Bits allocated and stored, high bit, signed?; `None` where every bit of `PixelData` is used, or the header does not say"
+    "Bits allocated and stored, high bit, signed?; `None` where every bit is used, or nobody says"
     bits, stored, high = (_whole(ds, k) for k in ('BitsAllocated', 'BitsStored', 'HighBit'))
     if bits not in (8, 16, 32, 64) or not stored or not 0 < stored < bits: return None
     if high is None or not stored <= high + 1 <= bits: high = stored - 1
@@ -741,11 +751,11 @@ def _native_length(ds):
     several = [_whole(ds, k) if k in ds else 1 for k in ('SamplesPerPixel', 'NumberOfFrames')]
     if not all(sizes + several): return None
     length = -(-int(np.prod(sizes + several, dtype=object))//8)
-    halved = ds.get('PhotometricInterpretation') == 'YBR_FULL_422' and len(ds['PixelData'].value) < length
-    return length*2//3 if halved else length
+    halved = ds.get('PhotometricInterpretation') == 'YBR_FULL_422'
+    return length*2//3 if halved and len(ds['PixelData'].value) < length else length
 
 def _native_pixels(ds, little_endian):
-    "Native `PixelData` without what hides in unused bits and behind the last pixel, and what was done to it"
+    "Native `PixelData` without what hides in unused bits and behind the last pixel, and what was done"
     data, done = ds['PixelData'].value, []
     length, depth = _native_length(ds), _depth(ds)
     if length and data[length:].strip(b'\0'):
@@ -761,7 +771,9 @@ def _native_pixels(ds, little_endian):
     return cleared.tobytes() + data[count*dtype.itemsize:], done + [_CLEARED]
 
 def _compressed_pixels(ds, syntax):
-    "Compressed `PixelData` likewise, and its transfer syntax: RLE stays RLE, another becomes native where bits must be cleared"
+    """Compressed `PixelData` likewise, and its transfer syntax.
+
+    RLE stays RLE, another becomes native where bits must be cleared."""
     original, depth, rle = ds['PixelData'].value, _depth(ds), syntax == pydicom.uid.RLELossless
     data = original if rle else _without_comments(original)
     done = [] if data == original else ['clear comments']
@@ -769,10 +781,12 @@ def _compressed_pixels(ds, syntax):
     name, _, image, _ = _image(ds)
     try:
         if rle: samples = _raw_samples(syntax, data, image)
-        else: samples = _decoding.submit(_bounded, 2**31, _raw_samples, syntax, data, image).result(60)
+        else: # in a process of its own: a native decoder may crash
+            decoding = _decoding.submit(_bounded, 2**31, _raw_samples, syntax, data, image)
+            samples = decoding.result(60)
     except Exception as e:
-        raise DicomError(f'{name}: its compressed pixels have room for an overlay in unused bits and can not be '
-            f'decoded ({type(e).__name__}), so that these could not be cleared') from None
+        raise DicomError(f'{name}: its compressed pixels have room for an overlay in unused bits and '
+            f'can not be decoded ({type(e).__name__}), so that these could not be cleared') from None
     cleared = _in_stored_bits(samples, *depth[1:3])
     if cleared is samples: return data, done, syntax
     if rle:
@@ -780,20 +794,21 @@ def _compressed_pixels(ds, syntax):
         frames = pydicom.pixels.get_encoder(syntax).iter_encode(cleared, **image)
         return pydicom.encaps.encapsulate(list(frames)), [_CLEARED], syntax
     if image['samples_per_pixel'] > 1:
-        raise DicomError(f'{name}: bits beyond BitsStored are set in its compressed colour pixels, and can not be '
-            'cleared without loss; decompress the file first')
+        raise DicomError(f'{name}: bits beyond BitsStored are set in its compressed colour pixels, and '
+            'can not be cleared without loss; decompress the file first')
     native = cleared.astype(cleared.dtype.newbyteorder('<')).tobytes()
     return native + bytes(len(native) % 2), [_CLEARED], pydicom.uid.ExplicitVRLittleEndian
 
 _CLEARED = 'clear unused bits'
 
 def _cleared_pixels(ds):
-    "`PixelData` without anything that no picture shows, its transfer syntax, and what was done, in words"
-    syntax = UID(ds.file_meta.get('TransferSyntaxUID', '')) if hasattr(ds, 'file_meta') else UID('')
+    "`PixelData` without what no picture shows, its transfer syntax, and what was done, in words"
+    syntax = UID(getattr(ds, 'file_meta', {}).get('TransferSyntaxUID', ''))
     e = ds['PixelData'] if 'PixelData' in ds else None
     if e is None or not isinstance(e.value, bytes): return None, syntax, ''
     after = syntax
-    if syntax.is_transfer_syntax and syntax.is_encapsulated: data, done, after = _compressed_pixels(ds, syntax)
+    if syntax.is_transfer_syntax and syntax.is_encapsulated:
+        data, done, after = _compressed_pixels(ds, syntax)
     else: data, done = _native_pixels(ds, syntax != pydicom.uid.ExplicitVRBigEndian)
     new = copy.copy(e)
     new.value = data
@@ -804,11 +819,12 @@ def _cleared_pixels(ds):
 def _pseudonym(key, value): return hmac.new(key, str(value).encode(), hashlib.sha256).hexdigest()
 
 def _shifted(value, days):
-    "A date, or a date and time, `days` earlier, whatever is behind the day left as it is; `None` if it is no whole date"
+    "A date, or date and time, `days` earlier; `None` if it is no whole date"
     day, rest = value[:8], value[8:]
-    if not set(rest) <= set('0123456789.+-') or not day.isdecimal() or len(day) < 8: return None
-    try: return f'{date(int(day[:4]), int(day[4:6]), int(day[6:])) - timedelta(days):%Y%m%d}'.zfill(8) + rest
+    if not day.isdecimal() or len(day) < 8 or not set(rest) <= set('0123456789.+-'): return None
+    try: earlier = date(int(day[:4]), int(day[4:6]), int(day[6:])) - timedelta(days)
     except (ValueError, OverflowError): return None
+    return earlier.isoformat().replace('-', '') + rest
 
 def _in_words(value):
     "A value as the `action` of `identifying_elements` quotes it"
@@ -823,26 +839,32 @@ class _Treatment:
 
     def new_uid(self, uid):
         in_the_standard = UID(uid).name != uid
-        return uid if in_the_standard or not uid else generate_uid(entropy_srcs=[_pseudonym(self.key, uid)])
+        if in_the_standard or not uid: return uid
+        return generate_uid(entropy_srcs=[_pseudonym(self.key, uid)])
 
     def value(self, e, rule):
-        "What is done to the value of `e`, in words, and the new value; `None` where a dummy must do"
+        "What is done to the value of `e`, in words, and the new value; `None` for a dummy"
         values = list(map(str, e.value if isinstance(e.value, (MultiValue, list)) else [e.value]))
         if rule == 'pseudonym': return rule, _pseudonym(self.key, e.value)[:16]
         if rule == 'shift' and e.VR == 'TM' and _is_time(values): return None, e.value
         if rule == 'shift': action, new = 'shift date', [_shifted(v, self.days) for v in values]
-        elif e.VR == 'UI' and rule in ('UID', 'replace'): action, new = 'new UID', list(map(self.new_uid, values))
+        elif e.VR == 'UI' and rule in ('UID', 'replace'):
+            action, new = 'new UID', [self.new_uid(uid) for uid in values]
         else: return None, None
         if None in new: return None, None
         return action, new if len(new) > 1 else new[0]
 
     def element(self, e, rule):
-        "What is done to `e`, in words, `None` where it stays as it is; and what takes its place, `None` where nothing does"
-        if e.VR in ('DA', 'DT', 'TM') and rule == 'keep' and not _is_time(str(e.value)): rule = 'replace'
-        if e.VR == 'UN' and not rule.startswith('remove') and e.keyword not in _PIXELS: rule = 'remove, unknown'
+        """What is done to `e`, in words, and what takes its place.
+
+        `None` and `e` itself where it stays as it is, a word and `None` where it goes."""
         if rule.startswith('remove'): return rule, None
-        if e.VR == 'SQ' and len(e.value) and rule == 'empty': return rule, pydicom.DataElement(e.tag, 'SQ', [])
-        if e.VR == 'SQ' and len(e.value) and rule == 'replace': return 'replace inside', e
+        if e.VR == 'UN' and e.keyword not in _PIXELS: return 'remove, unknown', None
+        kept_time = rule == 'keep' and e.VR in ('DA', 'DT', 'TM')
+        if kept_time and not _is_time(_in_words(e.value).split('\\')): rule = 'replace'
+        items = e.VR == 'SQ' and len(e.value)
+        if items and rule == 'empty': return rule, pydicom.DataElement(e.tag, 'SQ', [])
+        if items and rule == 'replace': return 'replace inside', e
         if e.VR == 'SQ' or e.is_empty or rule == 'keep': return None, e
         new = copy.copy(e)
         action, value = self.value(e, rule)
@@ -862,6 +884,7 @@ class _Change(NamedTuple):
     new: pydicom.DataElement|None  # what takes its place, if anything does
 
 _UNREADABLE = 'can not be read'
+_CHARACTERS = pydicom.tag.Tag('SpecificCharacterSet')
 _PYDICOM_UID = pydicom.uid.PYDICOM_IMPLEMENTATION_UID
 
 def _marks(ds, retain):
@@ -878,10 +901,12 @@ def _marks(ds, retain):
     before = ds.get('LongitudinalTemporalInformationModified')
     marks = pydicom.Dataset()
     marks.PatientIdentityRemoved = 'YES'
-    marks.DeidentificationMethod = [f'{options[0][1]}; pixels not checked', *(text for _, text in options[1:])]
+    methods = [meaning for _, meaning in options]
+    marks.DeidentificationMethod = [f'{methods[0]}; pixels not checked', *methods[1:]]
     marks.DeidentificationMethodCodeSequence = codes
     # what an earlier round took away is not back
-    marks.LongitudinalTemporalInformationModified = max(dates, before if before in degrees else dates, key=degrees.index)
+    if before in degrees: dates = max(dates, before, key=degrees.index)
+    marks.LongitudinalTemporalInformationModified = dates
     return marks
 
 def _meta(ds, treatment, syntax):
@@ -892,13 +917,14 @@ def _meta(ds, treatment, syntax):
     if 'FileMetaInformationVersion' in meta: meta.FileMetaInformationVersion = b'\0\1'
     if 'SOPClassUID' in ds: meta.MediaStorageSOPClassUID = ds.SOPClassUID
     instance = ds.get('SOPInstanceUID') or ds.file_meta.get('MediaStorageSOPInstanceUID')
-    if instance: meta.MediaStorageSOPInstanceUID = instance if 'UIDs' in treatment.retain else treatment.new_uid(str(instance))
+    if instance and 'UIDs' not in treatment.retain: instance = treatment.new_uid(str(instance))
+    if instance: meta.MediaStorageSOPInstanceUID = instance
     if syntax: meta.TransferSyntaxUID = syntax
     meta.ImplementationClassUID, meta.ImplementationVersionName = _PYDICOM_UID, 'MEDTUT'
     return meta
 
 def _changes(ds, treatment):
-    """What `deidentify` does to each element of `ds`, its file meta information and items, in the order of `elements`
+    """What `deidentify` does to each element, file meta information and items too, in the order of `elements`
 
     With it come the new file meta information and the marks of de-identification."""
     pixels, syntax, done_to_pixels = _cleared_pixels(ds)
@@ -912,21 +938,22 @@ def _changes(ds, treatment):
         return 'new UID' if 'Instance' in new.keyword else f'replace by {_in_words(new.value)}'
 
     def walk(parent, given, inherited='keep'):
-        "`given` are the elements whose value is settled already; `inherited` is what becomes of the sequence around"
+        "`given` are elements settled already, `inherited` is what becomes of the sequence around"
         for tag in sorted(parent.keys()):
             rule = _rule(tag, treatment.retain)
             if tag.group == 2 or tag in marks: rule = 'remove'
             if inherited.startswith('remove'): rule = inherited
-            elif inherited == 'replace' and rule == 'keep' and keyword_for_tag(tag) != 'SpecificCharacterSet':
-                rule = inherited
+            elif (inherited, rule) == ('replace', 'keep') and tag != _CHARACTERS: rule = inherited
             try: e = parent[tag]
             except Exception: # what can't be read can be removed, and must not be kept
                 action = rule if rule.startswith('remove') else 'remove'
-                if rule == 'keep': action = 'remove, unknown' if parent.get_item(tag).VR == 'UN' else _UNREADABLE
+                if rule == 'keep': action = _UNREADABLE
+                if rule == 'keep' and parent.get_item(tag).VR == 'UN': action = 'remove, unknown'
                 changes.append(_Change(parent, tag, action, None))
                 continue
-            if tag in given: action, new = (None, e) if given[tag] == e else (settled_in_words(given[tag]), given[tag])
-            else: action, new = treatment.element(e, rule)
+            if tag not in given: action, new = treatment.element(e, rule)
+            elif given[tag] == e: action, new = None, e
+            else: action, new = settled_in_words(given[tag]), given[tag]
             changes.append(_Change(parent, tag, action, new))
             if e.VR != 'SQ': continue
             below = 'keep'
@@ -949,7 +976,8 @@ def _options(retain):
     names = {retain} if isinstance(retain, str) else set(retain)
     unknown = sorted(map(str, names - set(_OPTIONS)))
     if unknown: raise ValueError(f"no option {', '.join(unknown)}: there are {', '.join(_OPTIONS)}")
-    if {'dates', 'dates shifted'} <= names: raise ValueError("retain 'dates' or 'dates shifted', not both")
+    if {'dates', 'dates shifted'} <= names:
+        raise ValueError("retain 'dates' or 'dates shifted', not both")
     return frozenset(names)
 
 class _silent:
@@ -962,75 +990,87 @@ class _silent:
     def __exit__(self, kind, e, traceback):
         self.warnings.__exit__(kind, e, traceback)
         if kind is None or not issubclass(kind, Exception) or issubclass(kind, DicomError): return
-        raise DicomError(f'{self.name}: de-identification failed ({kind.__name__}); the file may be damaged') from None
+        raise DicomError(f'{self.name}: de-identification failed ({kind.__name__}); '
+            'the file may be damaged') from None
 
 def identifying_elements(
     ds:pydicom.Dataset,   # as `read_dicom` returns it
     retain:str|tuple=(),  # options of the profile, as in `deidentify`
-)->pd.DataFrame: # the rows of `elements` that `deidentify` would change, with `action`: what it does to each
+)->pd.DataFrame: # rows of `elements` that `deidentify` would change; `action`: what it does to each
     """What in a file may identify the patient, at any depth, and what `deidentify` does to it.
 
-    That is what the basic profile of PS3.15 Annex E removes or replaces; elements that the dictionary does not know; all
-    private elements (their `action` is 'remove, private'); the 128 bytes of preamble, where they are not zeros; file meta
-    information; what lies in pixel data beside the pixels ('clear unused bits', 'cut behind the last pixel', 'clear comments').
-    Names burned into the picture are not found: where they are likely (`burned_in_risk`) there is a row 'check the picture'
-    for each reason. Raises `DicomError` as `deidentify` does."""
+    That is what the basic profile of PS3.15 Annex E removes or replaces; elements that the
+    dictionary does not know; all private elements (their `action` is 'remove, private'); the 128
+    bytes of preamble, where they are not zeros; file meta information; what lies in pixel data beside
+    the pixels ('clear unused bits', 'cut behind the last pixel', 'clear comments').
+    Names burned into the picture are not found: where they are likely (`burned_in_risk`) there is a
+    row 'check the picture' for each reason. Raises `DicomError` where a file can't be read so far."""
     retain = _options(retain)
     with _silent(ds):
         unread = copy.deepcopy(ds) # reading a value changes how its element is kept
-        changes, _, _ = _changes(copy.deepcopy(ds), _Treatment(secrets.token_bytes(32), retain, days=1))
+        treatment = _Treatment(secrets.token_bytes(32), retain, days=1)
+        changes, _, _ = _changes(copy.deepcopy(ds), treatment)
         rows = elements(unread)
     rows = rows.assign(action=[change.action for change in changes])
-    first, last = [], []
+    def further(**values):
+        row = dict(depth=0, group='', element='', VR='', length=None) | values
+        return pd.DataFrame([row], columns=rows.columns).astype(rows.dtypes)
+    parts = [rows[rows.action.notna()]]
     preamble = getattr(ds, 'preamble', None)
     if preamble and preamble.strip(b'\0'):
         value = f'{len(preamble)} bytes: {preamble[:8].hex(" ")}'
-        first.append(dict(keyword='preamble', name='File Preamble', length=len(preamble), value=value, action='clear'))
+        parts.insert(0, further(keyword='preamble', name='File Preamble', length=len(preamble),
+            value=value, action='clear'))
     for reason in burned_in_risk(unread):
-        last.append(dict(group='7fe0', element='0010', keyword='PixelData', name='Pixel Data', value=reason,
-            action='check the picture'))
-    extra = [pd.DataFrame(r, columns=rows.columns).astype(rows.dtypes) for r in
-        ([dict(depth=0, group='', element='', VR='', length=None) | row for row in part] for part in (first, last))]
-    return pd.concat([extra[0], rows[rows.action.notna()], extra[1]], ignore_index=True)
+        parts.append(further(group='7fe0', element='0010', keyword='PixelData', name='Pixel Data',
+            value=reason, action='check the picture'))
+    return pd.concat(parts, ignore_index=True)
 
 # %% ../nbs/01_dicom.ipynb #dicom129
 def deidentify(
     ds:pydicom.Dataset,    # as `read_dicom` returns it; left as it is
-    key:bytes|None=None,   # secret: the same key gives the same pseudonyms and UIDs, so that a patient's files stay together
+    key:bytes|None=None,   # secret: the same key gives the same pseudonyms, so that files stay together
     *,
     retain:str|tuple=(),   # options of the profile, by name: what they name is kept
 )->pydicom.Dataset: # a copy, `PatientID` replaced by a pseudonym, without private elements
-    """Apply the basic profile of PS3.15 Annex E (Table E.1-1, from the package dicom-anonymizer) at every depth of a file.
+    """Apply the basic profile of PS3.15 Annex E (Table E.1-1, from dicom-anonymizer) at every depth of a file.
 
-    `identifying_elements` lists what is done. Preamble and file meta information are written anew. Curves, overlays and
-    private elements are removed, those in sequences too, and so is what the dictionary does not know. Bits of the pixels
-    that hold no pixel are cleared: RLE data is encoded again, other compressed data becomes native where a bit must go.
-    Comments in JPEG and JPEG 2000 streams are made zero.
+    `identifying_elements` lists what is done. Preamble and file meta information are written anew.
+    Curves, overlays and private elements are removed, those in sequences too, and so is what the
+    dictionary does not know. Bits of the pixels that hold no pixel are cleared: RLE data is encoded
+    again, other compressed data becomes native where a bit must go. Comments in JPEG and JPEG 2000
+    streams are made zero; video is left as it is.
 
-    `retain` takes 'patient characteristics' (sex, age, size, weight), 'device', 'institution', 'UIDs', 'dates', or
-    'dates shifted': every date becomes earlier by 1 to 3652 days, a number drawn from `key` and PatientID, the same in all
-    files of a patient. Times of day stay. Birth dates never do.
+    `retain` takes 'patient characteristics' (sex, age, size, weight), 'device', 'institution', 'UIDs',
+    'dates', or 'dates shifted': every date becomes earlier by 1 to 3652 days, a number drawn from
+    `key` and PatientID, the same in all files of a patient. Times of day stay. Birth dates never do.
 
-    UIDs are replaced consistently, so that series and studies hold together. Without a `key` a new one is drawn each time: no
-    two files can be linked. It does not look at the picture: text burned into it (`burned_in_risk`) and faces that can be
-    rebuilt from a head scan stay, and so does free text in elements that the profile keeps.
-    Raises `DicomError`, which quotes no value, where an element can't be read, pixels can't be cleared, or dates can't be
-    shifted for want of a PatientID; `ValueError` for an unknown option and for shifted dates without a key."""
+    UIDs are replaced consistently, so that series and studies hold together. Without a `key` a new
+    one is drawn each time: no two files can be linked. It does not look at the picture: text burned
+    into it (`burned_in_risk`) and faces that can be rebuilt from a head scan stay, and so does free
+    text in elements that the profile keeps.
+    Raises `DicomError`, which quotes no value, where an element can't be read, pixels can't be
+    cleared, or dates can't be shifted for want of a PatientID; `ValueError` for an unknown option and
+    for shifted dates without a key."""
     retain, shift = _options(retain), 'dates shifted' in retain
-    if shift and not key: raise ValueError("'dates shifted' needs a key, so that a patient's files are shifted alike")
+    if shift and not key:
+        raise ValueError("'dates shifted' needs a key, so that a patient's files are shifted alike")
     key = key or secrets.token_bytes(32)
     if not isinstance(key, bytes): raise TypeError(f'key must be bytes, not {type(key).__name__}')
     with _silent(ds):
         name, new = getattr(ds, 'filename', None) or 'data set', copy.deepcopy(ds)
         patient = str(new.get('PatientID') or '').strip()
-        if shift and not patient: raise DicomError(f'{name}: no PatientID, from which the days to shift by are drawn')
+        if shift and not patient:
+            raise DicomError(f'{name}: no PatientID, from which the days to shift by are drawn')
         days = 1 + int(_pseudonym(key, f'days of {patient}'), 16) % 3652
         changes, meta, marks = _changes(new, _Treatment(key, retain, days))
         for parent, tag, action, element in changes:
             if action == _UNREADABLE:
-                raise DicomError(f'{name}: {keyword_for_tag(tag) or tag} can not be read, and must not be kept unread')
+                what = keyword_for_tag(tag) or tag
+                raise DicomError(f'{name}: {what} can not be read, and must not be kept unread')
             if action is None: continue
-            if element is None: parent.pop(tag, None) # gone already where an item stands in two places
+            # an item may stand in two places, and be done already
+            if element is None: parent.pop(tag, None)
             else: parent[tag] = element
         new.update(marks)
         if 'PatientID' not in new: new.PatientID = ''
