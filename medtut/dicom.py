@@ -21,8 +21,12 @@ from datetime import date, timedelta
 from datetime import date, timedelta
 from datetime import date, timedelta
 from datetime import date, timedelta
+from datetime import date, timedelta
+from datetime import date, timedelta
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
+from typing import NamedTuple
 from typing import NamedTuple
 from typing import NamedTuple
 from typing import NamedTuple
@@ -441,7 +445,7 @@ _ULTRASOUND = {f'1.2.840.10008.5.1.4.1.1.{n}' for n in ('3', '3.1', '6', '6.1', 
 def burned_in_risk(
     ds:pydicom.Dataset, # as `read_dicom` returns it, with or without its pixels
 )->list[str]: # reasons to look, none where there is no picture or nothing speaks for text in it
-    """Why somebody should look at the picture before it is shared: text burned into it, or a face, is likely.
+    """Why somebody should look at the picture before it is shared: text burned into it, or a face.
 
     The header alone is asked: kind of image, SOP class, conversion, and `BurnedInAnnotation`
     (0028,0301), which leaves the question open where it is missing (PS3.3 C.7.6.1).
@@ -454,8 +458,8 @@ def burned_in_risk(
         warnings.simplefilter('ignore') # a warning quotes values
         if 'EncapsulatedDocument' in ds or sop.startswith(_DOCUMENTS):
             reasons.append('an encapsulated document: nobody looks into it')
-        if not any(k in ds for k in ('Rows', 'PixelData', 'FloatPixelData', 'DoubleFloatPixelData')):
-            return reasons
+        pictures = 'Rows', 'PixelData', 'FloatPixelData', 'DoubleFloatPixelData'
+        if not any(keyword in ds for keyword in pictures): return reasons
         if modality in ('US', 'IVUS') or sop in _ULTRASOUND:
             reasons.append('ultrasound: scanners write into the picture')
             if 'SequenceOfUltrasoundRegions' not in ds:
@@ -612,7 +616,8 @@ _KEPT = {name: set(keywords.split()) for name, (_, _, keywords) in _OPTIONS.item
 # not in Table E.1-1, and may name somebody or somebody's files all the same
 _ALSO_REMOVED = set(
     'CommentsOnTheScheduledProcedureStep DocumentTitle EncapsulatedDocumentLength '
-    'FileSetDescriptorFileID FileSetID FillerOrderNumberImagingServiceRequestRetired FillerOrderNumberProcedure '
+    'FileSetDescriptorFileID FileSetID FillerOrderNumberProcedure '
+    'FillerOrderNumberImagingServiceRequestRetired '
     'HL7InstanceIdentifier MACParametersSequence OwnerID PatientBirthDateInAlternativeCalendar '
     'PatientDeathDateInAlternativeCalendar PlacerOrderNumberImagingServiceRequestRetired '
     'PlacerOrderNumberProcedure ReferencedFileID ReportStatusCommentTrial StorageMediaFileSetID '
@@ -669,7 +674,7 @@ def _in_stored_bits(
     stored:int,         # BitsStored
     high:int,           # HighBit
 )->np.ndarray: # the same array where its unused bits carry nothing, else one with these cleared
-    "Make unused bits, which may hold an overlay (PS3.5 8.1.2), zero or, in signed samples, the sign"
+    "Make unused bits, which may hold an overlay (PS3.5 8.1.2), zero or, if signed, the sign"
     bits = samples.dtype.itemsize*8
     above, below = bits - 1 - high, high + 1 - stored
     unsigned = samples.view(samples.dtype.str.replace('i', 'u'))
@@ -755,7 +760,7 @@ def _native_length(ds):
     return length*2//3 if halved and len(ds['PixelData'].value) < length else length
 
 def _native_pixels(ds, little_endian):
-    "Native `PixelData` without what hides in unused bits and behind the last pixel, and what was done"
+    "Native `PixelData` without what hides in unused bits and behind its end, and what was done"
     data, done = ds['PixelData'].value, []
     length, depth = _native_length(ds), _depth(ds)
     if length and data[length:].strip(b'\0'):
@@ -785,8 +790,8 @@ def _compressed_pixels(ds, syntax):
             decoding = _decoding.submit(_bounded, 2**31, _raw_samples, syntax, data, image)
             samples = decoding.result(60)
     except Exception as e:
-        raise DicomError(f'{name}: its compressed pixels have room for an overlay in unused bits and '
-            f'can not be decoded ({type(e).__name__}), so that these could not be cleared') from None
+        raise DicomError(f'{name}: its compressed pixels have room for an overlay in unused bits, '
+            f'which can not be cleared: decoding failed ({type(e).__name__})') from None
     cleared = _in_stored_bits(samples, *depth[1:3])
     if cleared is samples: return data, done, syntax
     if rle:
@@ -794,8 +799,8 @@ def _compressed_pixels(ds, syntax):
         frames = pydicom.pixels.get_encoder(syntax).iter_encode(cleared, **image)
         return pydicom.encaps.encapsulate(list(frames)), [_CLEARED], syntax
     if image['samples_per_pixel'] > 1:
-        raise DicomError(f'{name}: bits beyond BitsStored are set in its compressed colour pixels, and '
-            'can not be cleared without loss; decompress the file first')
+        raise DicomError(f'{name}: bits beyond BitsStored are set in its compressed colour pixels, '
+            'and can not be cleared without loss; decompress the file first')
     native = cleared.astype(cleared.dtype.newbyteorder('<')).tobytes()
     return native + bytes(len(native) % 2), [_CLEARED], pydicom.uid.ExplicitVRLittleEndian
 
@@ -884,6 +889,7 @@ class _Change(NamedTuple):
     new: pydicom.DataElement|None  # what takes its place, if anything does
 
 _UNREADABLE = 'can not be read'
+_PIXEL_DATA = pydicom.tag.Tag('PixelData')
 _CHARACTERS = pydicom.tag.Tag('SpecificCharacterSet')
 _PYDICOM_UID = pydicom.uid.PYDICOM_IMPLEMENTATION_UID
 
@@ -923,11 +929,15 @@ def _meta(ds, treatment, syntax):
     meta.ImplementationClassUID, meta.ImplementationVersionName = _PYDICOM_UID, 'MEDTUT'
     return meta
 
-def _changes(ds, treatment):
-    """What `deidentify` does to each element, file meta information and items too, in the order of `elements`
+def _changes(ds, treatment, listing=False):
+    """What `deidentify` does to each element, at every depth, in the order of `elements`.
 
-    With it come the new file meta information and the marks of de-identification."""
-    pixels, syntax, done_to_pixels = _cleared_pixels(ds)
+    With it come the new file meta information and the marks of de-identification.
+    Pixels that can't be cleared are an error, or, for a `listing`, a change like others."""
+    try: pixels, syntax, done_to_pixels = _cleared_pixels(ds)
+    except DicomError:
+        if not listing: raise
+        pixels, syntax, done_to_pixels = None, None, _UNREADABLE
     marks, meta = _marks(ds, treatment.retain), pydicom.Dataset()
     if hasattr(ds, 'file_meta'): meta = _meta(ds, treatment, syntax)
     changes = []
@@ -954,6 +964,7 @@ def _changes(ds, treatment):
             if tag not in given: action, new = treatment.element(e, rule)
             elif given[tag] == e: action, new = None, e
             else: action, new = settled_in_words(given[tag]), given[tag]
+            if tag == _PIXEL_DATA and done_to_pixels == _UNREADABLE: action = _UNREADABLE
             changes.append(_Change(parent, tag, action, new))
             if e.VR != 'SQ': continue
             below = 'keep'
@@ -1001,15 +1012,16 @@ def identifying_elements(
 
     That is what the basic profile of PS3.15 Annex E removes or replaces; elements that the
     dictionary does not know; all private elements (their `action` is 'remove, private'); the 128
-    bytes of preamble, where they are not zeros; file meta information; what lies in pixel data beside
-    the pixels ('clear unused bits', 'cut behind the last pixel', 'clear comments').
-    Names burned into the picture are not found: where they are likely (`burned_in_risk`) there is a
-    row 'check the picture' for each reason. Raises `DicomError` where a file can't be read so far."""
+    bytes of preamble, where they are not zeros; file meta information; what lies in pixel data
+    beside the pixels ('clear unused bits', 'cut behind the last pixel', 'clear comments').
+    `deidentify` refuses a file with an element that 'can not be read'. Names burned into the
+    picture are not found: where they are likely (`burned_in_risk`) there is a row 'check the picture' for
+    each reason. Raises `DicomError` where the header can't be gone through."""
     retain = _options(retain)
     with _silent(ds):
         unread = copy.deepcopy(ds) # reading a value changes how its element is kept
         treatment = _Treatment(secrets.token_bytes(32), retain, days=1)
-        changes, _, _ = _changes(copy.deepcopy(ds), treatment)
+        changes, _, _ = _changes(copy.deepcopy(ds), treatment, listing=True)
         rows = elements(unread)
     rows = rows.assign(action=[change.action for change in changes])
     def further(**values):
@@ -1029,11 +1041,11 @@ def identifying_elements(
 # %% ../nbs/01_dicom.ipynb #dicom129
 def deidentify(
     ds:pydicom.Dataset,    # as `read_dicom` returns it; left as it is
-    key:bytes|None=None,   # secret: the same key gives the same pseudonyms, so that files stay together
+    key:bytes|None=None,   # secret: the same key gives the same pseudonyms, and files stay together
     *,
     retain:str|tuple=(),   # options of the profile, by name: what they name is kept
 )->pydicom.Dataset: # a copy, `PatientID` replaced by a pseudonym, without private elements
-    """Apply the basic profile of PS3.15 Annex E (Table E.1-1, from dicom-anonymizer) at every depth of a file.
+    """Apply the basic profile of PS3.15 Annex E (Table E.1-1, by dicom-anonymizer) at every depth.
 
     `identifying_elements` lists what is done. Preamble and file meta information are written anew.
     Curves, overlays and private elements are removed, those in sequences too, and so is what the
@@ -1041,17 +1053,18 @@ def deidentify(
     again, other compressed data becomes native where a bit must go. Comments in JPEG and JPEG 2000
     streams are made zero; video is left as it is.
 
-    `retain` takes 'patient characteristics' (sex, age, size, weight), 'device', 'institution', 'UIDs',
-    'dates', or 'dates shifted': every date becomes earlier by 1 to 3652 days, a number drawn from
-    `key` and PatientID, the same in all files of a patient. Times of day stay. Birth dates never do.
+    `retain` takes 'patient characteristics' (sex, age, size, weight), 'device', 'institution',
+    'UIDs', 'dates', or 'dates shifted': every date becomes earlier by 1 to 3652 days, a number
+    drawn from `key` and PatientID, the same in all files of a patient. Times of day stay. Birth dates
+    never do.
 
     UIDs are replaced consistently, so that series and studies hold together. Without a `key` a new
     one is drawn each time: no two files can be linked. It does not look at the picture: text burned
     into it (`burned_in_risk`) and faces that can be rebuilt from a head scan stay, and so does free
     text in elements that the profile keeps.
     Raises `DicomError`, which quotes no value, where an element can't be read, pixels can't be
-    cleared, or dates can't be shifted for want of a PatientID; `ValueError` for an unknown option and
-    for shifted dates without a key."""
+    cleared, or dates can't be shifted for want of a PatientID; `ValueError` for an unknown option
+    and for shifted dates without a key."""
     retain, shift = _options(retain), 'dates shifted' in retain
     if shift and not key:
         raise ValueError("'dates shifted' needs a key, so that a patient's files are shifted alike")
