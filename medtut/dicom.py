@@ -4,12 +4,11 @@
 
 # %% auto #0
 __all__ = ['UNITS', 'WINDOWS', 'read_dicom', 'pixels', 'pixel_unit', 'suv', 'windowed', 'to_display', 'Orientation',
-           'orientation', 'pixel_aspect', 'find_dicoms', 'scan', 'identifying_elements', 'deidentify']
+           'orientation', 'pixel_aspect', 'find_dicoms', 'scan']
 
 # %% ../nbs/01_dicom.ipynb #dicom021
-import copy, hashlib, hmac, io, os, secrets, struct, warnings, zlib
+import io, os, struct, warnings, zlib
 from datetime import datetime, timedelta
-from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,16 +16,14 @@ import joblib
 import numpy as np
 import pandas as pd
 import pydicom
-from dicomanonymizer.simpledicomanonymizer import anonymize_dataset, initialize_actions
-from pydicom.datadict import keyword_for_tag
 from pydicom.filereader import read_dataset
 from pydicom.multival import MultiValue
 from pydicom.pixels import apply_color_lut
-from pydicom.uid import generate_uid
 from tqdm.auto import tqdm
 from .decoding import DicomError, as_dicom_error, data_set_name, stored_values, warn_of
 from .headers import (dictionary_entry, element_value, elements, first_value, has_signed_pixels, read_number, read_value,
     signed_as_pixels)
+from .identity import burned_in_risk, deidentify, identifying_elements, is_identifying
 
 # %% ../nbs/01_dicom.ipynb #dicom025
 def _looks_like_dicom(head:bytes)->bool:
@@ -664,7 +661,7 @@ def _header(ds, identifying, notes):
         for item in list(part.values()):
             keyword, vr = dictionary_entry(item.tag)
             if not keyword or _is_binary(item.VR, vr): continue
-            if not identifying and _action(item.tag): continue  # not even read: a complaint about a value would quote it
+            if not identifying and is_identifying(item.tag): continue  # not even read: a complaint about a value would quote it
             try:
                 element = part[item.tag]
                 if isinstance(element.value, bytes): continue
@@ -693,6 +690,7 @@ def _row(path, start, with_pixels, window, max_bytes, identifying):
             header = _header(ds, identifying, notes)
             row.update(header)
             if 'Rows' in header: row.update(_how_it_lies(ds, header))
+            row['check_picture'] = '; '.join(burned_in_risk(ds))
             if with_pixels: row.update(_statistics(ds, window, max_bytes))
         except DicomError as e: row['error'] = str(e).replace(full_path, path)
         except Exception as e: row['error'] = f'{path}: could not be tabulated ({type(e).__name__}: {e})'
@@ -734,8 +732,8 @@ def scan(
 
     Columns: `path`; every header element that has a keyword, under that keyword (several values as a tuple, a sequence as the
     number of its items, binary ones left out); `plane`, `laterality` and `view`, wherever the file says them; `px_min`, `px_max`,
-    `px_mean`, `px_std` in the unit `px_unit`, without padding, and `px_window`, the percentage of pixels inside the window; `note`:
-    what was odd or assumed; `error`: why the file or its image could not be read, else empty. A file that can't be read is a row with an `error`, never an exception.
+    `px_mean`, `px_std` in the unit `px_unit`, without padding, and `px_window`, the percentage of pixels inside the window; `check_picture`: what makes
+    text in the picture likely (`burned_in_risk`); `note`: what was odd or assumed; `error`: why the file or its image could not be read, else empty. A file that can't be read is a row with an `error`, never an exception.
     Raises `DicomError` if `folder` is no folder."""
     paths = list(map(str, find_dicoms(folder) if isinstance(folder, (str, Path)) else folder)) # a `Path` takes several times the memory
     start = os.getcwd()
@@ -743,78 +741,5 @@ def scan(
     rows = joblib.Parallel(n_jobs=n_jobs, return_as='generator')(
         joblib.delayed(_row)(p, start, pixels, window, max_bytes, identifying) for p in paths)
     df = _table(tqdm(rows, total=len(paths), desc='scan', unit='file', disable=not progress),
-        ['path'], ['plane', 'laterality', 'view'] + statistics*pixels + ['note', 'error'])
+        ['path'], ['plane', 'laterality', 'view'] + statistics*pixels + ['check_picture', 'note', 'error'])
     return df.assign(error=df.error.astype(object).fillna(''))
-
-# %% ../nbs/01_dicom.ipynb #dicom126
-# what dicom-anonymizer puts in the place of a value that may not be empty
-_DUMMIES = {'', 'None', 'ANONYMIZED', '00010101', '00010101010101.000000+0000', '000000.00', '000Y'}
-
-_DATABASE = 'dicomfields_2026c'
-
-@lru_cache(maxsize=1)
-def _profile():
-    "The basic profile of PS3.15 Table E.1-1: tag -> what to do with it"
-    return initialize_actions(_DATABASE)
-
-@lru_cache(maxsize=None) # `scan` asks for the same tags in every file
-def _action(tag):
-    "What the basic profile does with `tag`, in words; `None`: it is kept"
-    if tag.is_private: return 'remove, private'
-    for key,action in _profile().items():
-        if len(key) == 2 and (tag.group, tag.element) == key or len(key) == 4 and (
-            tag.group & key[2] == key[0] & key[2] and tag.element & key[3] == key[1] & key[3]):
-            # where the table leaves a choice, dicom-anonymizer takes the last: remove or empty or replace
-            return {'delete': 'remove', 'UID': 'new UID'}.get(last := action.__name__.split('_')[-1], last)
-
-def identifying_elements(
-    ds:pydicom.Dataset, # as `read_dicom` returns it
-)->pd.DataFrame: # the rows of `elements` that the profile would change, with `action`: what it does to each
-    """What in a header may identify the patient, at any depth.
-
-    That is what the basic profile of PS3.15 Annex E removes or replaces, and all private elements.
-    It looks at the header alone. Names burned into the pixels are not found; `BurnedInAnnotation` and
-    `RecognizableVisualFeatures` are listed as `check the picture`, where a file has them."""
-    df = elements(ds)
-    tags = [pydicom.tag.Tag(int(g, 16), int(e, 16)) for g,e in zip(df.group, df.element)]
-    look = {'BurnedInAnnotation', 'RecognizableVisualFeatures'}
-    df = df.assign(action=['check the picture' if k in look else _action(t) for t,k in zip(tags, df.keyword)])
-    return df[df.action.notna() & ~df.value.isin(_DUMMIES)].reset_index(drop=True)
-
-# %% ../nbs/01_dicom.ipynb #dicom129
-def _pseudonym(key, value): return hmac.new(key, str(value).encode(), hashlib.sha256).hexdigest()
-
-def deidentify(
-    ds:pydicom.Dataset,         # as `read_dicom` returns it; left as it is
-    key:bytes|None=None,        # secret: the same key gives the same pseudonyms and UIDs, so that a patient's files stay together
-)->pydicom.Dataset: # a copy, `PatientID` replaced by a pseudonym, without private elements
-    """Apply the basic profile of PS3.15 Annex E (Table E.1-1, by the package dicom-anonymizer) at every depth of a header.
-
-    UIDs are replaced consistently, so that series and studies hold together. Without a `key` a new one is drawn each time: no two
-    files can be linked. It does not look at the pixels: text burned into them and faces that can be rebuilt from a head scan stay.
-    Raises `DicomError` where an element can't be read or replaced, rather than leave it in."""
-    key = key or secrets.token_bytes(32)
-    if not isinstance(key, bytes): raise TypeError(f'key must be bytes, not {type(key).__name__}')
-    def new_uid(ds, tag):
-        e = ds.get(tag)
-        if e is None or not e.value or e.VR == 'SQ': return # the UIDs inside a sequence have their turn
-        new = lambda uid: generate_uid(entropy_srcs=[_pseudonym(key, uid)])
-        e.value = [new(u) for u in e.value] if isinstance(e.value, MultiValue) else new(e.value)
-    rules = {tag: new_uid if 'UID' in action.__name__ else action for tag,action in _profile().items()}
-    def apply(ds):
-        anonymize_dataset(ds, base_rules_gen=lambda: dict(rules))
-        for e in ds:
-            if e.VR == 'SQ':
-                for item in e.value: apply(item)
-    with as_dicom_error(data_set_name(ds), 'de-identification'):
-        patient,new = ds.get('PatientID'),copy.deepcopy(ds)
-        apply(new)
-        new.PatientID = _pseudonym(key, patient)[:16] if patient else ''
-        new.filename = None
-        new.PatientIdentityRemoved = 'YES'
-        new.DeidentificationMethod = 'Basic Application Confidentiality Profile; pixels not checked'
-        code = pydicom.Dataset()
-        code.CodeValue,code.CodingSchemeDesignator = '113100','DCM'
-        code.CodeMeaning = 'Basic Application Confidentiality Profile'
-        new.DeidentificationMethodCodeSequence = [code]
-    return new
