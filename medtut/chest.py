@@ -82,9 +82,10 @@ def _pixels(source):
         x = source.numpy()
         return x[0] if x.ndim == 3 and len(x) == 1 else x
     if isinstance(source, np.ndarray): return source
-    if source.getbands()[-1] in 'Aa' or 'transparency' in source.info: source = source.convert('RGBA')
-    elif source.mode not in ('1', 'L', 'F') and source.mode[0] != 'I': source = source.convert('RGB')
-    return np.asarray(source)
+    alpha = source.getbands()[-1] in 'Aa' or 'transparency' in source.info
+    if alpha: return np.asarray(source.convert('RGBA'))
+    grey = source.mode in ('1', 'L', 'F') or source.mode.startswith('I')
+    return np.asarray(source if grey else source.convert('RGB'))
 
 def _grey(source):
     "An array, a tensor or a Pillow image as a Pillow image in 8 bits of grey"
