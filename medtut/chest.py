@@ -78,7 +78,7 @@ def _eight_bits(x):
         raise ValueError('an image with values that are not finite: find out why, '
                          'then replace them')
     if x.min() < 0 or x.max() > 1:
-        raise ValueError(f'floats must go from 0, black, to 1, white, found values from '
+        raise ValueError('floats must go from 0, black, to 1, white, found values from '
                          f'{x.min():g} to {x.max():g}: scale them')
     return np.round(x.astype(float)*255).astype(np.uint8)
 
@@ -90,16 +90,17 @@ def _pixels(source):
         x = source.numpy()
         return x[0] if x.ndim == 3 and len(x) == 1 else x
     if isinstance(source, np.ndarray): return source
-    if source.has_transparency_data: source = source.convert('RGBA')
-    elif source.mode not in ('1', 'L', 'F') and source.mode[0] != 'I': source = source.convert('RGB')
-    return np.asarray(source)
+    alpha = source.getbands()[-1] in 'Aa' or 'transparency' in source.info
+    if alpha: return np.asarray(source.convert('RGBA'))
+    grey = source.mode in ('1', 'L', 'F') or source.mode.startswith('I')
+    return np.asarray(source if grey else source.convert('RGB'))
 
 def _grey(source):
     "An array, a tensor or a Pillow image as a Pillow image in 8 bits of grey"
     x = _pixels(source)
     if x.ndim == 3 and x.shape[-1] == 1: x = x[..., 0]
     if x.size == 0 or x.ndim != 2 and (x.ndim != 3 or x.shape[-1] not in (3, 4)):
-        raise ValueError(f'a picture has shape (rows, columns), or (rows, columns, 3) in colour, '
+        raise ValueError('a picture has shape (rows, columns), or (rows, columns, 3) in colour, '
                          f'found {x.shape}')
     x = _eight_bits(x)
     if x.ndim == 2: return Image.fromarray(x)
@@ -215,7 +216,7 @@ def threshold_for_sensitivity(
     if not 0 < wanted <= 1: raise ValueError(f'wanted is a sensitivity above 0 and up to 1, not {wanted}')
     y, p = np.asarray(y), np.asarray(p)
     if y.ndim != 1 or y.shape != p.shape:
-        raise ValueError(f'need one score for each case, (cases,) both, '
+        raise ValueError('need one score for each case, (cases,) both, '
                          f'found {y.shape} and {p.shape}')
     other = y[~np.isin(y, (0, 1))]
     if len(other): raise ValueError(f'the truth is 0 or 1 for each case, found {other[0]}')
