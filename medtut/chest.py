@@ -44,8 +44,8 @@ def read_labels(
 )->pd.DataFrame: # labels.csv, and `patient`: its own column of that name, or each file's PatientID
     """Files, labels and patients of a set laid out as `siim_small`.
 
-    Raises `ValueError` for no table, for columns or files that are missing, for files without a patient, and for patients who may be one
-    (see `check_ids`)"""
+    Raises `ValueError` for no table, for columns or files that are missing, for files without a patient, and for patients
+    who may be one (see `check_ids`)"""
     where = Path(path)/'labels.csv'
     try: table = pd.read_csv(where)
     except ValueError as e: raise ValueError(f'{where}: not a readable table ({e}); was a web page saved in its place?') from e
@@ -176,7 +176,9 @@ def chest_dataloaders(
     num_workers:int=0,             # processes; films opened are kept where there are none
     device=None,                   # torch device; None: fastai's choice
 )->DataLoaders: # train, valid and test: `dls.train`, `dls.valid`, `dls[2]`; each has its rows of the table as `.items`
-    "Radiographs and labels in batches (films, 1, size, size), split by patient. Raises `ValueError` as `read_labels` and `split_by_patient` do, for a patient in two parts, and patients who may be one"
+    """Radiographs and labels in batches (films, 1, size, size), split by patient.
+
+    Raises `ValueError` as `read_labels` and `split_by_patient` do, for a patient in two parts, and for patients who may be one"""
     table = (read_labels(path) if table is None else table).reset_index(drop=True)
     if 'split' not in table: table['split'] = split_by_patient(table, fractions, seed=seed)
     if odd := set(table.split) - {'train', 'valid', 'test'}: raise ValueError(f'split holds {sorted(map(str, odd))}; it must say train, valid or test')
