@@ -14,7 +14,8 @@ from pydicom.multival import MultiValue
 from pydicom.sr.codedict import codes
 from pydicom.uid import (CTImageStorage, DeflatedExplicitVRLittleEndian, EncapsulatedPDFStorage,
     ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless,
-    JPEGBaseline8Bit, JPEGLSLossless, RLELossless, SecondaryCaptureImageStorage, UltrasoundImageStorage, generate_uid)
+    JPEGBaseline8Bit, JPEGLSLossless, RLELossless, SecondaryCaptureImageStorage,
+    UltrasoundImageStorage, generate_uid)
 
 from medtut.identity import _OPTIONS
 from medtut.dicom import (DicomError, burned_in_risk, deidentify, find_dicoms,
@@ -267,7 +268,8 @@ def test_what_is_said_is_what_is_done(retain):
         compared += 1
     assert compared > (90 if 'dates shifted' in retain else 200)
 
-several_kinds = [p for p in find_dicoms(carried) if p.name.startswith(('OBX', 'emri')) or 'J2K' in p.name]
+several_kinds = [p for p in find_dicoms(carried)
+    if p.name.startswith(('OBX', 'emri')) or 'J2K' in p.name]
 
 @pytest.mark.parametrize('path', several_kinds, ids=lambda p: p.name)
 def test_the_picture_stays_as_it_is(path):
@@ -346,7 +348,8 @@ def test_comments_in_jpeg_streams_are_made_zero():
 def dated(**values): return image(StudyDate='20240229', StudyTime='101112', ContentDate='20240301',
     AcquisitionDateTime='20240229101112.500000+0100', PatientBirthDate='19700101',
     PatientAge='054Y', PatientSex='F', PatientSize='1.7', PatientWeight='60',
-    DeviceSerialNumber='4711', StationName='CT1', InstitutionName='Here', ExpiryDate='20250101', **values)
+    DeviceSerialNumber='4711', StationName='CT1', InstitutionName='Here',
+    ExpiryDate='20250101', **values)
 
 def day(text): return date(int(text[:4]), int(text[4:6]), int(text[6:8])).toordinal()
 
@@ -361,7 +364,8 @@ def test_dates_shifted():
     assert 1 <= shift <= 3652
     nested = a.PerFrameFunctionalGroupsSequence[0].FrameContentSequence[0].FrameAcquisitionDateTime
     for after, before in [(a.ContentDate, '20240301'), (a.AcquisitionDateTime, '20240229'),
-                          (nested, '20240302'), (a.ExpiryDate, '20250101'), (b.StudyDate, '20240229')]:
+                          (nested, '20240302'),
+                          (a.ExpiryDate, '20250101'), (b.StudyDate, '20240229')]:
         assert day(before) - day(after) == shift
     assert a.AcquisitionDateTime[8:] == '101112.500000+0100' and a.StudyTime == '101112'
     with_another_key = deidentify(one, b'l', retain='dates shifted')
@@ -402,7 +406,7 @@ def test_an_option_keeps_what_it_names_and_nothing_else(option, kept):
     assert clean.PatientIdentityRemoved == 'YES'
 
 def test_codes_and_keywords_of_options_are_those_of_the_standard():
-    "PS3.16 CID 7050 as pydicom has it; what an option keeps is in Table E.1-1 as dicom-anonymizer has it"
+    "PS3.16 CID 7050 as pydicom has it; an option keeps what dicom-anonymizer's table changes"
     from medtut.identity import _KEPT, _profile
     listed = [getattr(codes.cid7050, name) for name in codes.cid7050.dir()]
     meanings = {str(code.value): code.meaning for code in listed}
