@@ -196,14 +196,15 @@ def png_files(
     for path, targets, wanted, (_, status, _) in zip(paths, names, frames, contents):
         source = path.absolute()
         items = [Item(target, (source,), f'frame {i}', i) for target, i in zip(targets, wanted)]
-        if not status: groups.append((source, items))
+        # what can't be read fails again there, and takes with it what was made when it could
+        if status != 'left out': groups.append((source, items))
     how = dict(window=list(window) if isinstance(window, tuple) else window, upright=upright, square=square)
     settings = how | dict(frame=frame, version=1)
     outcomes = iter(make_files(groups, partial(_open_pictures, **how), out, 'png', settings, n_jobs, progress))
     rows = []
     for path, wanted, (_, status, reason) in zip(paths, frames, contents):
         for i in wanted:
-            outcome = Outcome('', status, reason) if status else next(outcomes)
+            outcome = Outcome('', status, reason) if status == 'left out' else next(outcomes)
             rows.append(_row(path, out, outcome, frame=i))
     return pd.DataFrame(rows).astype(dict(frame='Int64'))
 
@@ -332,12 +333,11 @@ def check_name(
     "Raise `ValueError` for a pattern that names another field than it may, or makes no name of a file"
     try: parts = list(Formatter().parse(pattern))
     except ValueError as e: raise ValueError(f'{pattern!r}: {e}') from None
-    text = ''.join(literal for literal, *_ in parts)
     fields = [field + spec + (conversion or '') for _, field, spec, conversion in parts if field is not None]
     unknown = [field for field in fields if field not in _FIELDS]
     if unknown: raise ValueError(f'{pattern!r}: no field {unknown[0]!r}; there are {", ".join(_FIELDS)}')
     if not fields: raise ValueError(f'{pattern!r}: no field in braces, so that all volumes would share a name')
-    if set(text) & set('/\\:*?"<>|\0') or text.startswith(('.', '-')):
+    if set(pattern) & set('/\\:*?"<>|\0') or pattern.startswith(('.', '-')):
         raise ValueError(f'{pattern!r}: not fit for the name of a file')
 
 def _fit_for_a_name(text):
@@ -375,7 +375,7 @@ def _open_series(series):
         # files that hold this volume alone make no other; where several share a file, the whole series is asked
         array, affine = load_series(own_paths or paths, uid, None if own_paths else index, progress=False)
         array = _in_16_bits(array)
-        facts = dict(shape=array.shape, spacing=spacing(affine).round(4).tolist(), dtype=str(array.dtype))
+        facts = dict(shape=array.shape, spacing=spacing(affine).round(4).tolist(), stored=str(array.dtype))
         def save(target):
             save_nifti(array, affine, target)
             return facts
@@ -430,7 +430,7 @@ def nifti_files(
     """Every series of a folder as NIfTI, a file for each volume, on the grid of its slices.
 
     Columns: `path` (of the folder that holds the series, or of the file), `uid`, `modality`, `description`, `files`, `volume`
-    (what tells it from others of its series), `out`, `status`, `reason`, `note`, and `shape`, `spacing` (mm), `dtype`.
+    (what tells it from others of its series), `out`, `status`, `reason`, `note`, and `shape`, `spacing` (mm), `stored` (as what).
     A series of several volumes gets their numbers into its names. Raises `ValueError` for a pattern that is none or gives
     two volumes one name, for a `uid` that is not there, where there are no DICOM files, and as `make_files` does."""
     check_name(name)
@@ -472,5 +472,5 @@ def nifti_files(
         if path in read or uid: continue
         rows.append(_row(path, out, Outcome('', *_unread(path))))
     columns = ['path', 'uid', 'modality', 'description', 'files', 'volume', 'out', 'status', 'reason', 'note',
-               'shape', 'spacing', 'dtype']
+               'shape', 'spacing', 'stored']
     return pd.DataFrame(rows, columns=columns).astype(dict(files='Int64'))
