@@ -274,11 +274,21 @@ def slices(
     if (table.status == 'failed').any(): raise typer.Exit(1)
 
 # %% ../nbs/toolbox/cli.ipynb #cli024
+def _scans(images, uids, jobs, quiet):
+    "Case -> NIfTI file or DICOM series, of all that was named"
+    from medtut.predict import series_cases
+    scans = []
+    for path in images:
+        if path.is_dir(): scans += series_cases(path, uids or None, jobs, not quiet).items()
+        else: scans.append((path.name.removesuffix('.gz').removesuffix('.nii'), path))
+    return scans
+
 @app.command()
 def predict(
-    images: Annotated[list[Path], typer.Argument(metavar='IMAGE', help='NIfTI, each a scan with all its channels; with a file as --out, the channels of one scan.', exists=True, dir_okay=False)],
+    images: Annotated[list[Path], typer.Argument(metavar='IMAGE', help='NIfTI files or folders of DICOM, each a scan with all its channels; with a file as --out, the channels of one scan.', exists=True)],
     weights: Annotated[Path, typer.Option('--weights', '-w', help='Of a 3D U-Net, with its card, as lesson 6 saves them (.safetensors).', exists=True, dir_okay=False)],
     out: Annotated[Path, typer.Option('--out', '-o', help='A file, .nii or .nii.gz; or a folder, which gets a file for each scan, and in which what an earlier run wrote is kept.')],
+    uid: Annotated[Optional[list[str]], typer.Option('--uid', help='SeriesInstanceUID of the series wanted of each folder, as medtut series prints it; may be given several times. Not needed where there is only one.')] = None,
     overlap: Annotated[float, typer.Option(help='Share of a tile that the next one covers again, 0 to below 1. More is smoother and slower.')] = .5,
     batch: Annotated[int, typer.Option(help='Tiles at a time; fewer need less memory.')] = 4,
     device: Annotated[Optional[str], typer.Option(help='Such as cpu or cuda; the GPU if there is one.', show_default=False)] = None,
@@ -288,29 +298,36 @@ def predict(
 ):
     """Outline what a network was trained to find, in one scan or many. Not for clinical use.
 
-    Writes labels as NIfTI on the grid of the scan, and to standard output the volume of each label as CSV: case, label, ml.
+    Writes labels as NIfTI on the grid of the scan, and to standard output the volume of each label as CSV: case, label, ml. A case is named like its NIfTI file, or, of DICOM, as medtut convert names the series.
+
     Exit status 1 if a scan could not be predicted."""
     single = out.name.endswith(('.nii', '.nii.gz')) and not out.is_dir()
     if single and out.resolve() in [f.resolve() for f in images]: raise ValueError(f'{out}: is the scan itself; choose another name')
     if single and out.exists() and not force: raise ValueError(f'{out}: is there already; --force replaces it')
     if force and not single: raise typer.BadParameter('is for a single file; to predict a case of a folder anew, delete its file', param_hint='--force')
+    if uid and not any(path.is_dir() for path in images): raise typer.BadParameter('is for a folder of DICOM; there is none', param_hint='--uid')
     import torch
     from medtut.predict import label_volumes, load_predictor, predict_cases, predict_file
     model, how, card = load_predictor(weights)
     try: model.to(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
     except (RuntimeError, AssertionError) as e: raise typer.BadParameter(f'{device}: {str(e).splitlines()[0]}', param_hint='--device') from e
+    scans = _scans(images, uid, jobs, quiet)
     typer.echo(f'{weights}: {card["use"]}', err=True)
     how |= dict(overlap=overlap, batch=batch)
+    failed = ()
     try:
-        if single: done = {images[0].name.removesuffix('.gz').removesuffix('.nii'): predict_file(model, images, out, **how, progress=not quiet)}
-        else: table = predict_cases(model, images, out, **how, n_jobs=jobs, progress=not quiet)
+        if single: done = {scans[0][0]: predict_file(model, [scan for _, scan in scans], out, **how, progress=not quiet)}
+        else:
+            twice = [case for i, (case, _) in enumerate(scans) if case in dict(scans[:i])]
+            if twice: raise ValueError(f'two scans would be written to {twice[0]}.nii.gz: predict them into different folders')
+            table = predict_cases(model, dict(scans), out, **how, n_jobs=jobs, progress=not quiet)
+            done, failed = table[table.out != ''].set_index('case').out.to_dict(), table[table.out == '']
     except torch.cuda.OutOfMemoryError as e: raise ValueError('the GPU has too little memory free: try --batch 1, --jobs 1 or --device cpu') from e
     if not single:
-        done, failed = table[table.out != ''].set_index('case').out.to_dict(), table[table.out == '']
         typer.echo(', '.join(f'{count} {status}' for status, count in table.status.value_counts().items()), err=True)
-        for reason in failed.reason: typer.echo(f'medtut: {reason}', err=True)
+        for said in (*table.note[table.note != ''], *failed.reason): typer.echo(f'medtut: {said}', err=True)
     _write_csv(label_volumes(done, card['labels']).round(3), None)
-    if not single and len(failed): raise typer.Exit(1)
+    if len(failed): raise typer.Exit(1)
 
 # %% ../nbs/toolbox/cli.ipynb #cli018
 def _say(message, *args, **kwargs):

@@ -378,3 +378,50 @@ def test_a_table_on_standard_output(tmp_path, command):
     done = medtut(*command, cwd=tmp_path)
     assert done.returncode == 0 and len(done.stdout.splitlines()) == dict(png=5, convert=2, series=2)[command[0]]
     assert '%|' in done.stderr
+
+# --- a network on DICOM
+
+@pytest.fixture(scope='module')
+def weights(tmp_path_factory):
+    "A network for one channel, never trained"
+    import torch
+    from medtut.segmentation import UNet3D, save_unet
+    torch.manual_seed(0)
+    card = dict(patch=(8, 8, 4), spacing=None, per='volume', inside=None, channels=['CT'], labels={'1': 'one', '2': 'two'})
+    return save_unet(UNet3D(1, 3, filters=2, depth=2), tmp_path_factory.mktemp('network')/'w.safetensors', data='', seed=0, scores={}, **card)
+
+def predict(weights, *args): return medtut('predict', *args, '--weights', weights, '--device', 'cpu', '-q')
+
+def test_predict_a_series(weights, tmp_path):
+    "The same labels, on the same grid, as of the series converted first"
+    folder = slices(tmp_path/'in', 6)
+    assert medtut('convert', folder, tmp_path/'nii', '-q').returncode == 0
+    name = next(iter(shown(tmp_path/'nii')))
+    for scan, out in (folder, 'a'), (tmp_path/'nii'/name, 'b'):
+        done = predict(weights, scan, '--out', tmp_path/out)
+        assert done.returncode == 0 and done.stdout.splitlines()[0] == 'case,label,ml', done.stderr
+    assert shown(tmp_path/'a') == shown(tmp_path/'b') and list(shown(tmp_path/'a')) == [name]
+    (label, affine), (_, expected) = load_nifti(tmp_path/'a'/name, np.uint8), load_series(folder, progress=False)
+    assert label.shape == (5, 6, 6) and label.any()
+    np.testing.assert_allclose(affine, expected, atol=1e-5)
+    single = predict(weights, folder, '--out', tmp_path/'one.nii.gz')
+    assert single.returncode == 0 and (tmp_path/'one.nii.gz').read_bytes() == (tmp_path/'a'/name).read_bytes()
+
+def test_predict_several_series(weights, tmp_path):
+    for name in 'a', 'b', 'c': slices(tmp_path/'in'/name, 6)
+    unclear = predict(weights, tmp_path/'in', '--out', tmp_path/'out')
+    assert unclear.returncode == 1 and '3 series' in unclear.stderr and not (tmp_path/'out').exists()
+    uids = pd.read_csv(medtut_output('series', tmp_path/'in', '-q')).uid
+    done = predict(weights, tmp_path/'in', '--uid', uids[0], '--uid', uids[2], '--out', tmp_path/'out')
+    assert done.returncode == 0 and '2 written' in done.stderr and len(shown(tmp_path/'out')) == 2
+    # a series that has changed is predicted anew, the other is not
+    rng = np.random.default_rng(5)
+    for path in (tmp_path/'in'/'a').iterdir():
+        ds = pydicom.dcmread(path)
+        ds.PixelData = rng.integers(0, 2000, (6, 5)).astype('<i2').tobytes()
+        ds.save_as(path)
+    again = predict(weights, tmp_path/'in', '--uid', uids[0], '--uid', uids[2], '--out', tmp_path/'out')
+    assert '1 written' in again.stderr and '1 there already' in again.stderr
+    lost = predict(weights, tmp_path/'in', '--uid', '1.2.3', '--out', tmp_path/'x')
+    assert lost.returncode == 1 and 'no series 1.2.3' in lost.stderr
+    assert predict(weights, tmp_path/'x.nii', '--uid', '1.2.3', '--out', tmp_path/'x').returncode == 2
