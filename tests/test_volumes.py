@@ -152,6 +152,38 @@ def test_no_orientation_is_said(tmp_path):
     nib.save(image, tmp_path/'x.nii')
     with pytest.warns(UserWarning, match='no orientation in the header'): load_nifti(tmp_path/'x.nii')
 
+def with_quaternion(path, bcd, kind=nib.Nifti1Image):
+    "A file whose qform alone gives the orientation, by these three numbers"
+    image = kind(rng.integers(0, 99, (2, 3, 4)).astype(np.int16), None)
+    image.set_qform(np.diag([2, 2, 3, 1]), code=1)
+    raw = bytearray(image.to_bytes())
+    at, number = (256, '<f4') if kind is nib.Nifti1Image else (352, '<f8')
+    raw[at:at + 3*np.dtype(number).itemsize] = np.array(bcd, number).tobytes()
+    path.write_bytes(gzip.compress(raw) if path.suffix == '.gz' else raw)
+    return path
+
+@pytest.mark.parametrize('ending', ['.nii', '.nii.gz'])
+@pytest.mark.parametrize('bcd', [(0, .70710701, .7071069), (0, 0, 1.0000002), (.57740, .57740, .57740), (.5, .5, .5), (1.0004, 0, 0)])
+def test_quaternion_that_rounding_made_too_long(tmp_path, bcd, ending):
+    "nifti1_io.c (nifti_quatern_to_mat44), and so SimpleITK, brings it to length 1; nibabel refuses it"
+    path = with_quaternion(tmp_path/f'x{ending}', bcd)
+    x, affine = load_nifti(path)
+    read = sitk.ReadImage(str(path))
+    assert np.array_equal(x, sitk.GetArrayFromImage(read).T)
+    lps = nib.affines.from_matvec(np.array(read.GetDirection()).reshape(3, 3)*read.GetSpacing(), read.GetOrigin())
+    np.testing.assert_allclose(np.diag([-1, -1, 1, 1]) @ lps, affine, atol=1e-5)
+
+def test_quaternion_of_nifti_2(tmp_path):
+    affine = load_nifti(with_quaternion(tmp_path/'x.nii', (0, 1/np.sqrt(2), 1/np.sqrt(2) + 1e-9), nib.Nifti2Image))[1]
+    np.testing.assert_allclose(affine[:3, :3], [[-2, 0, 0], [0, 0, 3], [0, 2, 0]], atol=1e-6)
+
+def test_quaternion_that_is_none(tmp_path):
+    "No rounding makes it so: its length is said, and nothing of gzip"
+    path = with_quaternion(tmp_path/'x.nii.gz', (1, 2, 2))
+    refused(path, r'quatern_b, c, d are \[1.0, 2.0, 2.0\], 3 long; a rotation has 1 at most')
+    with pytest.raises(VolumeError) as e: load_nifti(path)
+    assert 'gzip-compressed' not in str(e.value)
+
 def test_nan_is_said_refused_or_kept(tmp_path):
     data = np.ones((4, 4, 4), np.float32)
     data[1, 2, 3], data[0, 0, 0] = np.nan, np.inf
@@ -234,9 +266,12 @@ def test_same_array_same_bytes(tmp_path):
     one, two = (save_nifti(x, turned, tmp_path/f'{n}.nii.gz').read_bytes() for n in 'ab')
     assert one == two
 
-def test_shear_is_kept(tmp_path):
-    sheared = np.array([[1, 0, .3, 0], [0, 1, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1.]])
-    np.testing.assert_allclose(load_nifti(save_nifti(np.zeros((3, 3, 3)), sheared, tmp_path/'x.nii'))[1], sheared, atol=1e-6)
+sheared = np.array([[1, 0, .3, 0], [0, 1, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1.]])
+
+def test_shear_is_kept_and_said(tmp_path):
+    with pytest.warns(UserWarning, match='x.nii: the axes are not at right angles'): path = save_nifti(np.zeros((3, 3, 3)), sheared, tmp_path/'x.nii')
+    np.testing.assert_allclose(load_nifti(path)[1], sheared, atol=1e-6)
+    with pytest.raises(RuntimeError, match='ITK ERROR'): sitk.ReadImage(str(path))
 
 def test_what_can_not_be_saved(tmp_path):
     for array, match in ((np.zeros((3, 3)), 'shape'), (np.zeros((2, 2, 2), complex), 'real'), (np.full((2, 2, 2), 2**40), 'int32'), (np.zeros((0, 2, 2)), 'shape')):
@@ -309,6 +344,23 @@ def test_resample_and_back():
     back, _ = resample(y, affine, like=(smooth.shape, turned))
     np.testing.assert_allclose(back[1:-1, 1:-1, 1:-1], smooth[1:-1, 1:-1, 1:-1], atol=.02)
 
+@pytest.mark.parametrize('affine', [sheared, turned @ sheared, sheared @ np.diag([1, -1, -1, 1])], ids=['shear', 'turned', 'flipped'])
+def test_resample_straightens_a_shear(affine):
+    "A linear ramp in the patient stays that ramp, all of the old voxels fit in, and axes run to the same sides"
+    ijk = np.indices((12, 10, 8))
+    place = lambda a, i: nib.affines.apply_affine(a, np.moveaxis(i, 0, -1))
+    ramp = place(affine, ijk) @ (1, -2, .5)
+    y, new = resample(ramp, affine, (1, 1, 2), fill=np.nan)
+    np.testing.assert_allclose(new[:3, :3].T @ new[:3, :3], np.diag([1, 1, 4]), atol=1e-9)
+    assert (np.diag(np.linalg.inv(affine)[:3, :3] @ new[:3, :3]) > 0).all()
+    corners = np.array(list(itertools.product((0, 11), (0, 9), (0, 7))))
+    at = nib.affines.apply_affine(np.linalg.inv(new) @ affine, corners)
+    assert (at > -.51).all() and (at < np.array(y.shape) - .49).all()
+    old = np.moveaxis(place(np.linalg.inv(affine) @ new, np.indices(y.shape)), -1, 0)
+    within = np.all([(0 <= o) & (o <= n - 1) for o, n in zip(old, ramp.shape)], axis=0)
+    assert within.mean() > .5 and np.isnan(y).any()
+    np.testing.assert_allclose(y[within], (place(new, np.indices(y.shape)) @ (1, -2, .5))[within], atol=1e-4)
+
 def test_resample_is_told_one_grid():
     x = np.zeros((3, 3, 3))
     for bad in {}, dict(new_spacing=1, like=(x.shape, turned)), dict(new_spacing=0), dict(new_spacing=(1, np.nan, 1)):
@@ -358,15 +410,16 @@ def folder(request, breast, tmp_path):
 
 @pytest.mark.parametrize('oracle', [by_simpleitk, by_dicom2nifti])
 @pytest.mark.parametrize('folder', ['CT5N', 'CT2', 'breast'], indirect=True)
-def test_series_is_what_others_read(folder, oracle): agree(load_series(folder, progress=False), oracle(folder), atol=.02)
+def test_series_is_what_others_read(folder, oracle):
+    agree(load_series(folder, fill=np.nan, progress=False), oracle(folder), atol=.02)
 
 @pytest.mark.parametrize('name', ['CT_small.dcm', 'MR_small.dcm', '693_UNCR.dcm', 'MR2_UNCR.dcm'])
 def test_single_slices_of_real_scanners(name, tmp_path):
     from pydicom.data import get_testdata_file
     shutil.copy(get_testdata_file(name, download=False), tmp_path)
-    agree(load_series(tmp_path, progress=False), by_simpleitk(tmp_path), atol=.02)
+    agree(load_series(tmp_path, fill=np.nan, progress=False), by_simpleitk(tmp_path), atol=.02)
 
-@pytest.mark.parametrize('name, match', [('77654033/CT2', '1.25 mm apart, but 202.50 mm between 17106 and 17136: about 161 missing of 165'),
+@pytest.mark.parametrize('name, match', [('77654033/CT2', '2 steps of 1.25 mm, 1 of 202.5 mm, the largest between 17106 .* and 17136 '),
     ('98892001/CT2N', 'do not make one volume: 1 of 16 x 16 .* 1 of 16 x 16'), ('98892003/MR700', 'do not make one volume'),
     ('98892003/MR2', '3 series: choose one with uid'), ('77654033/CR1', 'ImagePositionPatient is None'), ('TINY_ALPHA', 'no DICOM image')])
 def test_real_folders_that_are_no_volume(name, match):
@@ -412,14 +465,17 @@ def slice_at(series, z): return next(p for p in series.glob('*.dcm') if np.fromb
 
 def test_missing_slice(series):
     slice_at(series, 3).unlink()
-    with pytest.raises(VolumeError, match=r'2\.50 mm apart, but 5\.00 mm .*about 1 missing of 8'): load_series(series, progress=False)
+    with pytest.raises(VolumeError, match=r'2\.500 to 5\.000 mm apart; .*5 steps of 2\.5 mm, 1 of 5 mm'): load_series(series, progress=False)
 
 def test_doubled_slice(series):
     shutil.copy(slice_at(series, 3), series/'again.dcm')
+    change(series/'again.dcm', SOPInstanceUID='1.2.3.4')
     with pytest.raises(VolumeError, match='1 of 9 slices lie where another one does'): load_series(series, progress=False)
 
 def test_several_time_points(series):
-    for i in range(8): shutil.copy(series/f'{i}.dcm', series/f'later{i}.dcm')
+    for i in range(8):
+        shutil.copy(series/f'{i}.dcm', series/f'later{i}.dcm')
+        change(series/f'later{i}.dcm', SOPInstanceUID=f'1.2.3.{i}')
     with pytest.raises(VolumeError, match='8 of 16 slices'): load_series(series, progress=False)
 
 def test_uneven_gaps(series):
