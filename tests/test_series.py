@@ -428,7 +428,8 @@ def test_gated_tomogram(tmp_path):
     detector = item(ImagePositionPatient=position(0), ImageOrientationPatient=list(AXIAL))
     frames = [(t, z) for t in range(2) for z in range(SLICES)]
     ds = image(np.stack([picture(z, t) for t, z in frames]), Modality='NM',
-               PixelSpacing=list(PIXEL), SpacingBetweenSlices=STEP, DetectorInformationSequence=[detector],
+               PixelSpacing=list(PIXEL), SpacingBetweenSlices=STEP,
+               DetectorInformationSequence=[detector],
                SliceVector=[z + 1 for _, z in frames], TimeSlotVector=[t + 1 for t, _ in frames])
     x, _, table = load(write(tmp_path, [ds]), volumes=True)
     assert table.TimeSlotVector.tolist() == [1, 2]
