@@ -190,8 +190,8 @@ def _linear_head(ran, scores):
             for candidate in features, features.relu():
                 if same(candidate.mean(tuple(range(2, candidate.ndim))), ran['pooled']):
                     return candidate, ran['head']
-    raise ValueError('cam needs a linear head on the mean of the last feature maps over all places, '
-                     'and what goes into the last nn.Linear is something else: use grad_cam')
+    raise ValueError('cam needs a linear head on the mean of the last feature maps over all '
+                     'places, and what goes into the last nn.Linear is something else: use grad_cam')
 
 def cam(
     model:nn.Module, # ends in a mean over all places and one linear layer, as ResNet,
@@ -204,9 +204,9 @@ def cam(
                      # of the size of the last features; may be negative
     """Class activation map: how much each place adds to the score.
 
-    (Zhou et al. 2016, doi:10.1109/CVPR.2016.319.) Its mean over all places is the score, less the bias. Features may have their channels first or
-    last. The model is left as it was. Raises `ValueError` for a model with another head (`grad_cam`
-    takes any), or without class `target`."""
+    (Zhou et al. 2016, doi:10.1109/CVPR.2016.319.) Its mean over all places is the score, less the
+    bias. Features may have their channels first or last. The model is left as it was. Raises
+    `ValueError` for a model with another head (`grad_cam` takes any), or without class `target`."""
     x, ran = like_weights(x, model), {}
     def keep(layer, inputs, output):
         if isinstance(layer, nn.Linear): ran.update(head=layer, pooled=inputs[0], out=output)

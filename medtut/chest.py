@@ -44,8 +44,8 @@ def read_labels(
 )->pd.DataFrame: # labels.csv, and `patient`: its own column of that name, or each file's PatientID
     """Files, labels and patients of a set laid out as `siim_small`.
 
-    Raises `ValueError` for no table, for columns or files that are missing, for files without a patient, and for patients who may be one
-    (see `check_ids`)"""
+    Raises `ValueError` for no table, for columns or files that are missing, for files without a patient, and for patients
+    who may be one (see `check_ids`)"""
     where = Path(path)/'labels.csv'
     try: table = pd.read_csv(where)
     except ValueError as e: raise ValueError(f'{where}: not a readable table ({e}); was a web page saved in its place?') from e
@@ -78,7 +78,7 @@ def _eight_bits(x):
         raise ValueError('an image with values that are not finite: find out why, '
                          'then replace them')
     if x.min() < 0 or x.max() > 1:
-        raise ValueError(f'floats must go from 0, black, to 1, white, found values from '
+        raise ValueError('floats must go from 0, black, to 1, white, found values from '
                          f'{x.min():g} to {x.max():g}: scale them')
     return np.round(x.astype(float)*255).astype(np.uint8)
 
@@ -90,16 +90,17 @@ def _pixels(source):
         x = source.numpy()
         return x[0] if x.ndim == 3 and len(x) == 1 else x
     if isinstance(source, np.ndarray): return source
-    if source.has_transparency_data: source = source.convert('RGBA')
-    elif source.mode not in ('1', 'L', 'F') and source.mode[0] != 'I': source = source.convert('RGB')
-    return np.asarray(source)
+    alpha = source.getbands()[-1] in 'Aa' or 'transparency' in source.info
+    if alpha: return np.asarray(source.convert('RGBA'))
+    grey = source.mode in ('1', 'L', 'F') or source.mode.startswith('I')
+    return np.asarray(source if grey else source.convert('RGB'))
 
 def _grey(source):
     "An array, a tensor or a Pillow image as a Pillow image in 8 bits of grey"
     x = _pixels(source)
     if x.ndim == 3 and x.shape[-1] == 1: x = x[..., 0]
     if x.size == 0 or x.ndim != 2 and (x.ndim != 3 or x.shape[-1] not in (3, 4)):
-        raise ValueError(f'a picture has shape (rows, columns), or (rows, columns, 3) in colour, '
+        raise ValueError('a picture has shape (rows, columns), or (rows, columns, 3) in colour, '
                          f'found {x.shape}')
     x = _eight_bits(x)
     if x.ndim == 2: return Image.fromarray(x)
@@ -175,7 +176,9 @@ def chest_dataloaders(
     num_workers:int=0,             # processes; films opened are kept where there are none
     device=None,                   # torch device; None: fastai's choice
 )->DataLoaders: # train, valid and test: `dls.train`, `dls.valid`, `dls[2]`; each has its rows of the table as `.items`
-    "Radiographs and labels in batches (films, 1, size, size), split by patient. Raises `ValueError` as `read_labels` and `split_by_patient` do, for a patient in two parts, and patients who may be one"
+    """Radiographs and labels in batches (films, 1, size, size), split by patient.
+
+    Raises `ValueError` as `read_labels` and `split_by_patient` do, for a patient in two parts, and for patients who may be one"""
     table = (read_labels(path) if table is None else table).reset_index(drop=True)
     if 'split' not in table: table['split'] = split_by_patient(table, fractions, seed=seed)
     if odd := set(table.split) - {'train', 'valid', 'test'}: raise ValueError(f'split holds {sorted(map(str, odd))}; it must say train, valid or test')
@@ -215,7 +218,7 @@ def threshold_for_sensitivity(
     if not 0 < wanted <= 1: raise ValueError(f'wanted is a sensitivity above 0 and up to 1, not {wanted}')
     y, p = np.asarray(y), np.asarray(p)
     if y.ndim != 1 or y.shape != p.shape:
-        raise ValueError(f'need one score for each case, (cases,) both, '
+        raise ValueError('need one score for each case, (cases,) both, '
                          f'found {y.shape} and {p.shape}')
     other = y[~np.isin(y, (0, 1))]
     if len(other): raise ValueError(f'the truth is 0 or 1 for each case, found {other[0]}')

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DECODER_FIELDS', 'PIXEL_ELEMENTS', 'DicomError', 'data_set_name', 'as_dicom_error', 'warn_of', 'ImageLayout',
-           'image_layout', 'number_bits', 'stored_values']
+           'image_layout', 'number_bits', 'run_in_process', 'stored_values']
 
 # %% ../nbs/toolbox/decoding.ipynb #decod003
 import multiprocessing, multiprocessing.util, os, struct, warnings
@@ -333,6 +333,14 @@ def _bounded(max_bytes, f, *args):
     try: return f(*args)
     finally: resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
 
+def run_in_process(
+    max_bytes:int, # the memory that the call may take
+    f,             # function, to be had by import
+    *args,         # its arguments
+): # a future
+    "Call `f(*args)` in the process of the native decoders"
+    return _process.submit(_bounded, max_bytes, f, *args)
+
 def _decode_elsewhere(layout, frame):
     "Decode in the other process, with a limit on its time and memory that grows with the image"
     options = layout.options
@@ -341,7 +349,7 @@ def _decode_elsewhere(layout, frame):
     expected = options['rows']*options['columns']*options['samples_per_pixel']*bytes_a_sample*frames
     seconds = 4 + expected/2e6
     what = f'{layout.name}: the decoder of {layout.syntax.name}'
-    try: return _process.submit(_bounded, 2**30 + 4*expected, _decode_numbers, layout, frame).result(seconds)
+    try: return run_in_process(2**30 + 4*expected, _decode_numbers, layout, frame).result(seconds)
     except DicomError as e:
         raise DicomError(f'{layout.name}: {layout.syntax.name} could not be decoded: {e}') from None
     except TimeoutError as e:

@@ -12,15 +12,16 @@ import numpy as np
 
 # %% ../nbs/toolbox/rle.ipynb #c014
 def _codes(rle):
-    "Codes as text, one or several; refuses what is no text, but for the -1 that pandas reads as a number"
+    "A list of codes as text; the number -1, which pandas makes of a column of them, becomes text"
     if isinstance(rle, str): return [rle]
-    single = isinstance(rle, (bytes, dict)) or not hasattr(rle, '__iter__') or getattr(rle, 'ndim', 1) == 0
-    codes = ['-1' if isinstance(code, Real) and code == -1 else code for code in ([rle] if single else rle)]
+    single = not hasattr(rle, '__iter__') or isinstance(rle, (bytes, dict)) or getattr(rle, 'ndim', 1) == 0
+    codes = [rle] if single else list(rle)
+    codes = ['-1' if isinstance(code, Real) and code == -1 else code for code in codes]
     for i, code in enumerate(codes, 1):
         if not isinstance(code, str):
             which = f'code {i} of {len(codes)}' if len(codes) > 1 else 'run-length code'
-            raise ValueError(f"{which} is {code!r}, and not text such as '5 2 2 3'. An empty cell, which pandas reads as nan, says nothing: "
-                             "a mask without pixels is written '-1'")
+            raise ValueError(f"{which} is {code!r}, and not text such as '5 2 2 3'. An empty cell, which pandas "
+                             "reads as nan, says nothing: a mask without pixels is written '-1'")
     return codes
 
 def _size(shape):
@@ -38,7 +39,7 @@ def _runs(code):
     if not all(re.fullmatch('[+-]?[0-9]{1,1000}', s) for s in steps):
         raise ValueError(f'run-length code holds something other than whole numbers: {code[:60]!r}')
     if len(steps) % 2: raise ValueError(f'run-length code has {len(steps)} numbers; it needs pairs of start and length')
-    steps = np.array([int(s) for s in steps], dtype=object) # Python's integers: a damaged code may hold numbers of any length
+    steps = np.array([int(s) for s in steps], dtype=object) # Python's, of any length: the code may be damaged
     starts, lengths = steps[::2], steps[1::2]
     if (starts < 0).any() or (lengths < 1).any():
         raise ValueError(f'run-length code has a start below 0 or a length below 1: {starts.min()}, {lengths.min()}')
@@ -51,13 +52,15 @@ def rle_decode(
 )->np.ndarray:    # bool (rows, columns), True inside the mask
     """Mask of a SIIM run-length code: column by column, each start counted from the end of the run before.
 
-    -1 may be a number, which pandas makes of it. Raises `ValueError` for codes that are empty, no text, odd in number, below 0 or beyond the image"""
+    -1 may be a number, which pandas makes of it. Raises `ValueError` for codes that are empty, no text, without pairs,
+    below 0 or beyond the image"""
     rows, columns = _size(shape)
     flat = np.zeros(rows*columns, bool)
     for code in _codes(rle):
         runs = _runs(code)
         if runs and runs[-1][1] > flat.size:
-            raise ValueError(f'runs end at pixel {runs[-1][1]}, but {rows} x {columns} has {flat.size}: is `shape` that of the original image?')
+            raise ValueError(f'runs end at pixel {runs[-1][1]}, but {rows} x {columns} has {flat.size}: '
+                             'is `shape` that of the original image?')
         for start, end in runs: flat[start:end] = True
     return flat.reshape(columns, rows).T
 

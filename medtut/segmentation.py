@@ -245,7 +245,7 @@ def _exact(x):
 def _labels(y, p):
     "Labels (batch, ...) as int64, each of them a class of `p`, (batch, class, ...)"
     if p.ndim < 3:
-        raise ValueError(f'a prediction has axes (batch, class, ...), places among them, '
+        raise ValueError('a prediction has axes (batch, class, ...), places among them, '
                          f'found {tuple(p.shape)}')
     places = (p.shape[0], *p.shape[2:])
     if y.shape == (p.shape[0], 1, *p.shape[2:]):
@@ -271,7 +271,7 @@ def _channels(y, p):
         return _labels(y, p)[:, None] == classes.view(-1, *[1]*(p.ndim - 2))
     wrong = ~((y >= 0) & (y <= 1))
     if wrong.any():
-        raise ValueError(f'truth of one channel a class goes from 0 to 1, '
+        raise ValueError('truth of one channel a class goes from 0 to 1, '
                          f'found {y[wrong][0].item():g}')
     return y.to(p.dtype)
 
@@ -462,11 +462,11 @@ def predict_volume(
     """Predict a volume tile by tile, and average where tiles overlap.
 
     A volume smaller than a tile is padded with zeros. Holds the result in float32 and a batch of
-    tiles. Raises `ValueError` for shapes and settings that do not fit, and for a model that puts out
-    several tensors."""
+    tiles. Raises `ValueError` for shapes and settings that do not fit, and for a model that puts
+    out several tensors."""
     patch = tuple(patch)
     if image.ndim != 4 or len(patch) != 3:
-        raise ValueError(f'need an image (channel, x, y, z) and a patch (x, y, z), '
+        raise ValueError('need an image (channel, x, y, z) and a patch (x, y, z), '
                          f'found {image.shape} and {patch}')
     if batch < 1: raise ValueError(f'batch must be 1 or more, found {batch}')
     if not 0 <= overlap < 1: raise ValueError(f'overlap must be from 0 to below 1, found {overlap}')

@@ -42,7 +42,7 @@ def check_ids(
     if missing.any():
         raise ValueError(f'{missing.sum()} rows without a {name}, the first at index {ids.index[missing][0]!r}, '
                          f'which has an empty {name}, {ids[missing].iloc[0]!r}: find out whose they are, or drop them')
-    twice = [sorted(same, key=repr) for same in alike.values() if len(same) > 1]
+    twice = [sorted(same, key=str) for same in alike.values() if len(same) > 1]
     if twice:
         raise ValueError(f'{name} ids that differ in type, case, leading zeros or in spaces alone: '
                          f'{"; ".join(map(str, twice[:3]))}; write each patient in one way, '

@@ -249,7 +249,8 @@ def test_hook_needs_numbers_that_have_a_gradient():
 
 # --- layers of every kind
 
-# Features with the channels last, as Swin and others have them. By hand: a layer that moves the channels to the front, put after
+# Features with the channels last, as Swin and others have them. By hand: a layer that moves the
+# channels to the front, put after
 # the layer, is asked in its place.
 
 class ToFront(nn.Module):
@@ -260,11 +261,15 @@ class ToBack(nn.Module):
 
 def last(channels, axes=2, stride=4):
     "Two layers between which the channels lie last, and a head; each place is `stride` pixels wide"
-    conv, pool = (nn.Conv2d, nn.AdaptiveAvgPool2d) if axes == 2 else (nn.Conv3d, nn.AdaptiveAvgPool3d)
-    features = nn.Sequential(conv(3, 6, stride, stride), ToBack(), nn.Linear(6, channels), nn.GELU())
-    return nn.Sequential(features, ToFront(), conv(channels, 5, 1), nn.GELU(), pool(1), nn.Flatten(), nn.Linear(5, 4))
+    conv = nn.Conv2d if axes == 2 else nn.Conv3d
+    pool = nn.AdaptiveAvgPool2d if axes == 2 else nn.AdaptiveAvgPool3d
+    features = nn.Sequential(conv(3, 6, stride, stride), ToBack(), nn.Linear(6, channels),
+                             nn.GELU())
+    return nn.Sequential(features, ToFront(), conv(channels, 5, 1), nn.GELU(), pool(1),
+                         nn.Flatten(), nn.Linear(5, 4))
 
-@pytest.mark.parametrize('shape,axes', [((64, 48), 2), ((33, 66), 2), ((16, 24, 32), 3), ((16, 16, 16), 3)])
+@pytest.mark.parametrize('shape,axes', [((64, 48), 2), ((33, 66), 2), ((16, 24, 32), 3),
+                                        ((16, 16, 16), 3)])
 @pytest.mark.parametrize('channels', [7, 96])
 @pytest.mark.parametrize('target', [1, None, [0, 2]])
 def test_channels_last(shape, axes, channels, target):
@@ -276,14 +281,18 @@ def test_channels_last(shape, axes, channels, target):
 
 @pytest.mark.parametrize('channels,places', [(8, 8), (16, 16), (8, 4), (4, 8)])
 def test_as_many_channels_as_rows(channels, places):
-    "From (batch, 8, 8, 8) nobody can read which axis is which: the layer is asked, with a longer image"
+    """From (batch, 8, 8, 8) nobody can read which axis is which: the layer is asked,
+    with a longer image"""
     torch.manual_seed(0)
     x = torch.randn(2, 3, 4*places, 4*places)
     model = last(channels)
-    torch.testing.assert_close(grad_cam(model, x, 1, '0', relu=False), grad_cam(model, x, 1, '1', relu=False))
-    first = nn.Sequential(nn.Conv2d(3, channels, 4, 4), nn.GELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 4))
+    torch.testing.assert_close(grad_cam(model, x, 1, '0', relu=False),
+                               grad_cam(model, x, 1, '1', relu=False))
+    first = nn.Sequential(nn.Conv2d(3, channels, 4, 4), nn.GELU(), nn.AdaptiveAvgPool2d(1),
+                          nn.Flatten(), nn.Linear(channels, 4))
     maps = cam(first, x, 1)
-    torch.testing.assert_close(grad_cam(nn.Sequential(first[:2], *first[2:]), x, 1, '0', relu=False)*places**2, by_hand(first, x))
+    ours = grad_cam(nn.Sequential(first[:2], *first[2:]), x, 1, '0', relu=False)
+    torch.testing.assert_close(ours*places**2, by_hand(first, x))
     torch.testing.assert_close(maps, cam_by_hand(first, x))
 
 def by_hand(model, x):
@@ -292,20 +301,26 @@ def by_hand(model, x):
     grad, = torch.autograd.grad(model[2:](features)[:, 1].sum(), features)
     return (grad.mean((2, 3), keepdim=True)*features).sum(1).detach()*features[0, 0].numel()
 
-def cam_by_hand(model, x): return torch.einsum('c,bc...->b...', model[-1].weight[1], model[:2](x)).detach()
+def cam_by_hand(model, x):
+    return torch.einsum('c,bc...->b...', model[-1].weight[1], model[:2](x)).detach()
 
-@pytest.mark.parametrize('name,size,layers', [('swin_t', (64, 64), {'features': (2, 2), 'features.1': (16, 16), 'features.2': (8, 8), 'norm': (2, 2)}),
-                                              ('swin_t', (64, 96), {'features.1.1': (16, 24), 'features.3': (8, 12)}),
-                                              ('swin_v2_t', (64, 64), {'features.5': (4, 4)}), ('convnext_tiny', (64, 96), {'features.1': (16, 24), 'features': (2, 3)})])
+@pytest.mark.parametrize('name,size,layers', [
+    ('swin_t', (64, 64), {'features': (2, 2), 'features.1': (16, 16), 'norm': (2, 2)}),
+    ('swin_t', (64, 96), {'features.1.1': (16, 24), 'features.3': (8, 12)}),
+    ('swin_v2_t', (64, 64), {'features.5': (4, 4)}),
+    ('convnext_tiny', (64, 96), {'features.1': (16, 24), 'features': (2, 3)})])
 def test_torchvision_models_with_channels_last(name, size, layers):
-    "Swin's `permute` moves the channels to the front: what it puts out is mapped as other networks' features are"
+    """Swin's `permute` moves the channels to the front: what it puts out is mapped as other
+    networks' features are"""
     torch.manual_seed(0)
     model, x = torchvision.models.get_model(name, num_classes=5).train(), torch.randn(2, 3, *size)
     before = state(model)
     for layer, places in layers.items(): assert grad_cam(model, x, 1, layer).shape == (2, *places)
     if 'norm' in layers:
-        torch.testing.assert_close(grad_cam(model, x, [0, 1], 'norm', relu=False), grad_cam(model, x, [0, 1], 'permute', relu=False))
-        torch.testing.assert_close(cam(model, x, 1), 4*grad_cam(model, x, 1, 'norm', relu=False)) # four places
+        torch.testing.assert_close(grad_cam(model, x, [0, 1], 'norm', relu=False),
+                                   grad_cam(model, x, [0, 1], 'permute', relu=False))
+        # four places
+        torch.testing.assert_close(cam(model, x, 1), 4*grad_cam(model, x, 1, 'norm', relu=False))
     assert same(before, state(model))
 
 def test_video_swin():
@@ -322,12 +337,14 @@ def test_cam_of_channels_last():
     class Last(nn.Module):
         def __init__(self):
             super().__init__()
-            self.conv, self.norm, self.head = nn.Conv2d(3, 8, 4, 4), nn.LayerNorm(8), nn.Linear(8, 3)
+            self.conv, self.norm = nn.Conv2d(3, 8, 4, 4), nn.LayerNorm(8)
+            self.head = nn.Linear(8, 3)
         def forward(self, x): return self.head(self.norm(self.conv(x).movedim(1, -1)).mean((1, 2)))
     torch.manual_seed(0)
     for size in (32, 32), (24, 40): # 8 x 8 places of 8 channels, too
         model, x = Last(), torch.randn(2, 3, *size)
-        torch.testing.assert_close(cam(model, x, 1), grad_cam(model, x, 1, 'norm', relu=False)*size[0]*size[1]/16)
+        torch.testing.assert_close(cam(model, x, 1),
+                                   grad_cam(model, x, 1, 'norm', relu=False)*size[0]*size[1]/16)
 
 class Fixed(nn.Module):
     "Takes images of one size, as many transformers do"
@@ -339,44 +356,54 @@ class Fixed(nn.Module):
         return self.head(self.layer(x).flatten(1))
 
 def test_models_of_one_size():
-    "Where only one reading fits the image it is taken; where both do, nobody can tell, and that is said"
+    """Where only one reading fits the image it is taken; where both do, nobody can tell,
+    and that is said"""
     torch.manual_seed(0)
     for channels, wide in (96, False), (96, True), (8, True):
         size = (32, 64) if wide else (32, 32)
-        model, x = Fixed(nn.Sequential(nn.Conv2d(3, channels, 4, 4), ToBack()), size), torch.randn(1, 3, *size)
+        model = Fixed(nn.Sequential(nn.Conv2d(3, channels, 4, 4), ToBack()), size)
+        x = torch.randn(1, 3, *size)
         model(x)
         assert grad_cam(model, x, 1, 'layer').shape == (1, size[0]//4, size[1]//4)
     model, x = Fixed(nn.Conv2d(3, 8, 4, 4), (32, 32)), torch.randn(1, 3, 32, 32)
     model(x)
-    with pytest.raises(ValueError, match=r'\(1, 8, 8, 8\).*channels'): grad_cam(model, x, 1, 'layer')
+    with pytest.raises(ValueError, match=r'\(1, 8, 8, 8\).*channels'):
+        grad_cam(model, x, 1, 'layer')
 
 def test_pooled_to_a_fixed_size():
     "VGG's pool gives 7 x 7 places of an image of any shape"
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(7), nn.Flatten(), nn.Linear(392, 2))
-    for size in (64, 64), (40, 90): assert grad_cam(model, torch.randn(1, 3, *size), 0, '1').shape == (1, 7, 7)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(7), nn.Flatten(),
+                          nn.Linear(392, 2))
+    for size in (64, 64), (40, 90):
+        assert grad_cam(model, torch.randn(1, 3, *size), 0, '1').shape == (1, 7, 7)
 
 def test_places_that_are_not_square():
     "Halved along the rows alone, where 16 x 16 x 32 could be 16 x 16 places, too"
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(3, 16, 3, (4, 2), 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 2))
+    model = nn.Sequential(nn.Conv2d(3, 16, 3, (4, 2), 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                          nn.Linear(16, 2))
     x = torch.randn(1, 3, 64, 64)
     torch.testing.assert_close(grad_cam(model, x, 1, '0', relu=False)*512, cam(model, x, 1))
 
 def test_tokens_are_refused():
-    "A transformer's sequence of patches has no rows and columns, and its first token is none of the patches"
+    """A transformer's sequence of patches has no rows and columns,
+    and its first token is none of the patches"""
     torch.manual_seed(0)
     model, x = torchvision.models.vit_b_16(image_size=32, num_classes=3), torch.randn(1, 3, 32, 32)
-    for layer in 'encoder.layers.encoder_layer_11', 'encoder.ln', 'encoder.layers.encoder_layer_3.mlp':
-        with pytest.raises(ValueError, match=r'\(1, 5, 768\), which has no places'): grad_cam(model, x, 1, layer)
-    with pytest.raises(ValueError, match='tuple'): grad_cam(model, x, 1, 'encoder.layers.encoder_layer_11.self_attention')
+    last = 'encoder.layers.encoder_layer_11'
+    for layer in last, 'encoder.ln', f'{last}.mlp':
+        with pytest.raises(ValueError, match=r'\(1, 5, 768\), which has no places'):
+            grad_cam(model, x, 1, layer)
+    with pytest.raises(ValueError, match='tuple'):
+        grad_cam(model, x, 1, f'{last}.self_attention')
     with pytest.raises(ValueError, match='use grad_cam'): cam(model, x, 1)
     assert grad_cam(model, x, 1, 'conv_proj').shape == (1, 2, 2)
 
 def test_receptive_field_of_channels_last():
     torch.manual_seed(0)
     model, x = last(8), torch.randn(1, 3, 32, 32)
-    assert receptive_field(model, x, '0') == receptive_field(model, x, '0.0') == ((1.5, 1.5), (4, 4), (4, 4))
+    for layer in '0', '0.0': assert receptive_field(model, x, layer) == ((1.5, 1.5), (4, 4), (4, 4))
 
 def test_layer_by_name_or_by_itself():
     model, _, x = ready('resnet18')
@@ -421,7 +448,8 @@ def test_images_of_another_precision_than_the_model(dtype):
     other = copy.deepcopy(model).to(dtype)
     for f in cam, lambda *args: grad_cam(*args, 'layer3'):
         torch.testing.assert_close(f(other, x, 1), f(other, x.to(dtype), 1), rtol=0, atol=0)
-        torch.testing.assert_close(f(model, x.to(dtype), 1), f(model, x.to(dtype).float(), 1), rtol=0, atol=0)
+        torch.testing.assert_close(f(model, x.to(dtype), 1), f(model, x.to(dtype).float(), 1),
+                                   rtol=0, atol=0)
     field = receptive_field(model, torch.randn(1, 3, 128, 128), 'layer1')
     assert receptive_field(model.double(), torch.randn(1, 3, 128, 128), 'layer1') == field
 

@@ -82,43 +82,52 @@ def on_disk(tmp_path, image, name):
     image.save(tmp_path/name)
     return Image.open(tmp_path/name)
 
-# what each comes from, and that it is thirds
-PICTURES = dict(
-    uint8=lambda folder: THIRDS, uint16=lambda folder: SIXTEEN, big_endian=lambda folder: SIXTEEN.astype('>u2'), not_in_a_row=lambda folder: SIXTEEN.T.copy().T,
-    float32=lambda folder: (THIRDS/255).astype(np.float32), float64=lambda folder: THIRDS/255, float16=lambda folder: (THIRDS/255).astype(np.float16),
-    one_channel=lambda folder: THIRDS[..., None], grey_as_rgb=lambda folder: np.stack([THIRDS]*3, -1), rgb_of_16_bits=lambda folder: np.stack([SIXTEEN]*3, -1),
-    opaque=lambda folder: np.stack([THIRDS]*3 + [THIRDS*0 + 255], -1),
-    tensor=lambda folder: torch.tensor(THIRDS), tensor_of_16_bits=lambda folder: torch.tensor(SIXTEEN), tensor_of_floats=lambda folder: torch.tensor(THIRDS/255),
-    tensor_with_channel=lambda folder: torch.tensor(THIRDS)[None], bfloat16=lambda folder: torch.tensor(THIRDS/255).bfloat16(),
-    radiograph=lambda folder: TensorRadiograph(torch.tensor(THIRDS)[None]), radiograph_of_floats=lambda folder: TensorRadiograph(torch.tensor(THIRDS/255)[None].float()),
-    pillow=lambda folder: Image.fromarray(THIRDS), pillow_16=lambda folder: Image.fromarray(SIXTEEN), pillow_16_big=lambda folder: Image.fromarray(SIXTEEN.astype('>u2')),
-    pillow_float=lambda folder: Image.fromarray((THIRDS/255).astype(np.float32)),
-    pillow_rgb=lambda folder: Image.fromarray(THIRDS).convert('RGB'), pillow_rgba=lambda folder: Image.fromarray(THIRDS).convert('RGBA'),
-    pillow_palette=lambda folder: Image.fromarray(THIRDS).convert('RGB').quantize(4), pillow_la=lambda folder: Image.fromarray(THIRDS).convert('LA'),
-    png_8=lambda folder: on_disk(folder, Image.fromarray(THIRDS), 'x.png'), png_16=lambda folder: on_disk(folder, Image.fromarray(SIXTEEN), 'x.png'),
-    tiff_16=lambda folder: on_disk(folder, Image.fromarray(SIXTEEN), 'x.tif'), tiff_float=lambda folder: on_disk(folder, Image.fromarray((THIRDS/255).astype(np.float32)), 'x.tif'))
+def grey(x): return Image.fromarray(x)
 
-@pytest.mark.parametrize('kind', PICTURES)
+FLOATS = (THIRDS/255).astype(np.float32)
+PICTURES = dict(
+    uint8=THIRDS, uint16=SIXTEEN, big_endian=SIXTEEN.astype('>u2'), not_in_a_row=SIXTEEN.T.copy().T,
+    float32=FLOATS, float64=THIRDS/255, float16=FLOATS.astype(np.float16),
+    one_channel=THIRDS[..., None], rgb=np.stack([THIRDS]*3, -1),
+    rgb_of_16_bits=np.stack([SIXTEEN]*3, -1),
+    opaque=np.stack([THIRDS]*3 + [THIRDS*0 + 255], -1),
+    tensor=torch.tensor(THIRDS), tensor_of_16_bits=torch.tensor(SIXTEEN),
+    tensor_of_floats=torch.tensor(FLOATS),
+    tensor_with_channel=torch.tensor(THIRDS)[None], bfloat16=torch.tensor(FLOATS).bfloat16(),
+    radiograph=TensorRadiograph(torch.tensor(THIRDS)[None]),
+    radiograph_of_floats=TensorRadiograph(torch.tensor(FLOATS)[None]),
+    pillow=grey(THIRDS), pillow_16=grey(SIXTEEN), pillow_16_big=grey(SIXTEEN.astype('>u2')),
+    pillow_float=grey(FLOATS), pillow_rgb=grey(THIRDS).convert('RGB'),
+    pillow_rgba=grey(THIRDS).convert('RGBA'),
+    pillow_la=grey(THIRDS).convert('LA'), pillow_palette=grey(THIRDS).convert('RGB').quantize(4))
+ON_DISK = {'8.png': THIRDS, '16.png': SIXTEEN, '16.tif': SIXTEEN, 'float.tif': FLOATS}
+
+@pytest.mark.parametrize('kind', [*PICTURES, *ON_DISK])
 def test_pictures_of_every_type_are_scaled_by_its_range(kind, tmp_path):
-    film = PILRadiograph.create(PICTURES[kind](tmp_path))
+    if kind in PICTURES: source = PICTURES[kind]
+    else: source = on_disk(tmp_path, grey(ON_DISK[kind]), kind)
+    film = PILRadiograph.create(source)
     assert type(film) is PILRadiograph and film.mode == 'L'
     assert np.abs(array(film) - THIRDS).max() <= (kind == 'bfloat16') # which has 8 binary digits
 
 @pytest.mark.parametrize('kind', ['array', 'pillow', 'png', 'tensor'])
 def test_one_bit_is_black_or_white(kind, tmp_path):
     bits = THIRDS > 100
-    source = dict(array=bits, pillow=Image.fromarray(bits), png=on_disk(tmp_path, Image.fromarray(bits), 'x.png'), tensor=torch.tensor(bits))[kind]
-    assert array(PILRadiograph.create(source)).tolist() == [[0, 0], [255, 255]]
+    png = on_disk(tmp_path, grey(bits), 'x.png')
+    sources = dict(array=bits, pillow=grey(bits), png=png, tensor=torch.tensor(bits))
+    assert array(PILRadiograph.create(sources[kind])).tolist() == [[0, 0], [255, 255]]
 
 def test_rounding_is_to_the_nearest():
     "Every value of 16 bits, in whole numbers: 255*v/65535 is v/257"
     values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
     assert (array(PILRadiograph.create(values)) == np.round(values/257)).all()
 
-@pytest.mark.parametrize('dtype', [np.int8, np.int16, np.int32, np.int64, np.uint32, np.uint64, np.complex64, object])
+@pytest.mark.parametrize('dtype', [np.int8, np.int16, np.int32, np.int64, np.uint32, np.uint64,
+                                   np.complex64, object])
 def test_types_without_a_white_are_refused(dtype):
     "What is white in a type that goes far beyond what a picture uses, or below 0?"
-    with pytest.raises(ValueError, match=f'{np.dtype(dtype)}.*white.*uint8'): PILRadiograph.create(THIRDS.astype(np.uint8).astype(dtype))
+    with pytest.raises(ValueError, match=f'{np.dtype(dtype)}.*white.*uint8'):
+        PILRadiograph.create(THIRDS.astype(np.uint8).astype(dtype))
 
 def test_pillows_32_bits_are_refused(tmp_path):
     whole = Image.fromarray(SIXTEEN.astype(np.int32))
@@ -126,15 +135,17 @@ def test_pillows_32_bits_are_refused(tmp_path):
         assert image.mode == 'I'
         with pytest.raises(ValueError, match='int32.*white'): PILRadiograph.create(image)
 
-@pytest.mark.parametrize('make', [np.array, torch.tensor, lambda x: Image.fromarray(np.array(x, np.float32))])
-@pytest.mark.parametrize('wrong,said', [(np.nan, 'not finite'), (np.inf, 'not finite'), (-.5, 'from -0.5 to 1'), (255., 'from 0 to 255')])
+@pytest.mark.parametrize('make', [np.array, torch.tensor, lambda x: grey(np.array(x, np.float32))])
+@pytest.mark.parametrize('wrong,said', [(np.nan, 'not finite'), (np.inf, 'not finite'),
+                                        (-.5, 'from -0.5 to 1'), (255., 'from 0 to 255')])
 def test_floats_go_from_0_to_1(make, wrong, said):
     with pytest.raises(ValueError, match=said): PILRadiograph.create(make([[0., 1.], [.5, wrong]]))
 
 @pytest.mark.parametrize('shape', [(), (4,), (0, 4), (2, 4, 5), (3, 5, 6), (1, 1, 4, 4), (4, 4, 2)])
 def test_shapes_that_are_no_picture_are_refused(shape):
     for make in np.zeros, torch.zeros:
-        with pytest.raises(ValueError, match=r'\(rows, columns\).*found'): PILRadiograph.create(make(shape))
+        with pytest.raises(ValueError, match=r'\(rows, columns\).*found'):
+            PILRadiograph.create(make(shape))
 
 def test_transparency_is_refused():
     "What is seen through it, black or white, is not said"
@@ -144,7 +155,8 @@ def test_transparency_is_refused():
 
 @pytest.mark.parametrize('source', [None, 5, dict(a=1), [[0, 255]]])
 def test_other_things_are_refused(source):
-    with pytest.raises(ValueError, match=f'{type(source).__name__}.*DICOM'): PILRadiograph.create(source)
+    with pytest.raises(ValueError, match=f'{type(source).__name__}.*DICOM'):
+        PILRadiograph.create(source)
 
 def test_open_files_are_read(tmp_path):
     on_disk(tmp_path, Image.fromarray(SIXTEEN), 'x.png')
@@ -362,7 +374,8 @@ def test_threshold_refuses_what_is_no_answer():
         with pytest.raises(ValueError, match='0 or 1'): threshold_for_sensitivity(y, [.1, .2, .3])
     with pytest.raises(ValueError, match='nan'): threshold_for_sensitivity([0, 1], [.1, np.nan])
     for y, p in ([0, 1], [.1, .2, .3]), ([[0], [1]], [.1, .2]), ([[0, 1]], [[.1, .2]]):
-        with pytest.raises(ValueError, match='one score for each case'): threshold_for_sensitivity(y, p)
+        with pytest.raises(ValueError, match='one score for each case'):
+            threshold_for_sensitivity(y, p)
 
 @pytest.mark.parametrize('true', [.3, 1, 2.5])
 def test_temperature_is_found(true):
@@ -386,14 +399,19 @@ def test_no_temperature():
     with pytest.raises(ValueError, match='all 3 cases are right'): fit_temperature(logits, [0, 1, 0])
     with pytest.raises(ValueError, match='no better than chance'): fit_temperature(logits, [1, 0, 0])
 
-@pytest.mark.parametrize('y,said', [([0, 1, 2], 'label 2.* 2 classes'), ([0, 1, -1], 'label -1.* 2 classes'), ([0, 1, -100], 'label -100'), ([0, 1, .5], 'whole.*0.5'),
-                                    ([0, 1, np.nan], 'whole.*nan'), ([0, 1], 'do not fit'), ([[0], [1], [1]], 'do not fit')])
+@pytest.mark.parametrize('y,said', [
+    ([0, 1, 2], 'label 2.* 2 classes'), ([0, 1, -1], 'label -1.* 2 classes'),
+    ([0, 1, -100], 'label -100'), ([0, 1, .5], 'whole.*0.5'), ([0, 1, np.nan], 'whole.*nan'),
+    ([0, 1], 'do not fit'), ([[0], [1], [1]], 'do not fit')])
 def test_temperature_refuses_labels_that_are_no_class(y, said):
-    with pytest.raises(ValueError, match=said): fit_temperature(torch.tensor([[2., -2], [-2, 2], [1, 0]]), y)
+    with pytest.raises(ValueError, match=said):
+        fit_temperature(torch.tensor([[2., -2], [-2, 2], [1, 0]]), y)
 
 def test_temperature_refuses_logits_that_are_none():
-    for wrong, said in ([[2., np.nan], [0, 1]], 'finite'), ([[2., np.inf], [0, 1]], 'finite'), ([2., 1], 'cases, classes'), (np.zeros((0, 2)), 'cases, classes'):
-        with pytest.raises(ValueError, match=said): fit_temperature(wrong, [0, 1])
+    for odd in np.nan, np.inf:
+        with pytest.raises(ValueError, match='finite'): fit_temperature([[2., odd], [0, 1]], [0, 1])
+    for wrong in [2., 1], np.zeros((0, 2)):
+        with pytest.raises(ValueError, match='cases, classes'): fit_temperature(wrong, [0, 1])
 
 def test_temperature_of_other_types():
     "As of int64 labels and float32 logits"

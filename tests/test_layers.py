@@ -10,7 +10,7 @@ package = Path(medtut.__file__).parent
 files = {'.'.join(p.relative_to(package).with_suffix('').parts): p for p in package.rglob('*.py') if not p.name.startswith('_')}
 each_module = pytest.mark.parametrize('module', sorted(files))
 
-# Lesson modules never import each other. Reading pixels is the one thing that all share, so `dicom` is the ground floor, and `decoding` the cellar below it.
+# Lesson modules never import each other. Reading pixels is the one thing that all share, so `dicom` is the ground floor, and `identity`, `headers` and `decoding` the cellar below it.
 # `volumes` stands on `series`, which makes volumes of slices, and that on `planes`, which reads where a slice lies.
 # `show` draws for notebooks, and `phantoms` make sample data: `datasets` alone reaches for them, and only when asked to.
 # `predict` stands above the lessons and uses what one of them built; `cli` is the command line, above all else. Under `datasets` lie `archives` (where each
@@ -18,14 +18,15 @@ each_module = pytest.mark.parametrize('module', sorted(files))
 # comes from outside, `modes` runs a model and leaves it as found.
 for_lessons = {'volumes', 'splits', 'metrics', 'datasets', 'rle', 'files', 'weights', 'tables', 'modes'}
 may_import = dict(
-    decoding=set(), dicom={'decoding'}, slices=for_lessons | {'dicom'}, chest=for_lessons | {'dicom'}, cam=for_lessons, grading=for_lessons, segmentation=for_lessons,
+    decoding=set(), headers={'decoding'},
+    identity={'decoding', 'headers'}, dicom={'decoding', 'headers', 'identity'}, slices=for_lessons | {'dicom'}, chest=for_lessons | {'dicom'}, cam=for_lessons, grading=for_lessons, segmentation=for_lessons,
     planes={'dicom'}, series={'planes', 'dicom'}, volumes={'series', 'planes', 'files'},
     splits={'datasets'}, metrics={'datasets', 'splits'}, show={'datasets'}, datasets={'archives', 'download', 'files'}, archives={'download', 'files'}, download=set(),
     phantoms={'rle'}, rle=set(), files=set(), weights={'files'}, tables=set(), modes=set(),
     predict={'segmentation', 'volumes', 'metrics', 'files'},
     cli={'dicom', 'datasets', 'archives', 'download', 'slices', 'predict', 'files', 'splits'})
 # what a table of DICOM files, a volume or a score must not make anyone wait for
-light = ['', 'decoding', 'dicom', 'planes', 'series', 'volumes', 'metrics', 'splits', 'files', 'tables', 'cli']
+light = ['', 'decoding', 'headers', 'identity', 'dicom', 'planes', 'series', 'volumes', 'metrics', 'splits', 'files', 'tables', 'cli']
 frameworks = {'torch', 'torchvision', 'fastai'}
 notebook_tools = {'nbdev', 'IPython', 'ipywidgets', 'jupyterlab', 'notebook', 'sphinx', 'myst_nb'}
 

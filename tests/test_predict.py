@@ -155,7 +155,8 @@ class Odd(torch.nn.Module):
     def __init__(self, model, value):
         super().__init__()
         self.model, self.value = model, value
-    def forward(self, x): return torch.where(((x - self.value).abs() < 1e-6).any(), torch.nan, 1)*self.model(x)
+    def forward(self, x):
+        return torch.where(((x - self.value).abs() < 1e-6).any(), torch.nan, 1)*self.model(x)
 
 def test_a_scan_of_which_the_model_makes_nan_is_not_called_background(scans, tmp_path):
     "The largest of four nan is, for numpy, the first: every voxel would be background"
@@ -163,16 +164,20 @@ def test_a_scan_of_which_the_model_makes_nan_is_not_called_background(scans, tmp
     value = standardize(np.moveaxis(load_nifti(paths[1])[0], -1, 0), 'volume')[0, 5, 5, 5]
     odd = Odd(model, float(value))
     table = predict_cases(odd, paths, tmp_path, PATCH, progress=False)
-    assert table.status.tolist() == ['written', 'failed', 'written'] and 'case1.nii.gz' in table.reason[1] and 'nan' in table.reason[1]
-    with pytest.raises(VolumeError, match='case1.nii.gz.*nan'): predict_file(odd, paths[1], tmp_path/'one.nii.gz', PATCH, progress=False)
+    assert table.status.tolist() == ['written', 'failed', 'written']
+    assert 'case1.nii.gz' in table.reason[1] and 'nan' in table.reason[1]
+    with pytest.raises(VolumeError, match='case1.nii.gz.*nan'):
+        predict_file(odd, paths[1], tmp_path/'one.nii.gz', PATCH, progress=False)
     assert sorted(contents(tmp_path)) == ['case0.nii.gz', 'case2.nii.gz']
 
 def test_models_in_half_precision_and_with_several_outputs(scans, tmp_path):
     paths, model = scans
-    written = predict_file(copy.deepcopy(model).bfloat16(), paths[0], tmp_path/'half.nii.gz', PATCH, progress=False)
+    written = predict_file(copy.deepcopy(model).bfloat16(), paths[0], tmp_path/'half.nii.gz', PATCH,
+                           progress=False)
     same = read(written)[0] == by_hand(model, load_nifti(paths[0])[0]).argmax(0)
     assert same.mean() > .9
-    with pytest.raises(ValueError, match='a list of 2'): predict_cases(lambda x: [x, x], paths, tmp_path/'many', PATCH, progress=False)
+    with pytest.raises(ValueError, match='a list of 2'):
+        predict_cases(lambda x: [x, x], paths, tmp_path/'many', PATCH, progress=False)
     assert not contents(tmp_path/'many')
 
 def test_a_model_in_training_stays_in_it(scans, tmp_path):

@@ -68,10 +68,11 @@ def test_share_is_not_lost_to_rounding():
     label[0, 0, :3] = 1
     assert len(PatchSampler(label, (2, 3, 5), .1)) == 1
 
-@pytest.mark.parametrize('share,voxels', [(.11111111111111112, 4), (1/9, 3), (1/27, 1), (0, 0), (1, 27), (26.5/27, 27)])
+@pytest.mark.parametrize('share,voxels', [(.11111111111111112, 4), (1/9, 3), (1/27, 1), (0, 0),
+                                          (1, 27), (26.5/27, 27)])
 def test_share_and_the_number_of_voxels(share, voxels):
-    """The least whole number that is no less than the share of 27 voxels, as Python divides; .11111111111111112 is the
-    float next to 1/9, so that 3 voxels of 27 are less"""
+    """The least whole number that is no less than the share of 27 voxels, as Python divides;
+    .11111111111111112 is the float next to 1/9, so that 3 voxels of 27 are less"""
     assert voxels/27 >= share and not (voxels - 1)/27 >= share
     label = np.zeros((3, 3, 3), int)
     label.reshape(-1)[:voxels] = 1
@@ -84,8 +85,8 @@ def held(sampler): return sum(v.nbytes for v in vars(sampler).values() if isinst
 
 @pytest.mark.parametrize('patch', [(1, 1, 1), (48, 48, 48)])
 def test_sampler_is_small(patch):
-    """A bit for each place a patch can lie at, for each of three classes, is 3.2 MiB; a fifth more for numbers and counts. Noise is
-    the worst that a label can be: no block of places is empty, and no two of a class lie side by side for long"""
+    """A bit for each place a patch can lie at, for each of three classes, is 3.2 MiB; a fifth more
+    for numbers and counts. Noise is the worst that a label can be: no block of places is empty"""
     label = np.random.default_rng(0).integers(0, 4, (240, 240, 155), np.uint8)
     sampler = PatchSampler(label, patch, 0, classes=(1, 2, 3))
     assert len(sampler) == 3*np.prod([n - p + 1 for n, p in zip(label.shape, patch)])
@@ -93,7 +94,8 @@ def test_sampler_is_small(patch):
     assert held(sampler) < 3.85*2**20 and len(pickle.dumps(sampler)) < 3.85*2**20
 
 def test_every_corner_can_be_drawn():
-    "More corners than a block of bits holds, of two classes, in a volume whose corners do not fill the last block"
+    """More corners than a block of bits holds, of two classes,
+    in a volume whose corners do not fill the last block"""
     label = np.random.default_rng(3).integers(0, 3, (11, 13, 9))
     drawn = PatchSampler(label, (1, 1, 1), 1, classes=(1, 2)).draw(0, 30_000).tolist()
     assert {tuple(c) for c in drawn} == {tuple(c) for c in np.argwhere(label).tolist()}
@@ -128,7 +130,8 @@ def test_crop_reads_zero_outside(corner, patch):
     at = tuple(slice(20 + c, 20 + c + p) for c,p in zip(corner, patch))
     np.testing.assert_array_equal(crop(x, corner, patch), wide[(slice(None), *at)])
 
-@pytest.mark.parametrize('corner,patch', [((1, 2), (2, 2, 2)), ((1, 2, 3), (2, 2)), ((0, 0, 0, 0), (1, 1, 1))])
+@pytest.mark.parametrize('corner,patch', [((1, 2), (2, 2, 2)), ((1, 2, 3), (2, 2)),
+                                          ((0, 0, 0, 0), (1, 1, 1))])
 def test_crop_wants_three_numbers(corner, patch):
     with pytest.raises(ValueError, match='three'): crop(np.zeros((5, 5, 5)), corner, patch)
 
@@ -201,9 +204,11 @@ def patches(loader): return torch.cat([x for x, _ in loader])
 
 @pytest.mark.parametrize('start', ['fork', 'spawn'])
 def test_workers_that_stay_hear_of_the_epoch(cases, start):
-    "As without workers, in every epoch; before, workers that stay had the data set as it was when they were started"
+    """As without workers, in every epoch; before, workers that stay had the data set as it was when
+    they were started"""
     data = PatchDataset(cases, (5, 4, 6), n=9, flips=(0,))
-    loader = DataLoader(data, 2, num_workers=2, persistent_workers=True, multiprocessing_context=start)
+    loader = DataLoader(data, 2, num_workers=2, persistent_workers=True,
+                        multiprocessing_context=start)
     drawn = []
     for epoch in 0, 1, 5, 0:
         data.set_epoch(epoch)
@@ -244,9 +249,11 @@ EARLIER = [(0, [2, 2, 0], [-1]), (1, [2, 1, 3], [-3]), (2, [6, 5, 2], [-3]),
 
 def test_patches_stay_those_of_earlier_versions(cases):
     "Results that were had with a seed can be had again"
-    data = PatchDataset(cases, (5, 4, 6), n=6, min_foreground=.2, classes=(3,), flips=(0, 2), seed=4)
+    data = PatchDataset(cases, (5, 4, 6), n=6, min_foreground=.2, classes=(3,), flips=(0, 2),
+                        seed=4)
     data.set_epoch(2)
-    assert [(case, corner.tolist(), flips) for case, corner, flips in map(data.draw, range(6))] == EARLIER
+    drawn = [(case, corner.tolist(), flips) for case, corner, flips in map(data.draw, range(6))]
+    assert drawn == EARLIER
 
 def test_all_flips_occur(cases):
     data = PatchDataset(cases, (5, 4, 6), n=300, flips=(0, 2))
@@ -322,11 +329,13 @@ halves = pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 
 @halves
 def test_sums_do_not_overflow_in_half_precision(dtype):
-    """Over 65,504 voxels, which float16 can't count; bfloat16 counts to 256. Perfect: loss 0. All logits equal, two classes of which
-    one fills the patch: Dice is 2*.5n/(.25n + n) and 0, and cross-entropy ln 2"""
+    """Over 65,504 voxels, which float16 can't count; bfloat16 counts to 256. Perfect: loss 0.
+    All logits equal, two classes of which one fills the patch: Dice is 2*.5n/(.25n + n) and
+    1/(.25n + 1), and cross-entropy is ln 2"""
     p, n = torch.ones(1, 1, 512, 512, dtype=dtype), 64**3
     assert soft_dice_loss(p, p).item() == 0
-    z, y = torch.zeros(1, 2, 64, 64, 64, dtype=dtype, requires_grad=True), torch.ones(1, 64, 64, 64).long()
+    z = torch.zeros(1, 2, 64, 64, 64, dtype=dtype, requires_grad=True)
+    y = torch.ones(1, 64, 64, 64).long()
     wanted = 1 - (2*.5*n/(1.25*n) + 1/(.25*n))/2 + np.log(2)
     loss = dice_ce_loss(z, y)
     assert loss.dtype == torch.float32 and abs(loss.item() - wanted) < 1e-4
@@ -336,7 +345,8 @@ def test_sums_do_not_overflow_in_half_precision(dtype):
 @halves
 def test_losses_under_autocast(dtype):
     torch.manual_seed(0)
-    conv, x, y = torch.nn.Conv3d(1, 3, 1), torch.rand(2, 1, 48, 48, 48), torch.randint(0, 3, (2, 48, 48, 48))
+    conv, x = torch.nn.Conv3d(1, 3, 1), torch.rand(2, 1, 48, 48, 48)
+    y = torch.randint(0, 3, (2, 48, 48, 48))
     wanted = dice_ce_loss(conv(x), y)
     with torch.autocast('cpu', dtype=dtype):
         loss = dice_ce_loss(conv(x), y)
@@ -349,22 +359,29 @@ def test_half_precision_is_that_of_the_input_alone():
     p, y = torch.randn(2, 3, 8, 8, 8).softmax(1).half(), torch.randint(0, 3, (2, 8, 8, 8))
     channels = torch.nn.functional.one_hot(y, 3).movedim(-1, 1)
     wanted = soft_dice_loss(p.double(), y)
-    for truth in y, y.to(torch.uint8), y.to(torch.int32), y.half(), channels, channels.half(), channels.bool(), channels.to(torch.uint8):
-        assert abs(soft_dice_loss(p, truth) - wanted) < 1e-6
+    for dtype in torch.int64, torch.uint8, torch.int32, torch.float16:
+        for truth in y, channels: assert abs(soft_dice_loss(p, truth.to(dtype)) - wanted) < 1e-6
+    assert abs(soft_dice_loss(p, channels.bool()) - wanted) < 1e-6
 
 def test_labels_of_any_type_are_one():
-    "torch's cross_entropy takes int64 alone; a label that was read as uint8 or as float32 is the same label"
+    """torch's cross_entropy takes int64 alone; a label that was read as uint8 or as float32 is the
+    same label"""
     torch.manual_seed(0)
     z, y = torch.randn(2, 3, 4, 4, 4), torch.randint(0, 3, (2, 4, 4, 4))
     for dtype in torch.uint8, torch.int16, torch.int32, torch.float32, torch.float64:
         assert torch.equal(dice_ce_loss(z, y.to(dtype)), dice_ce_loss(z, y))
-    assert torch.equal(dice_ce_loss(z[:, :2], (y > 0)), dice_ce_loss(z[:, :2], (y > 0).long()))
+    assert torch.equal(dice_ce_loss(z[:, :2], y > 0), dice_ce_loss(z[:, :2], (y > 0).long()))
 
-@pytest.mark.parametrize('loss', [lambda p, y: soft_dice_loss(p, y), lambda p, y: soft_dice_loss(p, y, background=False), dice_ce_loss])
-@pytest.mark.parametrize('label,said', [(4, 'label 4.* 4 classes'), (255, 'label 255.* 4 classes'), (-1, 'label -1.* 4 classes'),
-                                        (-100, 'label -100.* 4 classes'), (1.5, '1.5.*whole'), (np.nan, 'nan.*whole'), (np.inf, 'inf.*whole')])
+def tumour_dice(p, y): return soft_dice_loss(p, y, background=False)
+
+@pytest.mark.parametrize('loss', [soft_dice_loss, tumour_dice, dice_ce_loss])
+@pytest.mark.parametrize('label,said', [
+    (4, 'label 4.* 4 classes'), (255, 'label 255.* 4 classes'), (-1, 'label -1.* 4 classes'),
+    (-100, 'label -100.* 4 classes'), (1.5, '1.5.*whole'), (np.nan, 'nan.*whole'),
+    (np.inf, 'inf.*whole')])
 def test_labels_that_are_no_class_are_refused(loss, label, said):
-    "BraTS numbers its parts 1, 2 and 4: with four classes, label 4 is none of them. torch leaves out label -100 without a word"
+    """BraTS numbers its parts 1, 2 and 4: with four classes, label 4 is none of them.
+    torch leaves out label -100 without a word"""
     y = torch.tensor([[0, 1, 2, label]])
     with pytest.raises(ValueError, match=said): loss(torch.eye(4).T[None], y)
 
@@ -411,7 +428,8 @@ def test_batch_does_not_matter_and_the_weights_are_left_as_they_were(model):
 def modes(model): return [m.training for m in model.modules()]
 
 def half_frozen(fails=False):
-    "A model in training, its first block frozen in evaluation, as many do who fine-tune; it says in which modes it ran"
+    """A model in training, its first block frozen in evaluation, as many do who fine-tune;
+    it says in which modes it ran"""
     model, seen = UNet3D(4, 4, filters=(4, 8), norm='batch').train(), []
     model.down[0].eval()
     def look(module, inputs):
@@ -430,11 +448,13 @@ def test_parts_of_the_model_keep_their_own_mode():
 def test_parts_keep_their_mode_when_a_forward_pass_fails():
     model, seen = half_frozen(fails=True)
     before = modes(model)
-    with pytest.raises(KeyboardInterrupt): predict_volume(model, np.zeros((4, 16, 16, 8), np.float32), (16, 16, 8), progress=False)
+    with pytest.raises(KeyboardInterrupt):
+        predict_volume(model, np.zeros((4, 16, 16, 8), np.float32), (16, 16, 8), progress=False)
     assert len(seen) == 1 and modes(model) == before
 
 def test_a_model_with_its_own_train_method_is_left_as_found():
-    "Some override `train` so that a norm stays frozen: what the override does is no business of a prediction"
+    """Some override `train` so that a norm stays frozen: what the override does is no business of a
+    prediction"""
     class Stubborn(torch.nn.Sequential):
         def train(self, mode=True): raise AssertionError('nobody asked for another mode')
     model = Stubborn(torch.nn.Conv3d(4, 2, 1), torch.nn.Dropout(.5))
@@ -450,21 +470,28 @@ class Outputs(torch.nn.Module):
     def forward(self, x): return self.make(self.conv(x))
 
 @pytest.mark.parametrize('make,found', [
-    (lambda z: [z, z[..., ::2, ::2, ::2]], 'a list of 2'), (lambda z: (z, z), 'a tuple of 2'), (lambda z: [z], 'a list of 1'),
-    (lambda z: dict(out=z, aux=z), "a dict of 'out', 'aux'"), (lambda z: z.detach().numpy(), 'a ndarray'), (lambda z: None, 'a NoneType')])
+    (lambda z: [z, z[..., ::2, ::2, ::2]], 'a list of 2'), (lambda z: (z, z), 'a tuple of 2'),
+    (lambda z: [z], 'a list of 1'), (lambda z: dict(out=z, aux=z), "a dict of 'out', 'aux'"),
+    (lambda z: z.detach().numpy(), 'a ndarray'), (lambda z: None, 'a NoneType')])
 def test_models_with_several_outputs_are_refused(make, found):
-    "Which of them is the prediction, the function can't know: torchvision puts it under 'out', with deep supervision it is first, or last"
+    """Which of them is the prediction, the function can't know: torchvision puts it under 'out',
+    with deep supervision it is first, or last"""
     model = Outputs(make)
-    with pytest.raises(ValueError, match=f'puts out {found}.*one tensor'): predict_volume(model, np.zeros((1, 8, 8, 8)), (8, 8, 8), progress=False)
-    with pytest.raises(ValueError, match='one tensor'): predict_volume(lambda x: model(x), np.zeros((1, 8, 8, 8)), (8, 8, 8), progress=False)
+    with pytest.raises(ValueError, match=f'puts out {found}.*one tensor'):
+        predict_volume(model, np.zeros((1, 8, 8, 8)), (8, 8, 8), progress=False)
+    with pytest.raises(ValueError, match='one tensor'):
+        predict_volume(lambda x: model(x), np.zeros((1, 8, 8, 8)), (8, 8, 8), progress=False)
     assert modes(model) == [True]*2
 
-@pytest.mark.parametrize('dtype,at', [(torch.float16, 2e-3), (torch.bfloat16, .02), (torch.float64, 1e-6)])
+@pytest.mark.parametrize('dtype,at', [(torch.float16, 2e-3), (torch.bfloat16, .02),
+                                      (torch.float64, 1e-6)])
 @pytest.mark.parametrize('frozen', [False, True])
 def test_models_of_other_precision(dtype, at, frozen):
-    "The prediction of the float32 model, as near as the precision allows; `frozen`: weights that are buffers"
+    """The prediction of the float32 model, as near as the precision allows; `frozen`:
+    weights that are buffers"""
     torch.manual_seed(0)
-    model, image = torch.nn.Conv3d(1, 2, 3, padding=1), np.random.default_rng(0).normal(size=(1, 10, 8, 9))
+    model = torch.nn.Conv3d(1, 2, 3, padding=1)
+    image = np.random.default_rng(0).normal(size=(1, 10, 8, 9))
     wanted = predict_volume(model, image, (8, 8, 8), progress=False)
     model = copy.deepcopy(model).to(dtype)
     if frozen:

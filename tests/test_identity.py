@@ -1,0 +1,486 @@
+"What identifies a patient in a file: where it can stand, what is done about it, and what is said"
+import io, struct, traceback, warnings
+from datetime import date
+from pathlib import Path
+
+import data_store
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.multival import MultiValue
+from pydicom.sr.codedict import codes
+from pydicom.uid import (CTImageStorage, DeflatedExplicitVRLittleEndian, EncapsulatedPDFStorage,
+    ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless,
+    JPEGBaseline8Bit, JPEGLSLossless, RLELossless, SecondaryCaptureImageStorage,
+    UltrasoundImageStorage, generate_uid)
+
+from medtut.identity import _OPTIONS
+from medtut.dicom import (DicomError, burned_in_risk, deidentify, find_dicoms,
+    identifying_elements, pixels, read_dicom)
+
+pytestmark = pytest.mark.filterwarnings('ignore')
+bundled = Path(pydicom.__file__).parent/'data'/'test_files'
+carried = Path(data_store.__file__).parent/'data'
+NATIVE = [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian,
+    DeflatedExplicitVRLittleEndian]
+SYNTAXES = NATIVE + [RLELossless, JPEG2000Lossless, JPEGLSLossless]
+
+def image(samples=None, syntax=ExplicitVRLittleEndian, stored=None, high=None, **values):
+    "A CT image in memory, native"
+    samples = np.arange(1024, dtype=np.uint16).reshape(32, 32) if samples is None else samples
+    ds, meta = Dataset(), FileMetaDataset()
+    meta.TransferSyntaxUID, meta.MediaStorageSOPClassUID = syntax, CTImageStorage
+    ds.SOPClassUID, ds.Modality = CTImageStorage, 'CT'
+    ds.SOPInstanceUID = meta.MediaStorageSOPInstanceUID = generate_uid()
+    ds.StudyInstanceUID, ds.SeriesInstanceUID = generate_uid(), generate_uid()
+    ds.PatientID, ds.PatientName = 'p1', 'Test^A'
+    ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, 'MONOCHROME2'
+    ds.Rows, ds.Columns = samples.shape[-2:]
+    if samples.ndim == 3: ds.NumberOfFrames = len(samples)
+    ds.BitsAllocated = samples.dtype.itemsize*8
+    ds.BitsStored = stored or ds.BitsAllocated
+    ds.HighBit = ds.BitsStored - 1 if high is None else high
+    ds.PixelRepresentation = int(samples.dtype.kind == 'i')
+    order = '>' if syntax == ExplicitVRBigEndian else '<'
+    ds.PixelData = samples.astype(samples.dtype.newbyteorder(order)).tobytes()
+    ds['PixelData'].VR = 'OW' if ds.BitsAllocated > 8 else 'OB'
+    ds.file_meta = meta
+    for keyword, value in values.items(): setattr(ds, keyword, value)
+    return ds
+
+def compressed(ds, syntax):
+    "A copy with its pixels compressed, every allocated bit of them"
+    buffer = io.BytesIO()
+    ds.save_as(buffer, enforce_file_format=True)
+    ds = pydicom.dcmread(io.BytesIO(buffer.getvalue()))
+    stored, high = ds.BitsStored, ds.HighBit
+    ds.BitsStored, ds.HighBit = ds.BitsAllocated, ds.BitsAllocated - 1
+    ds.compress(syntax, generate_instance_uid=False)
+    ds.BitsStored, ds.HighBit = stored, high
+    return ds
+
+def raw(ds):
+    buffer = io.BytesIO()
+    ds.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+def read_back(ds): return read_dicom(raw(ds))
+
+class Words:
+    "A word of its own for each place"
+    def __init__(self): self.places = []
+    def __call__(self, place):
+        self.places.append(place)
+        return f'Zq{len(self.places):03}word'
+    def found_in(self, content):
+        content = content.lower()
+        return [place for i, place in enumerate(self.places, 1)
+            if f'zq{i:03}word'.encode() in content]
+
+def item(**values):
+    ds = Dataset()
+    for keyword, value in values.items(): setattr(ds, keyword, value)
+    return ds
+
+def planted(syntax):
+    "An image with a word in every place that a file has, and the words"
+    word, explicit = Words(), syntax != ImplicitVRLittleEndian
+    ds = image(syntax=ExplicitVRLittleEndian if syntax.is_encapsulated else syntax)
+    for keyword in (
+            'PatientName OtherPatientNames ReferringPhysicianName PatientAddress InstitutionName '
+            'StudyDescription ImageComments PatientComments AccessionNumber StationName StudyID '
+            'AdditionalPatientHistory DeviceSerialNumber ProtocolName RequestingPhysician '
+            'PatientBirthDateInAlternativeCalendar DocumentTitle EvaluatorName RetrieveURL '
+            'DeidentificationMethod CommentsOnTheScheduledProcedureStep').split():
+        setattr(ds, keyword, word(keyword))
+    ds.PatientID = word('PatientID')
+    ds.EncapsulatedDocument = b'%PDF-1.4 ' + word('document').encode() + b' '
+    ds.add_new(0xfffcfffc, 'OB', word('trailing padding').encode())
+    def add_unknown(tag, value):
+        "VR UN, as a program writes that does not know the element; pydicom would look it up"
+        value += b' '*(len(value) % 2)
+        little_endian, tag = syntax != ExplicitVRBigEndian, pydicom.tag.Tag(tag)
+        ds[tag] = RawDataElement(tag, 'UN', len(value), value, 0, not explicit, little_endian)
+    # PS3.5 6.2.2 Note 5: a sequence in UN is in implicit VR little endian
+    description = word('in a known sequence as UN').encode() + b' '
+    inside = struct.pack('<HHI', 0x0008, 0x1030, len(description)) + description
+    add_unknown(0x00081198, struct.pack('<HHI', 0xfffe, 0xe000, len(inside)) + inside)
+    add_unknown(0x00102180, word('a known text as UN').encode())
+    add_unknown(0x00089998, word('an unknown element').encode())
+    ds.add_new(0x00089996, 'LO', word('an unknown text'))
+    add_unknown(0x00189994, b'x'*70_000 + word('a long unknown element').encode())
+    add_unknown(0x00184000, b'x'*70_000 + word('a long known element as UN').encode())
+    nested = item(PersonName=word('name in a sequence'), TextValue=word('text in content'),
+        ValueType='TEXT')
+    ds.ContentSequence = [item(ContentSequence=[nested], ValueType='CONTAINER')]
+    ds.RequestAttributesSequence = [item(RequestedProcedureDescription=word('request'))]
+    ds.SourceImageSequence = [item(ReferencedSOPInstanceUID='1.2.3.4',
+        PatientID=word('ID in a sequence'), OperatorsName=word('name in a kept sequence'))]
+    icon = item(Rows=1, Columns=16, BitsAllocated=8, PixelData=word('icon').encode())
+    ds.IconImageSequence = [icon]
+    ds.add_new(0xfffafffa, 'SQ', [item(CertificateOfSigner=word('signature').encode())])
+    ds.DigitalSignaturesSequence = ds[0xfffafffa].value
+    # private elements: in the data set, in a standard sequence, in a private one in that
+    block = ds.private_block(0x0009, word('private creator'), create=True)
+    block.add_new(1, 'LO', word('private element'))
+    inner = Dataset()
+    block = inner.private_block(0x0011, word('inner creator'), create=True)
+    block.add_new(2, 'UT', word('inner private element'))
+    middle = Dataset()
+    middle.private_block(0x0011, 'MAKER', create=True).add_new(1, 'SQ', [inner])
+    ds.ReferencedImageSequence = [middle]
+    ds.private_block(0x0019, 'MAKER', create=True).add_new(3, 'SQ', [middle])
+    for group in 0x6000, 0x601e:
+        ds.add_new((group, 0x0010), 'US', 8)
+        ds.add_new((group, 0x0022), 'LO', word('overlay description'))
+        ds.add_new((group, 0x1500), 'LO', word('overlay label'))
+        ds.add_new((group, 0x4000), 'LT', word('overlay comments'))
+        ds.add_new((group, 0x3000), 'OW', word('overlay data').encode())
+    ds.add_new((0x5000, 0x0022), 'LO', word('curve description'))
+    ds.add_new((0x5004, 0x3000), 'OW', word('curve data').encode())
+    if not syntax.is_encapsulated: ds.PixelData += word('behind the last pixel').encode()
+    else: ds = compressed(ds, syntax)
+    meta = ds.file_meta
+    for who in 'Source', 'Sending', 'Receiving':
+        for what in 'ApplicationEntityTitle', 'PresentationAddress':
+            setattr(meta, who + what, word(who + what))
+    meta.ImplementationVersionName, meta.ImplementationClassUID = word('version'), '1.2.777.888'
+    meta.PrivateInformationCreatorUID = '1.2.777.999'
+    meta.PrivateInformation = word('private information').encode()
+    ds.preamble = word('preamble').encode().ljust(128, b'\0')
+    return ds, word
+
+@pytest.mark.parametrize('syntax', SYNTAXES, ids=lambda uid: uid.name)
+def test_no_place_of_a_file_keeps_a_word(syntax):
+    "PS3.15 E.1.1, Table E.1-1; preamble and file meta information: E.1.1, E.3.8"
+    ds, word = planted(syntax)
+    original = raw(ds)
+    if syntax != DeflatedExplicitVRLittleEndian:
+        missing = set(word.places) - set(word.found_in(original))
+        assert not missing, 'else the test could not fail'
+    for source in ds, read_dicom(original):
+        clean = deidentify(source, key=b'k')
+        for saved in raw(clean), raw(read_back(clean)):
+            reread = read_dicom(saved)
+            # deflated bytes say nothing: the data set as it is before deflation
+            if syntax == DeflatedExplicitVRLittleEndian:
+                reread.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+            content = raw(reread)
+            found = word.found_in(content) + word.found_in(saved)
+            assert not found
+            assert b'1.2.777' not in content and saved[:128] == bytes(128)
+            assert reread.file_meta.MediaStorageSOPInstanceUID == reread.SOPInstanceUID
+            assert reread.SOPInstanceUID != ds.SOPInstanceUID
+            np.testing.assert_array_equal(pixels(reread), pixels(image()))
+        left = identifying_elements(clean)
+        assert set(left.action) == {'new UID', 'pseudonym', 'check the picture'}, left
+    assert raw(ds) == original and raw(read_dicom(original)) == original
+
+@pytest.mark.parametrize('syntax', SYNTAXES, ids=lambda uid: uid.name)
+def test_the_list_names_every_place(syntax):
+    ds, word = planted(syntax)
+    who = identifying_elements(read_back(ds))
+    listed = set(who.keyword) | set(who.group + who.element)
+    assert {'preamble', 'SourceApplicationEntityTitle', 'ReceivingPresentationAddress', '00091001',
+            'PrivateInformation', 'PatientName', 'IconImageSequence', 'DataSetTrailingPadding',
+            'EncapsulatedDocument', '60003000', '601e1500', '50000022', '00089998',
+            'DigitalSignaturesSequence'} <= listed
+    # creator and element: two pairs in the data set, one in an item,
+    # three inside these, of which implicit VR does not tell
+    pairs = 3 if syntax == ImplicitVRLittleEndian else 6
+    assert who.action.eq('remove, private').sum() == 2*pairs
+    assert ('cut behind the last pixel' in set(who.action)) == (syntax in NATIVE)
+
+def flat(ds, path=()):
+    "Every element with its path, in the order of `elements`; file meta information first"
+    if hasattr(ds, 'file_meta'): yield from flat(ds.file_meta, ('meta',))
+    for tag in sorted(ds.keys()):
+        yield (*path, tag), ds[tag]
+        if ds[tag].VR == 'SQ':
+            for i, one in enumerate(ds[tag].value): yield from flat(one, (*path, tag, i))
+
+def at(ds, path):
+    "The element at a path, `None` where there is none"
+    if path[0] == 'meta': ds, path = ds.file_meta, path[1:]
+    while len(path) > 1:
+        if path[0] not in ds or path[1] >= len(ds[path[0]].value): return None
+        ds, path = ds[path[0]].value[path[1]], path[2:]
+    return ds[path[0]] if path[0] in ds else None
+
+def outcome(before, after):
+    "What happened to an element, in the words of `identifying_elements`; `None`: nothing"
+    if after is None: return 'remove'
+    if before.VR == 'SQ':
+        if len(before.value) and not len(after.value): return 'empty'
+        return None if len(before.value) == len(after.value) else 'replace'
+    if before == after: return None
+    if after.keyword == 'PixelData': return 'pixels'
+    if after.keyword == 'PatientID': return 'pseudonym'
+    if after.VR == 'UI' and not after.keyword.startswith('Implementation'): return 'new UID'
+    if after.is_empty: return 'empty'
+    if after.value == b'\0\1': return 'replace by 00 01'
+    if isinstance(after.value, bytes): return f'replace by {after.value.decode()}'
+    values = after.value if isinstance(after.value, MultiValue) else [after.value]
+    return 'replace by ' + '\\'.join(map(str, values))
+
+def disagreements(ds, **options):
+    "Elements of which `identifying_elements` says another thing than `deidentify` does"
+    before = raw_loosely(ds)
+    clean = deidentify(ds, **options)
+    who = identifying_elements(ds, retain=options.get('retain', ()))
+    assert raw_loosely(ds) == before, 'the input is left as it was'
+    done = [(path, outcome(e, at(clean, path))) for path, e in flat(ds)]
+    done = [(path[-1], what) for path, what in done if what]
+    who = who[~who.action.isin(['check the picture', 'clear', 'replace inside'])]
+    said = [(int(g + e, 16), 'remove' if a.startswith('remove,') else a)
+        for g, e, a in zip(who.group, who.element, who.action)]
+    pixel = 'clear unused bits', 'cut behind the last pixel', 'clear comments'
+    said = [(tag, 'pixels' if what in pixel else what) for tag, what in said]
+    if 'dates shifted' in options.get('retain', ()):
+        dates = [i for i, (_, what) in enumerate(said) if what == 'shift date']
+        for i in dates: done[i] = done[i][0], 'shift date'
+    differing = [(hex(a[0]), a, b) for a, b in zip(said, done) if a != b]
+    return differing + said[len(done):] + done[len(said):]
+
+def raw_loosely(ds):
+    buffer = io.BytesIO()
+    try: ds.save_as(buffer, enforce_file_format=False)
+    except Exception: return b'' # some bundled files can be read and not written
+    return buffer.getvalue()
+
+def all_but(name): return tuple(set(_OPTIONS) - {name})
+
+@pytest.mark.parametrize('retain', [(), all_but('dates'), all_but('dates shifted')], ids=len)
+def test_what_is_said_is_what_is_done(retain):
+    "Over every file that pydicom bundles and that pydicom-data carries"
+    paths, compared = find_dicoms(bundled) + find_dicoms(carried), 0
+    for path in paths:
+        try: ds = read_dicom(path)
+        except DicomError: continue
+        try: wrong = disagreements(ds, key=b'k', retain=retain)
+        except DicomError as e:
+            assert 'PatientID' in str(e) and 'dates shifted' in retain, e
+            continue
+        assert not wrong, (path.name, wrong[:5])
+        compared += 1
+    assert compared > (90 if 'dates shifted' in retain else 200)
+
+several_kinds = [p for p in find_dicoms(carried)
+    if p.name.startswith(('OBX', 'emri')) or 'J2K' in p.name]
+
+@pytest.mark.parametrize('path', several_kinds, ids=lambda p: p.name)
+def test_the_picture_stays_as_it_is(path):
+    ds = read_dicom(path)
+    try: shown = pixels(ds)
+    except DicomError: pytest.skip('no picture')
+    np.testing.assert_array_equal(pixels(deidentify(ds)), shown)
+
+def overlay(shape):
+    "Text as an overlay of one bit a pixel would hold it"
+    return (np.random.default_rng(1).random(shape) < .5).astype(np.uint16)
+
+@pytest.mark.parametrize('syntax', SYNTAXES, ids=lambda uid: uid.name)
+@pytest.mark.parametrize('stored, high', [(12, 11), (8, 7), (12, 15), (10, 12)])
+@pytest.mark.parametrize('kind', 'ui')
+def test_overlays_in_unused_bits_are_cleared(syntax, stored, high, kind):
+    "PS3.5 8.1.1 and 8.1.2: samples keep their stored bits, and each other bit says nothing"
+    low = high + 1 - stored
+    values = np.random.default_rng(0).integers(0, 2**stored, (2, 32, 32)).astype(np.uint16)
+    used = (2**stored - 1) << low
+    bit = 15 if high < 15 else 0
+    samples = (values << low | overlay(values.shape) << bit).astype(np.uint16)
+    written_as = ExplicitVRLittleEndian if syntax.is_encapsulated else syntax
+    ds = image(samples.view(kind + '2'), written_as, stored, high)
+    if syntax.is_encapsulated: ds = compressed(ds, syntax)
+    ds = read_back(ds)
+    assert 'clear unused bits' in set(identifying_elements(ds).action)
+    clean = read_back(deidentify(ds))
+    assert not identifying_elements(clean).action.str.contains('clear').any()
+    native = syntax in (JPEG2000Lossless, JPEGLSLossless)
+    assert clean.file_meta.TransferSyntaxUID == (ExplicitVRLittleEndian if native else syntax)
+    decoder = pydicom.pixels.get_decoder(clean.file_meta.TransferSyntaxUID)
+    after = decoder.as_array(clean, raw=True, correct_unused_bits=False)[0].astype('<u2')
+    after = after.reshape(values.shape)
+    np.testing.assert_array_equal(after & used, values << low)
+    sign = (values >> (stored - 1) & 1).astype(bool) & (kind == 'i')
+    above = 2**16 - 2**(high + 1)
+    np.testing.assert_array_equal(after & above, np.where(sign, above, 0))
+    assert not (after & (2**low - 1)).any()
+
+def test_pixels_without_anything_in_unused_bits_are_left_alone():
+    for kind, low in ('u2', 0), ('i2', -2048):
+        values = np.random.default_rng(0).integers(low, low + 4096, (32, 32)).astype(kind)
+        ds = image(values, stored=12)
+        assert deidentify(ds).PixelData == ds.PixelData
+        # signed values may also come with zeros above the sign
+        ds.PixelData = (values.view('u2') & 0xfff).tobytes()
+        assert deidentify(ds).PixelData == ds.PixelData
+        for syntax in RLELossless, JPEG2000Lossless:
+            small = compressed(ds, syntax)
+            assert deidentify(small).file_meta.TransferSyntaxUID == syntax
+
+def test_compressed_bits_that_can_not_be_decoded_are_refused():
+    ds = compressed(image(stored=12), RLELossless)
+    ds.PixelData = encapsulate([b'\x02\0\0\0' + bytes(60) + b'\xff'*8])
+    with pytest.raises(DicomError, match='unused bits'): deidentify(ds)
+    who = identifying_elements(ds)
+    assert who.keyword[who.action == 'can not be read'].tolist() == ['PixelData']
+
+def test_comments_in_jpeg_streams_are_made_zero():
+    "ITU-T T.81 B.2.4.5 (COM), B.2.4.6 (APPn); T.800 A.9.2 (COM)"
+    from PIL import Image
+    buffer = io.BytesIO()
+    grey = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    comments = dict(comment=b'Zquux in a comment', exif=b'Exif\0\0Zquux in EXIF')
+    Image.fromarray(grey).save(buffer, 'JPEG', **comments)
+    ds = image(grey)
+    ds.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    ds.PixelData = encapsulate([buffer.getvalue() + b'Zquux behind the end'])
+    ds['PixelData'].VR, ds['PixelData'].is_undefined_length = 'OB', True
+    assert raw(ds).count(b'Zquux') == 3
+    clean = deidentify(ds)
+    assert b'Zquux' not in raw(clean) and 'clear comments' in set(identifying_elements(ds).action)
+    np.testing.assert_array_equal(pixels(clean), pixels(ds))
+
+def dated(**values): return image(StudyDate='20240229', StudyTime='101112', ContentDate='20240301',
+    AcquisitionDateTime='20240229101112.500000+0100', PatientBirthDate='19700101',
+    PatientAge='054Y', PatientSex='F', PatientSize='1.7', PatientWeight='60',
+    DeviceSerialNumber='4711', StationName='CT1', InstitutionName='Here',
+    ExpiryDate='20250101', **values)
+
+def day(text): return date(int(text[:4]), int(text[4:6]), int(text[6:8])).toordinal()
+
+def test_dates_shifted():
+    "PS3.15 E.3.6: intervals stay in all files of a patient; another patient's days are others"
+    one, other = dated(PatientID='1'), dated(PatientID='2')
+    frame = item(FrameContentSequence=[item(FrameAcquisitionDateTime='20240302')])
+    one.PerFrameFunctionalGroupsSequence = [frame]
+    files = one, dated(PatientID='1'), other
+    a, b, c = (deidentify(ds, key=b'k', retain='dates shifted') for ds in files)
+    shift = day(one.StudyDate) - day(a.StudyDate)
+    assert 1 <= shift <= 3652
+    nested = a.PerFrameFunctionalGroupsSequence[0].FrameContentSequence[0].FrameAcquisitionDateTime
+    for after, before in [(a.ContentDate, '20240301'), (a.AcquisitionDateTime, '20240229'),
+                          (nested, '20240302'),
+                          (a.ExpiryDate, '20250101'), (b.StudyDate, '20240229')]:
+        assert day(before) - day(after) == shift
+    assert a.AcquisitionDateTime[8:] == '101112.500000+0100' and a.StudyTime == '101112'
+    with_another_key = deidentify(one, b'l', retain='dates shifted')
+    assert len({a.StudyDate, c.StudyDate, with_another_key.StudyDate}) == 3
+    assert a.PatientBirthDate == '00010101'
+    assert a.LongitudinalTemporalInformationModified == 'MODIFIED'
+    for text in '2024.02.29', '2024', '20240231', 'Zquux', '00010101':
+        one.StudyDate = text
+        assert deidentify(one, b'k', retain='dates shifted').StudyDate == '00010101'
+
+def test_dates_can_not_be_shifted_without_key_or_patient():
+    with pytest.raises(ValueError, match='key'): deidentify(dated(), retain='dates shifted')
+    with pytest.raises(DicomError, match='PatientID'):
+        deidentify(dated(PatientID=''), key=b'k', retain='dates shifted')
+    with pytest.raises(ValueError, match='not both'):
+        deidentify(dated(), key=b'k', retain=('dates', 'dates shifted'))
+
+PERSON = ['PatientAge', 'PatientSex', 'PatientSize', 'PatientWeight']
+DEVICE = ['DeviceSerialNumber', 'StationName']
+DATES = ['StudyDate', 'StudyTime', 'ContentDate', 'AcquisitionDateTime', 'ExpiryDate']
+UIDS = ['SOPInstanceUID', 'StudyInstanceUID']
+NEVER = ['PatientName', 'PatientID', 'PatientBirthDate']
+
+@pytest.mark.parametrize('option, kept', [((), []), (('patient characteristics',), PERSON),
+    (('device',), DEVICE), (('institution',), ['InstitutionName']), (('dates',), DATES),
+    (('UIDs',), UIDS), (('device', 'patient characteristics'), DEVICE + PERSON)])
+def test_an_option_keeps_what_it_names_and_nothing_else(option, kept):
+    ds = dated()
+    clean = deidentify(ds, retain=option)
+    personal = [*PERSON, *DEVICE, *DATES, *UIDS, *NEVER, 'InstitutionName']
+    assert sorted(k for k in personal if clean.get(k) == ds[k].value) == sorted(kept)
+    assert not set(kept) & set(identifying_elements(ds, retain=option).keyword)
+    assert clean.file_meta.MediaStorageSOPInstanceUID == clean.SOPInstanceUID
+    dates = 'UNMODIFIED' if option == ('dates',) else 'REMOVED'
+    assert clean.LongitudinalTemporalInformationModified == dates
+    said = [c.CodeValue for c in clean.DeidentificationMethodCodeSequence]
+    assert said == ['113100', *sorted(_OPTIONS[name][0] for name in option)]
+    assert clean.PatientIdentityRemoved == 'YES'
+
+def test_codes_and_keywords_of_options_are_those_of_the_standard():
+    "PS3.16 CID 7050 as pydicom has it; an option keeps what dicom-anonymizer's table changes"
+    from medtut.identity import _KEPT, _profile
+    listed = [getattr(codes.cid7050, name) for name in codes.cid7050.dir()]
+    meanings = {str(code.value): code.meaning for code in listed}
+    for code, meaning, _ in _OPTIONS.values(): assert meanings[code] == meaning
+    assert meanings['113100'] == 'Basic Application Confidentiality Profile'
+    for keyword in set().union(*_KEPT.values()):
+        rule = _profile()[pydicom.tag.Tag(keyword)]
+        assert rule in ('remove', 'empty', 'replace', 'UID'), keyword
+
+def test_an_unknown_option_is_refused_with_the_known_ones():
+    for f in deidentify, identifying_elements:
+        with pytest.raises(ValueError, match='clean descriptors.*dates shifted'):
+            f(dated(), retain='clean descriptors')
+
+def test_dates_taken_away_once_are_not_said_to_be_there():
+    twice = deidentify(deidentify(dated()), retain='dates')
+    assert twice.LongitudinalTemporalInformationModified == 'REMOVED'
+
+@pytest.mark.parametrize('keyword, vr',
+    [('Rows', 'US'), ('Manufacturer', 'FD'), ('SliceThickness', 'SQ')])
+def test_an_error_quotes_neither_value_nor_traceback(keyword, vr):
+    "What can't be read and would be kept: refused, the input as it was"
+    ds = image()
+    tag = pydicom.tag.Tag(keyword)
+    ds[tag] = RawDataElement(tag, vr, 5, b'Zquux', 0, False, True)
+    with pytest.raises(DicomError, match=keyword) as caught: deidentify(ds)
+    said = ''.join(traceback.format_exception(caught.value))
+    assert 'Zquux' not in said and 'direct cause' not in said and 'During handling' not in said
+
+def test_nothing_is_said_in_warnings(recwarn):
+    warnings.simplefilter('always')
+    odd = 'StudyDate', 'PatientAge', 'StudyInstanceUID', 'SeriesDescription'
+    ds = image(**dict.fromkeys(odd, 'Zquux'))
+    ds = read_back(ds)
+    recwarn.clear()
+    clean = deidentify(ds)
+    burned_in_risk(ds)
+    assert not [w for w in recwarn if 'Zquux' in str(w.message)] and b'Zquux' not in raw(clean)
+
+def test_what_can_not_be_read_is_removed_where_the_profile_changes_it():
+    ds = image()
+    for keyword, vr in ('PatientAge', 'FD'), ('StudyTime', 'US'), ('OtherPatientIDsSequence', 'SQ'):
+        tag = pydicom.tag.Tag(keyword)
+        ds[tag] = RawDataElement(tag, vr, 5, b'Zquux', 0, False, True)
+    assert b'Zquux' not in raw(deidentify(ds))
+
+def no(**values): return dict(BurnedInAnnotation='NO', **values)
+
+@pytest.mark.parametrize('values, reasons', [
+    (dict(BurnedInAnnotation='NO'), []),
+    (dict(), ['BurnedInAnnotation is missing']),
+    (dict(BurnedInAnnotation='YES'), ['BurnedInAnnotation is YES']),
+    (dict(BurnedInAnnotation='PERHAPS'), ['neither YES nor NO']),
+    (no(Modality='US', SOPClassUID=UltrasoundImageStorage), ['ultrasound', 'regions']),
+    (no(Modality='US', SequenceOfUltrasoundRegions=[item(RegionLocationMinX0=0)]),
+        ['ultrasound: ']),
+    (no(Modality='XC'), ['camera']),
+    (no(Modality='ES'), ['camera']),
+    (no(SOPClassUID=SecondaryCaptureImageStorage), ['secondary capture']),
+    (no(SOPClassUID='1.2.840.10008.5.1.4.1.1.7.4'), ['secondary capture']),
+    (no(SOPClassUID='1.2.840.10008.5.1.4.1.1.77.1.6'), []),  # a microscope's, not 7.7
+    (no(SeriesDescription='Dose Report'), ['dose report']),
+    (no(ImageType=['DERIVED', 'SECONDARY', 'SCREEN SAVE']), ['dose report']),
+    (no(RecognizableVisualFeatures='YES'), ['RecognizableVisualFeatures']),
+    (no(SOPClassUID=EncapsulatedPDFStorage), ['document'])])
+def test_reasons_to_check_the_picture(values, reasons):
+    ds = image(**values)
+    found = burned_in_risk(ds)
+    assert len(found) == len(reasons)
+    for part, reason in zip(reasons, found): assert part in reason
+    who = identifying_elements(ds).query("action == 'check the picture'")
+    assert who.value.tolist() == found
+
+def test_no_picture_no_risk_of_text_in_it():
+    ds = image()
+    for keyword in 'PixelData', 'Rows': del ds[keyword]
+    assert burned_in_risk(ds) == [] and burned_in_risk(read_dicom(bundled/'test-SR.dcm')) == []
