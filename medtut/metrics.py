@@ -169,8 +169,8 @@ def _precision_of_counts(negatives, positives):
     "Average precision from the numbers at each score, the lowest first; NaN without positives"
     if not positives.any(): return float('nan')
     called = negatives + positives
-    taken = called > 0 # a score that nobody has is no threshold
-    positives, called = positives[taken][::-1], called[taken][::-1]
+    taken = np.flatnonzero(called)[::-1] # a score that nobody has is no threshold
+    positives, called = positives[taken], called[taken]
     tp = positives.cumsum()
     return float(np.sum(tp/called.cumsum()*positives)/tp[-1])
 

@@ -20,6 +20,7 @@ from pydicom.valuerep import DSfloat, IS
 from tqdm.auto import tqdm
 
 from .dicom import find_dicoms, read_dicom
+from .headers import frame_places
 
 # %% ../nbs/toolbox/planes.ipynb #planes008
 class VolumeError(ValueError):
@@ -70,17 +71,6 @@ class Image:
     problem: str = '' # why its picture has no place in a volume
 
 # %% ../nbs/toolbox/planes.ipynb #planes012
-def _groups(ds, frame=None):
-    "Where an element of `frame` may stand: its own functional groups, the shared ones, the whole"
-    per_frame = ds.get('PerFrameFunctionalGroupsSequence') or []
-    groups = [per_frame[frame]] if frame is not None and frame < len(per_frame) else []
-    groups += ds.get('SharedFunctionalGroupsSequence') or []
-    macros = [macro for group in groups for macro in group]
-    items = [macro.value[0] for macro in macros if macro.VR == 'SQ' and macro.value]
-    # the direction of a diffusion gradient lies one level further down
-    items += [e.value[0] for item in items for e in item if e.VR == 'SQ' and e.value]
-    return items + [ds]
-
 @lru_cache(maxsize=None)
 def _tag(keyword): return Tag(keyword)
 
@@ -234,7 +224,7 @@ def _mosaic(ds, path):
 # %% ../nbs/toolbox/planes.ipynb #planes023
 def _plane(ds, path, frame=None):
     "One picture of a file, placed by its header or by the functional groups of its frame"
-    groups = _groups(ds, frame)
+    groups = frame_places(ds, frame)
     get = lambda keyword: _value(groups, keyword)
     position = _numbers(get('ImagePositionPatient'), 3, 'ImagePositionPatient', path)
     right, down = _directions(get, path)

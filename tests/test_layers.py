@@ -10,25 +10,34 @@ package = Path(medtut.__file__).parent
 files = {'.'.join(p.relative_to(package).with_suffix('').parts): p for p in package.rglob('*.py') if not p.name.startswith('_')}
 each_module = pytest.mark.parametrize('module', sorted(files))
 
-# Lesson modules never import each other. Reading pixels is the one thing that all share, so `dicom` is the ground floor, and `identity`, `headers` and `decoding` the cellar below it.
-# `volumes` stands on `series`, which makes volumes of slices, and that on `planes`, which reads where a slice lies.
-# `show` draws for notebooks, and `phantoms` make sample data: `datasets` alone reaches for them, and only when asked to.
-# `predict` stands above the lessons and uses what one of them built; `cli` is the command line, above all else. Under `datasets` lie `archives` (where each
-# set comes from) and `download`; `rle` is a code that sets and lessons share; `files` and `weights` write and read what lessons and tools keep, `tables` reads what
-# comes from outside, `modes` runs a model and leaves it as found.
+# Lesson modules never import each other. Reading pixels is the one thing that all share, so `dicom` is
+# the ground floor, and `identity`, `headers` and `decoding` the cellar below it. `volumes` stands on
+# `series`, which makes volumes of slices, and that on `planes`, which reads where a slice lies.
+# `show` draws for notebooks, and `phantoms` make sample data: `datasets` alone reaches for them, and
+# only when asked to. `predict` stands above the lessons and uses what one of them built; `cli` is the
+# command line, above all else. Under `datasets` lie `archives` (where each set comes from) and
+# `download`; `rle` is a code that sets and lessons share; `files` and `weights` write and read what
+# lessons and tools keep, `tables` reads what comes from outside, `modes` runs a model and leaves it as
+# found. `folders` goes through trees of files, and `batch` is how it, `predict` and `slices` go on after an
+# interruption.
 for_lessons = {'batch', 'volumes', 'splits', 'metrics', 'datasets', 'rle', 'files', 'weights', 'tables', 'modes'}
 may_import = dict(
-    decoding=set(), headers={'decoding'},
-    identity={'decoding', 'headers'}, dicom={'decoding', 'headers', 'identity'}, slices=for_lessons | {'dicom'}, chest=for_lessons | {'dicom'}, cam=for_lessons, grading=for_lessons, segmentation=for_lessons,
-    planes={'dicom'}, series={'planes', 'dicom'}, volumes={'series', 'planes', 'files'},
-    splits={'datasets'}, metrics={'datasets', 'splits'}, show={'datasets'}, datasets={'archives', 'download', 'files'}, archives={'download', 'files'}, download=set(),
+    decoding=set(), headers={'decoding'}, identity={'decoding', 'headers'},
+    dicom={'decoding', 'headers', 'identity'},
+    slices=for_lessons | {'dicom'}, chest=for_lessons | {'dicom'},
+    cam=for_lessons, grading=for_lessons, segmentation=for_lessons,
+    planes={'decoding', 'headers', 'dicom'}, series={'planes', 'decoding', 'dicom'},
+    volumes={'series', 'planes', 'files'},
+    splits={'datasets'}, metrics={'datasets', 'splits'}, show={'datasets'},
+    datasets={'archives', 'download', 'files'}, archives={'download', 'files'}, download=set(),
     phantoms={'rle'}, rle=set(), files=set(), batch={'files'}, weights={'files'}, tables=set(), modes=set(),
-    # `folders` goes through trees of files, and stands beside `predict`; `batch` is how both go on after an interruption
     folders={'batch', 'decoding', 'dicom', 'files', 'identity', 'planes', 'series', 'volumes'},
-    predict={'batch', 'folders', 'segmentation', 'volumes', 'metrics', 'files'},
-    cli={'dicom', 'datasets', 'archives', 'download', 'slices', 'predict', 'files', 'splits', 'folders', 'series'})
+    predict={'batch', 'folders', 'planes', 'series', 'segmentation', 'volumes', 'metrics', 'files'},
+    cli={'dicom', 'datasets', 'archives', 'download', 'slices', 'predict', 'files', 'splits',
+        'folders', 'identity', 'volumes'})
 # what a table of DICOM files, a volume or a score must not make anyone wait for
-light = ['', 'decoding', 'headers', 'identity', 'dicom', 'planes', 'series', 'volumes', 'metrics', 'splits', 'files', 'batch', 'folders', 'tables', 'cli']
+light = ['', 'decoding', 'headers', 'identity', 'dicom', 'planes', 'series', 'volumes', 'metrics', 'splits',
+    'files', 'batch', 'folders', 'tables', 'cli']
 frameworks = {'torch', 'torchvision', 'fastai'}
 notebook_tools = {'nbdev', 'IPython', 'ipywidgets', 'jupyterlab', 'notebook', 'sphinx', 'myst_nb'}
 

@@ -14,11 +14,13 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RLELossless, gen
 from medtut.dicom import DicomError
 from medtut.planes import VolumeError, read_images
 from medtut.series import split_volumes
-from medtut.volumes import check_same_grid, load_nifti, load_series, reorient, resample, save_nifti, series_table, spacing
+from medtut.volumes import (
+    check_same_grid, load_nifti, load_series, reorient, resample, save_nifti, series_table, spacing)
 
 # axes of a slice: right and down, LPS+
 AXIAL, SAGITTAL, CORONAL = (1, 0, 0, 0, 1, 0), (0, 1, 0, 0, 0, -1), (1, 0, 0, 0, 0, -1)
-OBLIQUE = tuple(np.round(np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))[0][:2], 10).ravel())
+turned, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))
+OBLIQUE = tuple(np.round(turned[:2], 10).ravel())
 ROWS, COLUMNS, SLICES, PIXEL, STEP = 5, 7, 6, (.7, .5), 2.5
 
 def item(**elements):
@@ -28,11 +30,13 @@ def item(**elements):
 
 def image(values, **elements):
     "A data set of whole numbers, (rows, columns) or (frames, rows, columns)"
-    values, ds = np.asarray(values, np.int16), item(SOPClassUID=CTImageStorage, Modality='CT', PatientID='p1',
-                                                    SeriesInstanceUID='1.2.3', SOPInstanceUID=generate_uid())
+    values = np.asarray(values, np.int16)
+    ds = item(SOPClassUID=CTImageStorage, SOPInstanceUID=generate_uid(), SeriesInstanceUID='1.2.3',
+              Modality='CT', PatientID='p1')
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    ds.file_meta.MediaStorageSOPClassUID, ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPClassUID, ds.SOPInstanceUID
+    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
+    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
     ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, 'MONOCHROME2'
     ds.Rows, ds.Columns = values.shape[-2:]
     if values.ndim == 3: ds.NumberOfFrames = len(values)
@@ -47,22 +51,31 @@ def position(z, iop=AXIAL, origin=(-30, 12, 5), sideways=0):
     place = np.array(origin) + z*STEP*np.cross(right, down) + z*sideways*down
     return [f'{v:.8f}'[:16] for v in place]
 
-def picture(z, volume=0): return np.arange(ROWS*COLUMNS).reshape(ROWS, COLUMNS) + 100*z + 1000*volume
+def picture(z, volume=0):
+    return np.arange(ROWS*COLUMNS).reshape(ROWS, COLUMNS) + 100*z + 1000*volume
 
 def slice_(z, iop=AXIAL, volume=0, sideways=0, **elements):
-    place = dict(ImagePositionPatient=position(z, iop, sideways=sideways), PixelSpacing=list(PIXEL), SliceThickness=STEP,
-                 ImageOrientationPatient=[f'{v:.10f}' for v in iop], InstanceNumber=z + 1)
+    place = dict(ImagePositionPatient=position(z, iop, sideways=sideways), PixelSpacing=list(PIXEL),
+                 ImageOrientationPatient=[f'{v:.10f}' for v in iop], SliceThickness=STEP,
+                 InstanceNumber=z + 1)
     return image(picture(z, volume), **place | elements)
 
 def write(folder, datasets, shuffled=True):
-    order = np.random.default_rng(0).permutation(len(datasets)) if shuffled else range(len(datasets))
+    order = np.arange(len(datasets))
+    if shuffled: np.random.default_rng(0).shuffle(order)
     folder.mkdir(exist_ok=True)
-    for i, at in enumerate(order): datasets[at].save_as(folder/f'{i:03}.dcm', enforce_file_format=True)
+    for i, at in enumerate(order):
+        datasets[at].save_as(folder/f'{i:03}.dcm', enforce_file_format=True)
     return folder
 
 def truth(volume=0): return np.stack([picture(z, volume).T for z in range(SLICES)], -1)
 
 def load(folder, **kwargs): return load_series(folder, progress=False, **kwargs)
+
+def refused(folder, match, **kwargs):
+    with pytest.raises(VolumeError, match=match): load(folder, **kwargs)
+
+def all_slices(iop=AXIAL, **elements): return [slice_(z, iop, **elements) for z in range(SLICES)]
 
 def by_simpleitk(folder):
     reader = sitk.ImageSeriesReader()
@@ -70,31 +83,37 @@ def by_simpleitk(folder):
     return from_itk(reader.Execute())
 
 def from_itk(read):
-    lps = nib.affines.from_matvec(np.array(read.GetDirection()).reshape(3, 3)*read.GetSpacing(), read.GetOrigin())
+    directions = np.array(read.GetDirection()).reshape(3, 3)
+    lps = nib.affines.from_matvec(directions*read.GetSpacing(), read.GetOrigin())
     return sitk.GetArrayFromImage(read).T, np.diag([-1, -1, 1, 1]) @ lps
 
 def by_dcm2niix(folder, out):
     out.mkdir()
-    subprocess.run(['dcm2niix', '-o', out, '-f', 'x', '-b', 'n', folder], check=True, capture_output=True)
+    command = ['dcm2niix', '-o', out, '-f', 'x', '-b', 'n', folder]
+    subprocess.run(command, check=True, capture_output=True)
     read = nib.load(next(out.glob('*.nii')))
     return np.asanyarray(read.dataobj), read.affine
 
-needs_dcm2niix = pytest.mark.skipif(not shutil.which('dcm2niix'), reason='dcm2niix is not installed')
+needs_dcm2niix = pytest.mark.skipif(
+    not shutil.which('dcm2niix'), reason='dcm2niix is not installed')
 
 def same(mine, other, mm=1e-3):
     "Equal voxels at equal places, whichever way the axes run: corners within `mm`"
     (x, affine), (y, other_affine) = reorient(*mine), reorient(*other)
     assert x.shape == y.shape
-    corners = np.array([[*corner, 1] for corner in itertools.product(*[(0, n - 1) for n in x.shape])]).T
+    corners = itertools.product(*[(0, n - 1) for n in x.shape])
+    corners = np.array([[*corner, 1] for corner in corners]).T
     assert np.abs(affine @ corners - other_affine @ corners).max() <= mm
     np.testing.assert_allclose(x, y, atol=1e-3)
 
 # geometry of single-frame series
 
 @pytest.mark.parametrize('falling', [False, True])
-@pytest.mark.parametrize('iop', [AXIAL, SAGITTAL, CORONAL, OBLIQUE], ids=['axial', 'sagittal', 'coronal', 'oblique'])
+@pytest.mark.parametrize('iop', [AXIAL, SAGITTAL, CORONAL, OBLIQUE],
+                         ids=['axial', 'sagittal', 'coronal', 'oblique'])
 def test_every_direction_as_simpleitk(tmp_path, iop, falling):
-    datasets = [slice_(z, iop, InstanceNumber=SLICES - z if falling else z + 1) for z in range(SLICES)]
+    number = lambda z: SLICES - z if falling else z + 1
+    datasets = [slice_(z, iop, InstanceNumber=number(z)) for z in range(SLICES)]
     x, affine = load(write(tmp_path, datasets))
     assert np.array_equal(x, truth())
     same((x, affine), by_simpleitk(tmp_path))
@@ -105,28 +124,31 @@ def test_every_direction_as_simpleitk(tmp_path, iop, falling):
 @needs_dcm2niix
 @pytest.mark.parametrize('iop', [AXIAL, SAGITTAL, OBLIQUE], ids=['axial', 'sagittal', 'oblique'])
 def test_every_direction_as_dcm2niix(tmp_path, iop):
-    write(tmp_path/'in', [slice_(z, iop, Modality='MR') for z in range(SLICES)])
+    write(tmp_path/'in', all_slices(iop, Modality='MR'))
     same(load(tmp_path/'in'), by_dcm2niix(tmp_path/'in', tmp_path/'out'))
 
 @pytest.mark.parametrize('differences', [(0, 1e-6), (0, 5e-5)])
 @pytest.mark.parametrize('keyword', ['PixelSpacing', 'ImageOrientationPatient'])
 def test_rounding_makes_no_second_geometry(tmp_path, keyword, differences):
-    "Written with five or six decimals by one program and with more by another: far less than a pixel at the far corner"
-    base = dict(PixelSpacing=np.array([.97655, .97655]), ImageOrientationPatient=np.array(AXIAL, float))[keyword]
-    x, _ = load(write(tmp_path, [slice_(z, **{keyword: (base + differences[z % 2]).tolist()}) for z in range(SLICES)]))
+    "Written with five decimals by one program, with more by another: no pixel at the far corner"
+    base = dict(PixelSpacing=(.97655, .97655), ImageOrientationPatient=AXIAL)[keyword]
+    value = lambda z: (np.array(base) + differences[z % 2]).tolist()
+    x, _ = load(write(tmp_path, [slice_(z, **{keyword: value(z)}) for z in range(SLICES)]))
     assert np.array_equal(x, truth())
 
 def test_another_pixel_size_is_another_geometry(tmp_path):
     "A thousandth of 0.5 mm moves the last of 7 columns by .003 mm, a tenth by half a pixel"
     for factor, fits in ((1.001, True), (1.1, False)):
-        write(tmp_path, [slice_(z, PixelSpacing=[.7, .5*(factor if z > 2 else 1)]) for z in range(SLICES)])
+        spacings = [[.7, .5*(factor if z > 2 else 1)] for z in range(SLICES)]
+        write(tmp_path, [slice_(z, PixelSpacing=spacings[z]) for z in range(SLICES)])
         if fits: load(tmp_path)
         else:
-            with pytest.raises(VolumeError, match='do not make one volume: 3 of 5 x 7 pixels'): load(tmp_path)
+            refused(tmp_path, match='do not make one volume: 3 of 5 x 7 pixels')
 
 @pytest.mark.parametrize('step', [.004, .05, .08, .3, 40])
 def test_steps_of_any_size(tmp_path, step):
-    datasets = [slice_(z, ImagePositionPatient=[0, 0, round(z*step, 6)], SliceThickness=1) for z in range(SLICES)]
+    datasets = [slice_(z, ImagePositionPatient=[0, 0, round(z*step, 6)], SliceThickness=1)
+                for z in range(SLICES)]
     x, affine = load(write(tmp_path, datasets))
     assert np.array_equal(x, truth())
     np.testing.assert_allclose(spacing(affine), [.5, .7, step], rtol=1e-6)
@@ -136,51 +158,56 @@ def test_tolerance_is_a_fraction_of_the_step(tmp_path, step):
     "One slice 0.3 of a step too high"
     heights = np.arange(SLICES)*float(step)
     heights[2] += .3*step
-    write(tmp_path, [slice_(z, ImagePositionPatient=[0, 0, round(h, 6)]) for z, h in enumerate(heights)])
-    with pytest.raises(VolumeError, match=r'off an even row, more than tolerance=0\.1 of a step'): load(tmp_path)
+    write(tmp_path, [slice_(z, ImagePositionPatient=[0, 0, round(h, 6)])
+                     for z, h in enumerate(heights)])
+    refused(tmp_path, match=r'off an even row, more than tolerance=0\.1 of a step')
     assert load(tmp_path, tolerance=.35)[0].shape == (7, 5, 6)
 
 def test_unequal_steps_are_counted(tmp_path):
-    "As in head CT: thin slices below, thick ones above. Nothing is missing, and the message must not say so"
+    "As in head CT: thin slices below, thick ones above. None is missing, and nothing must say so"
     heights = [*(4*i for i in range(16)), *(60 + 7*i for i in range(1, 13))]
-    write(tmp_path, [slice_(z, ImagePositionPatient=[0, 0, h]) for z, h in enumerate(heights)], shuffled=False)
+    datasets = [slice_(z, ImagePositionPatient=[0, 0, h]) for z, h in enumerate(heights)]
+    write(tmp_path, datasets, shuffled=False)
     with pytest.raises(VolumeError) as e: load(tmp_path)
     assert '15 steps of 4 mm, 12 of 7 mm' in str(e.value) and 'missing' not in str(e.value)
     assert '015.dcm (InstanceNumber 16) and 016.dcm (InstanceNumber 17)' in str(e.value)
 
 @pytest.mark.parametrize('elements, step', [
-    (dict(SpacingBetweenSlices=-1, SliceThickness=2), 2), (dict(SpacingBetweenSlices=-3, SliceThickness=2, Modality='NM'), 3),
-    (dict(SpacingBetweenSlices=-3, SliceThickness=None), 3), (dict(SpacingBetweenSlices=4, SliceThickness=2), 4),
+    (dict(SpacingBetweenSlices=-1, SliceThickness=2), 2),
+    (dict(SpacingBetweenSlices=-3, SliceThickness=2, Modality='NM'), 3),
+    (dict(SpacingBetweenSlices=-3, SliceThickness=None), 3),
+    (dict(SpacingBetweenSlices=4, SliceThickness=2), 4),
     (dict(SpacingBetweenSlices=0, SliceThickness=2), 2), (dict(SliceThickness=2), 2)])
 def test_step_of_one_slice(tmp_path, elements, step):
-    "Only NM may have a negative spacing, which says on which side the next slice lies (PS3.3 C.8.4.15)"
-    np.testing.assert_allclose(spacing(load(write(tmp_path, [slice_(0, **elements)]))[1]), [.5, .7, step])
+    "Only NM may have a negative spacing: it says where the next slice lies (PS3.3 C.8.4.15)"
+    _, affine = load(write(tmp_path, [slice_(0, **elements)]))
+    np.testing.assert_allclose(spacing(affine), [.5, .7, step])
 
 def test_tilted_gantry(tmp_path):
-    "An affine with a shear, a warning, no file for ITK, and straight after `resample`: a ramp along the patient's axis stays one"
-    def ramp(z):  # 10 times the height above the first pixel of the first slice, in mm
-        along = np.arange(ROWS)*PIXEL[0]
-        height = z*STEP*np.cos(angle) + (along + z*STEP*np.sin(angle))*0
-        return np.broadcast_to(np.round(10*height), (COLUMNS, ROWS)).T
-    angle, sideways = np.radians(20), STEP*np.tan(np.radians(20))
-    folder = write(tmp_path/'in', [slice_(z, sideways=sideways, PixelData=ramp(z).astype('<i2').tobytes()) for z in range(SLICES)])
+    """An affine with a shear, a warning, no file for ITK, and straight after `resample`.
+
+    Each slice has one value, its number, so that along the patient's axis values are a ramp."""
+    sideways = STEP*np.tan(np.radians(20))
+    datasets = all_slices(sideways=sideways)
+    for z, ds in enumerate(datasets): ds.PixelData = np.full((ROWS, COLUMNS), z, '<i2').tobytes()
+    folder = write(tmp_path/'in', datasets)
     with pytest.warns(UserWarning, match=r'20\.00 degrees off the normal'): x, affine = load(folder)
     last = np.array(position(SLICES - 1, sideways=sideways), float)*(-1, -1, 1)
     np.testing.assert_allclose((affine @ [0, 0, SLICES - 1, 1])[:3], last, atol=1e-6)
-    with pytest.warns(UserWarning, match='not at right angles .* ITK will not open'): path = save_nifti(x, affine, tmp_path/'x.nii')
+    with pytest.warns(UserWarning, match='not at right angles .* ITK will not open'):
+        path = save_nifti(x, affine, tmp_path/'x.nii')
     with pytest.raises(RuntimeError): sitk.ReadImage(str(path))
     np.testing.assert_allclose(load_nifti(path)[1], affine, atol=1e-5)
     straight, straight_affine = resample(x, affine, (.5, .7, 1), fill=-1)
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        read, read_affine = from_itk(sitk.ReadImage(str(save_nifti(straight, straight_affine, tmp_path/'y.nii'))))
-    np.testing.assert_allclose(read_affine, straight_affine, atol=1e-4)
+        path = save_nifti(straight, straight_affine, tmp_path/'y.nii')
+    np.testing.assert_allclose(from_itk(sitk.ReadImage(str(path)))[1], straight_affine, atol=1e-4)
     inside = np.argwhere(straight >= 0)
-    heights = (nib.affines.apply_affine(straight_affine, inside)[:, 2] - affine[2, 3])/STEP
-    within = (heights >= 0) & (heights <= SLICES - 1)
+    slices = (nib.affines.apply_affine(straight_affine, inside)[:, 2] - affine[2, 3])/STEP
+    within = (slices >= 0) & (slices <= SLICES - 1)
     assert within.mean() > .7 and .2 < (straight == -1).mean() < .8
-    expected = heights[within]*10*STEP*np.cos(angle)
-    np.testing.assert_allclose(straight[tuple(inside[within].T)], expected, atol=1)
+    np.testing.assert_allclose(straight[tuple(inside[within].T)], slices[within], atol=1e-4)
 
 # mosaics
 
@@ -192,7 +219,8 @@ def unpacked(name, folder):
     return folder
 
 @needs_dcm2niix
-@pytest.mark.parametrize('name', ['siemens_dwi_0.dcm', 'siemens_dwi_1000.dcm', 'philips_mprage.dcm'])
+@pytest.mark.parametrize('name', [
+    'siemens_dwi_0.dcm', 'siemens_dwi_1000.dcm', 'philips_mprage.dcm'])
 def test_real_mosaics_and_enhanced_as_dcm2niix(tmp_path, name):
     "Files of a Siemens and a Philips scanner, from nibabel's tests"
     folder = unpacked(name, tmp_path/'in')
@@ -208,7 +236,9 @@ def test_real_mosaic_lies_where_nibabel_puts_it():
     wrapped = wrapper_from_file(nicom/'csa_slice_norm.dcm')
     planes = read_images(nicom/'csa_slice_norm.dcm', progress=False)[0].planes
     assert len(planes) == wrapped.image_shape[2] == 32
-    for k in 0, 31: np.testing.assert_allclose(planes[k].position, (wrapped.affine @ [0, 0, k, 1])[:3], atol=1e-3)
+    for k in 0, 31:
+        lps = wrapped.affine @ [0, 0, k, 1]
+        np.testing.assert_allclose(planes[k].position, lps[:3], atol=1e-3)
 
 def csa_header(**tags):
     "Bytes of a CSA header, as nibabel.nicom.csareader reads them"
@@ -217,21 +247,24 @@ def csa_header(**tags):
         packed += struct.pack('<64si4s3i', name.encode(), len(values), b'FD', 4, len(values), 77)
         for value in values:
             text = f'{value:.10f}'.encode()
-            packed += struct.pack('<4i', len(text), len(text), 77, len(text)) + text + bytes(-len(text) % 4)
+            packed += struct.pack('<4i', len(text), len(text), 77, len(text)) + text
+            packed += bytes(-len(text) % 4)
     return packed + bytes(len(packed) % 2)
 
 def mosaic(count=5, iop=OBLIQUE, volume=0, **elements):
-    "`count` slices in tiles; the position is that of a picture as large as the mosaic about the middle of the first slice"
+    "`count` slices in tiles; the position is that of so large a picture about the slice's middle"
     across = int(np.ceil(np.sqrt(count)))
     tiles = np.zeros((across*ROWS, across*COLUMNS), np.int16)
     for k in range(count):
         top, left = k//across*ROWS, k % across*COLUMNS
         tiles[top:top + ROWS, left:left + COLUMNS] = picture(k, volume)
     right, down = np.array(iop, float).reshape(2, 3)
-    corner = np.array(position(0, iop), float) - right*PIXEL[1]*COLUMNS*(across - 1)/2 - down*PIXEL[0]*ROWS*(across - 1)/2
-    ds = image(tiles, ImageType=['ORIGINAL', 'PRIMARY', 'M', 'MOSAIC'], Manufacturer='SIEMENS', Modality='MR', PixelSpacing=list(PIXEL),
-               ImageOrientationPatient=[f'{v:.10f}' for v in iop], ImagePositionPatient=[f'{v:.8f}'[:16] for v in corner],
-               SliceThickness=STEP - .5, SpacingBetweenSlices=STEP)
+    further = right*PIXEL[1]*COLUMNS + down*PIXEL[0]*ROWS
+    corner = np.array(position(0, iop), float) - further*(across - 1)/2
+    ds = image(tiles, ImageType=['ORIGINAL', 'PRIMARY', 'M', 'MOSAIC'], Manufacturer='SIEMENS',
+               Modality='MR', PixelSpacing=list(PIXEL), SliceThickness=STEP - .5,
+               SpacingBetweenSlices=STEP, ImageOrientationPatient=[f'{v:.10f}' for v in iop],
+               ImagePositionPatient=[f'{v:.8f}'[:16] for v in corner])
     block = ds.private_block(0x19, 'SIEMENS MR HEADER', create=True)
     block.add_new(0x0a, 'US', count)
     for keyword, value in elements.items(): setattr(ds, keyword, value)
@@ -258,12 +291,14 @@ def test_csa_header_says_where_the_next_slice_lies(tmp_path, side, number):
         x, affine = load(write(tmp_path/'in', [ds]))
     assert np.array_equal(x[..., ::side], truth()[..., :5])
     first = affine @ [0, 0, 0 if side > 0 else 4, 1]
-    np.testing.assert_allclose(first[:3], np.array(position(0, OBLIQUE), float)*(-1, -1, 1), atol=1e-6)
+    place = np.array(position(0, OBLIQUE), float)
+    np.testing.assert_allclose(first[:3], place*(-1, -1, 1), atol=1e-6)
 
 def test_mosaics_of_several_points_in_time(tmp_path):
     write(tmp_path, [mosaic(volume=t, AcquisitionNumber=t + 1) for t in range(3)])
     with pytest.warns(UserWarning): x, _, table = load(tmp_path, volumes=True)
-    assert x.shape == (7, 5, 5, 3) and table.AcquisitionNumber.tolist() == [1, 2, 3] and table.slices.tolist() == [5]*3
+    assert x.shape == (7, 5, 5, 3) and table.slices.tolist() == [5]*3
+    assert table.AcquisitionNumber.tolist() == [1, 2, 3]
     assert np.array_equal(x[..., 2], truth(2)[..., :5])
 
 def without_private(ds):
@@ -271,20 +306,23 @@ def without_private(ds):
     return ds
 
 @pytest.mark.parametrize('ds, match', [
-    (without_private(mosaic()), r'a Siemens mosaic, 15 x 21 pixels .* neither \(0019,100A\) nor a CSA header'),
+    (without_private(mosaic()),
+     r'a Siemens mosaic, 15 x 21 pixels .* neither \(0019,100A\) nor a CSA header'),
     (mosaic(count=5, Rows=14), 'a Siemens mosaic of 5 slices, so 3 x 3 tiles, but 14 x 21 pixels'),
-    (mosaic(SpacingBetweenSlices=None, SliceThickness=None), 'a Siemens mosaic of 5 slices without SpacingBetweenSlices')])
+    (mosaic(SpacingBetweenSlices=None, SliceThickness=None),
+     'a Siemens mosaic of 5 slices without SpacingBetweenSlices')])
 def test_mosaic_that_lacks_something(tmp_path, ds, match):
-    with pytest.raises(VolumeError, match=match): load(write(tmp_path, [ds]))
+    refused(write(tmp_path, [ds]), match=match)
 
 def test_mosaic_with_thickness_alone_says_so(tmp_path):
     with pytest.warns(UserWarning, match='SliceThickness, 2 mm, is taken'):
-        assert spacing(load(write(tmp_path, [mosaic(SpacingBetweenSlices=None)]))[1])[2] == pytest.approx(2)
+        _, affine = load(write(tmp_path, [mosaic(SpacingBetweenSlices=None)]))
+    assert spacing(affine)[2] == pytest.approx(2)
 
 def test_grid_of_united_imaging_is_named(tmp_path):
     ds = slice_(0, Manufacturer='UIH')
     ds.private_block(0x65, 'Image Private Header', create=True).add_new(0x50, 'DS', '20')
-    with pytest.raises(VolumeError, match='20 slices tiled in one picture by a United Imaging scanner'): load(write(tmp_path, [ds]))
+    refused(write(tmp_path, [ds]), match='20 slices tiled in one picture by a United Imaging')
 
 # frames
 
@@ -294,10 +332,12 @@ def enhanced(order, iop=OBLIQUE, shared=True, volume=None, labels=lambda z: {}, 
     turned = item(ImageOrientationPatient=[f'{v:.10f}' for v in iop])
     common = dict(PixelMeasuresSequence=[measures], PlaneOrientationSequence=[turned])
     volumes = [0]*len(order) if volume is None else volume
-    ds = image(np.stack([picture(z, v) for z, v in zip(order, volumes)]), SOPClassUID='1.2.840.10008.5.1.4.1.1.4.1', Modality='MR', **elements)
+    pictures = np.stack([picture(z, v) for z, v in zip(order, volumes)])
+    ds = image(pictures, SOPClassUID='1.2.840.10008.5.1.4.1.1.4.1', Modality='MR', **elements)
     ds.SharedFunctionalGroupsSequence = [item(**common if shared else {})]
     ds.PerFrameFunctionalGroupsSequence = [
-        item(PlanePositionSequence=[item(ImagePositionPatient=position(z, iop))], **{} if shared else common, **labels(i))
+        item(PlanePositionSequence=[item(ImagePositionPatient=position(z, iop))],
+             **{} if shared else common, **labels(i))
         for i, z in enumerate(order)]
     return ds
 
@@ -305,7 +345,7 @@ def enhanced(order, iop=OBLIQUE, shared=True, volume=None, labels=lambda z: {}, 
 def test_enhanced_is_the_classic_series(tmp_path, shared):
     order = [3, 1, 0, 5, 4, 2]
     write(tmp_path/'frames', [enhanced(order, shared=shared)])
-    write(tmp_path/'slices', [slice_(z, OBLIQUE) for z in range(SLICES)])
+    write(tmp_path/'slices', all_slices(OBLIQUE))
     x, affine = load(tmp_path/'frames')
     assert np.array_equal(x, truth())
     same((x, affine), load(tmp_path/'slices'), mm=1e-6)
@@ -327,31 +367,36 @@ def test_compressed_frames(tmp_path):
 
 def test_each_frame_has_its_rescaling(tmp_path):
     "PixelValueTransformationSequence (PS3.3 C.7.6.16.2.9)"
-    scale = lambda i: dict(PixelValueTransformationSequence=[item(RescaleSlope=i + 1, RescaleIntercept=-10, RescaleType='US')])
+    def scale(i):
+        line = item(RescaleSlope=i + 1, RescaleIntercept=-10, RescaleType='US')
+        return dict(PixelValueTransformationSequence=[line])
     x, _ = load(write(tmp_path, [enhanced(range(SLICES), labels=scale)]))
     np.testing.assert_allclose(x, truth()*np.arange(1, SLICES + 1) - 10)
 
 def macro(keyword, value):
     "The functional group in which an element stands"
-    stack_or_time = ('StackID', 'TemporalPositionIndex', 'FrameAcquisitionNumber')
-    if keyword in stack_or_time: return dict(FrameContentSequence=[item(**{keyword: value})])
-    if keyword == 'EffectiveEchoTime': return dict(MREchoSequence=[item(EffectiveEchoTime=value)])
-    if keyword == 'DiffusionBValue': return dict(MRDiffusionSequence=[item(DiffusionBValue=value)])
+    group = dict(
+        StackID='FrameContentSequence', TemporalPositionIndex='FrameContentSequence',
+        EffectiveEchoTime='MREchoSequence', DiffusionBValue='MRDiffusionSequence',
+        NominalCardiacTriggerDelayTime='CardiacSynchronizationSequence',
+        FrameType='MRImageFrameTypeSequence', DiffusionGradientOrientation='MRDiffusionSequence')
+    element = item(**{keyword: list(value) if isinstance(value, tuple) else value})
     if keyword == 'DiffusionGradientOrientation':
-        gradient = item(DiffusionGradientOrientation=list(value))
-        return dict(MRDiffusionSequence=[item(DiffusionBValue=1000, DiffusionGradientDirectionSequence=[gradient])])
-    if keyword == 'NominalCardiacTriggerDelayTime': return dict(CardiacSynchronizationSequence=[item(**{keyword: value})])
-    if keyword == 'FrameType': return dict(MRImageFrameTypeSequence=[item(FrameType=list(value))])
+        element = item(DiffusionBValue=1000, DiffusionGradientDirectionSequence=[element])
+    return {group[keyword]: [element]}
 
 @pytest.mark.parametrize('keyword, values', [
-    ('StackID', ['1', '2']), ('TemporalPositionIndex', [1, 2, 3]), ('EffectiveEchoTime', [4.92, 7.38]), ('DiffusionBValue', [0, 500, 1000]),
-    ('DiffusionGradientOrientation', [(1., 0., 0.), (0., 1., 0.)]), ('NominalCardiacTriggerDelayTime', [0, 40.5]),
+    ('StackID', ['1', '2']), ('TemporalPositionIndex', [1, 2, 3]),
+    ('EffectiveEchoTime', [4.92, 7.38]), ('DiffusionBValue', [0, 500, 1000]),
+    ('DiffusionGradientOrientation', [(1., 0., 0.), (0., 1., 0.)]),
+    ('NominalCardiacTriggerDelayTime', [0, 40.5]),
     ('FrameType', [('ORIGINAL', 'PRIMARY', 'M'), ('ORIGINAL', 'PRIMARY', 'P')])])
 def test_enhanced_of_several_volumes(tmp_path, keyword, values):
     n = len(values)
     order, which = np.repeat(range(SLICES), n), np.tile(range(n), SLICES)
-    write(tmp_path, [enhanced(order, volume=which, labels=lambda i: macro(keyword, values[which[i]]))])
-    with pytest.raises(VolumeError, match=f'{n} volumes: choose one with volume=.*0: {keyword}='): load(tmp_path)
+    labels = lambda i: macro(keyword, values[which[i]])
+    write(tmp_path, [enhanced(order, volume=which, labels=labels)])
+    refused(tmp_path, match=f'{n} volumes: choose one with volume=.*0: {keyword}=')
     x, _, table = load(tmp_path, volumes=True)
     assert x.shape == (7, 5, 6, n) and table[keyword].tolist() == sorted(values)
     for i in range(n):
@@ -360,20 +405,35 @@ def test_enhanced_of_several_volumes(tmp_path, keyword, values):
         assert np.array_equal(load(tmp_path, volume={keyword: values[i]})[0], truth(i))
         assert np.array_equal(load(tmp_path, volume=table.name[rank])[0], truth(i))
     for wrong in n, -1, 'EchoTime=3', {'EchoTime': 3}, {}:
-        with pytest.raises(VolumeError, match=f'of {n} volumes, not one; there is 0: {keyword}='): load(tmp_path, volume=wrong)
+        match = f'of {n} volumes, not one; there is 0: {keyword}='
+        refused(tmp_path, volume=wrong, match=match)
 
 def test_nm_tomogram(tmp_path):
-    "Slices of negative spacing lie in front of the first one (PS3.3 C.8.4.15), which is on the other side of its normal"
+    "Slices of negative spacing lie in front of the first, against its normal (PS3.3 C.8.4.15)"
     detector = item(ImagePositionPatient=position(0), ImageOrientationPatient=list(AXIAL))
     for sign in 1, -1:
-        ds = image(np.stack([picture(z) for z in range(SLICES)]), Modality='NM', PixelSpacing=list(PIXEL), SpacingBetweenSlices=sign*STEP,
-                   SliceVector=list(range(1, SLICES + 1)), DetectorInformationSequence=[detector], ImageType=['ORIGINAL', 'PRIMARY', 'RECON TOMO'])
+        ds = image(np.stack([picture(z) for z in range(SLICES)]), Modality='NM',
+                   PixelSpacing=list(PIXEL), SpacingBetweenSlices=sign*STEP,
+                   SliceVector=list(range(1, SLICES + 1)), DetectorInformationSequence=[detector],
+                   ImageType=['ORIGINAL', 'PRIMARY', 'RECON TOMO'])
         x, affine = load(write(tmp_path, [ds]))
         assert np.array_equal(x[..., ::sign], truth())
         lps = np.diag([-1, -1, 1, 1]) @ affine
         first = [0, 0, 0 if sign > 0 else SLICES - 1, 1]
         np.testing.assert_allclose((lps @ first)[:3], np.array(position(0), float), atol=1e-6)
         np.testing.assert_allclose(spacing(affine), [.5, .7, STEP])
+
+def test_gated_tomogram(tmp_path):
+    "Each slice at two times of the heart's beat"
+    detector = item(ImagePositionPatient=position(0), ImageOrientationPatient=list(AXIAL))
+    frames = [(t, z) for t in range(2) for z in range(SLICES)]
+    ds = image(np.stack([picture(z, t) for t, z in frames]), Modality='NM',
+               PixelSpacing=list(PIXEL), SpacingBetweenSlices=STEP,
+               DetectorInformationSequence=[detector],
+               SliceVector=[z + 1 for _, z in frames], TimeSlotVector=[t + 1 for t, _ in frames])
+    x, _, table = load(write(tmp_path, [ds]), volumes=True)
+    assert table.TimeSlotVector.tolist() == [1, 2]
+    assert all(np.array_equal(x[..., t], truth(t)) for t in range(2))
 
 def test_rt_dose_as_simpleitk(tmp_path):
     shutil.copy(get_testdata_file('rtdose.dcm', download=False), tmp_path)
@@ -385,22 +445,27 @@ def test_rt_dose_as_simpleitk(tmp_path):
     np.testing.assert_allclose(spacing(affine)[2], step)
 
 def test_frames_without_a_place(tmp_path):
-    with pytest.raises(VolumeError, match='3 frames, and no functional groups'): load(write(tmp_path, [image(np.zeros((3, 4, 4)))]))
+    write(tmp_path, [image(np.zeros((3, 4, 4)))])
+    refused(tmp_path, match='3 frames, and no functional groups')
 
 # several volumes in a classic series
 
 def several(keyword, values, slices=SLICES):
-    return [slice_(z, volume=v, **{keyword: value}) for v, value in enumerate(values) for z in range(slices)]
+    return [slice_(z, volume=v, **{keyword: value})
+            for v, value in enumerate(values) for z in range(slices)]
 
 @pytest.mark.parametrize('keyword, values', [
-    ('TemporalPositionIdentifier', [1, 2, 3]), ('AcquisitionNumber', [4, 5]), ('DiffusionBValue', [0., 1000.]), ('EchoTime', [4.92, 7.38]),
-    ('ImageType', [('ORIGINAL', 'PRIMARY', 'M'), ('ORIGINAL', 'PRIMARY', 'P')]), ('TriggerTime', [0., 40., 80.]), ('InversionTime', [100., 900.]),
-    ('NominalPercentageOfCardiacPhase', [30., 75.]), ('FrameReferenceTime', [0., 500.]), ('AcquisitionTime', ['101010', '101020']),
+    ('TemporalPositionIdentifier', [1, 2, 3]), ('AcquisitionNumber', [4, 5]),
+    ('DiffusionBValue', [0., 1000.]), ('EchoTime', [4.92, 7.38]),
+    ('ImageType', [('ORIGINAL', 'PRIMARY', 'M'), ('ORIGINAL', 'PRIMARY', 'P')]),
+    ('TriggerTime', [0., 40., 80.]), ('InversionTime', [100., 900.]),
+    ('NominalPercentageOfCardiacPhase', [30., 75.]), ('FrameReferenceTime', [0., 500.]),
+    ('AcquisitionTime', ['101010', '101020']),
     ('FlipAngle', [3., 15.]), ('EchoNumbers', [1, 2]), ('SequenceName', ['*ep_b0', '*ep_b1000#1'])])
 def test_classic_of_several_volumes(tmp_path, keyword, values):
     n = len(values)
     write(tmp_path, several(keyword, [list(v) if isinstance(v, tuple) else v for v in values]))
-    with pytest.raises(VolumeError, match=f'{n} volumes: choose one with volume=.*0: {keyword}='): load(tmp_path)
+    refused(tmp_path, match=f'{n} volumes: choose one with volume=.*0: {keyword}=')
     x, affine, table = load(tmp_path, volumes=True)
     assert table[keyword].tolist() == values and table.slices.tolist() == [SLICES]*n
     for i in range(n):
@@ -409,29 +474,36 @@ def test_classic_of_several_volumes(tmp_path, keyword, values):
         assert np.array_equal(one, truth(i)) and np.array_equal(affine, same_affine)
 
 def test_rounded_labels_are_one(tmp_path):
-    datasets = [slice_(z, volume=v, EchoTime=[4.92, 7.38][v] + 1e-6*(z % 2)) for v in range(2) for z in range(SLICES)]
+    datasets = [slice_(z, volume=v, EchoTime=[4.92, 7.38][v] + 1e-6*(z % 2))
+                for v in range(2) for z in range(SLICES)]
     assert load(write(tmp_path, datasets), volumes=True)[0].shape == (7, 5, 6, 2)
 
 def test_echoes_and_points_in_time(tmp_path):
-    write(tmp_path, [slice_(z, volume=2*e + t, EchoTime=[5., 10.][e], TemporalPositionIdentifier=t + 1)
+    labels = lambda e, t: dict(EchoTime=[5., 10.][e], TemporalPositionIdentifier=t + 1)
+    write(tmp_path, [slice_(z, volume=2*e + t, **labels(e, t))
                      for e in range(2) for t in range(2) for z in range(SLICES)])
     x, _, table = load(tmp_path, volumes=True)
-    assert table.name.tolist() == [f'EchoTime={e}, TemporalPositionIdentifier={t}' for e in (5, 10) for t in (1, 2)]
+    assert table.name.tolist() == [f'EchoTime={e}, TemporalPositionIdentifier={t}'
+                                   for e in (5, 10) for t in (1, 2)]
     assert all(np.array_equal(x[..., i], truth(i)) for i in range(4))
-    assert np.array_equal(load(tmp_path, volume=dict(EchoTime=10, TemporalPositionIdentifier=1))[0], truth(2))
-    with pytest.raises(VolumeError, match='means 2 of 4 volumes, not one'): load(tmp_path, volume=dict(EchoTime=10))
+    one, _ = load(tmp_path, volume=dict(EchoTime=10, TemporalPositionIdentifier=1))
+    assert np.array_equal(one, truth(2))
+    refused(tmp_path, volume=dict(EchoTime=10), match='means 2 of 4 volumes, not one')
 
 def test_diffusion_with_several_directions(tmp_path):
     "b = 0 has no direction, b = 1000 three"
-    directions = [None, [1, 0, 0], [0, 1, 0], [0, 0, 1]]
-    elements = [dict(DiffusionBValue=0)] + [dict(DiffusionBValue=1000, DiffusionGradientOrientation=d) for d in directions[1:]]
-    write(tmp_path, [slice_(z, volume=v, **e) for v, e in enumerate(elements) for z in range(SLICES)])
+    elements = [dict(DiffusionBValue=0)]
+    for d in [1, 0, 0], [0, 1, 0], [0, 0, 1]:
+        elements.append(dict(DiffusionBValue=1000, DiffusionGradientOrientation=d))
+    write(tmp_path, [slice_(z, volume=v, **e)
+                     for v, e in enumerate(elements) for z in range(SLICES)])
     x, _, table = load(tmp_path, volumes=True)
     assert table.DiffusionBValue.tolist() == [0, 1000, 1000, 1000]
-    assert sorted(int(x[0, 0, 0, i]) for i in range(4)) == [0, 1000, 2000, 3000] and x[0, 0, 0, 0] == 0
+    assert x[0, 0, 0, 0] == 0 and sorted(x[0, 0, 0]) == [0, 1000, 2000, 3000]
 
 @pytest.mark.parametrize('group, creator, element, vr, values', [
-    (0x19, 'SIEMENS MR HEADER', 0x0c, 'IS', [0, 800]), (0x43, 'GEMS_PARM_01', 0x39, 'IS', [[1000000000, 0, 0, 0], [1000000800, 0, 0, 0]]),
+    (0x19, 'SIEMENS MR HEADER', 0x0c, 'IS', [0, 800]),
+    (0x43, 'GEMS_PARM_01', 0x39, 'IS', [[1000000000, 0, 0, 0], [1000000800, 0, 0, 0]]),
     (0x2001, 'Philips Imaging DD 001', 0x03, 'FL', [0., 800.])])
 def test_b_value_of_older_scanners(tmp_path, group, creator, element, vr, values):
     "Where Siemens, GE (1e9 added) and Philips put it; dcm2niix reads the same"
@@ -447,71 +519,81 @@ def test_b_value_of_older_scanners(tmp_path, group, creator, element, vr, values
 def test_times_that_run_on_from_slice_to_slice(tmp_path):
     "The rank among the pictures of one place counts, in whatever order the scanner went"
     for t in [lambda z, v: 1000*v + 10*z, lambda z, v: 100*z + 10*v]:
-        write(tmp_path, [slice_(z, volume=v, InstanceNumber=t(z, v) + 1) for v in range(3) for z in range(SLICES)])
+        write(tmp_path, [slice_(z, volume=v, InstanceNumber=t(z, v) + 1)
+                         for v in range(3) for z in range(SLICES)])
         x, _, table = load(tmp_path, volumes=True)
         assert table.InstanceNumber.tolist() == ['1 of 3', '2 of 3', '3 of 3']
         assert all(np.array_equal(x[..., i], truth(i)) for i in range(3))
 
 def test_labels_that_change_from_slice_to_slice_split_nothing(tmp_path):
-    "Odd and even slices were taken in two acquisitions, each slice at a time of its own: one volume"
+    "Odd and even slices of two acquisitions, each slice at a time of its own: one volume"
     elements = lambda z: dict(AcquisitionNumber=z % 2 + 1, TriggerTime=10*z, EchoTime=5 + .1*z)
-    assert np.array_equal(load(write(tmp_path, [slice_(z, **elements(z)) for z in range(SLICES)]))[0], truth())
+    x, _ = load(write(tmp_path, [slice_(z, **elements(z)) for z in range(SLICES)]))
+    assert np.array_equal(x, truth())
 
 def test_interleaved_acquisitions_of_two_echoes(tmp_path):
-    write(tmp_path, [slice_(z, volume=v, AcquisitionNumber=z % 2 + 1, TemporalPositionIdentifier=v + 1) for v in range(2) for z in range(SLICES)])
+    elements = lambda z, v: dict(AcquisitionNumber=z % 2 + 1, TemporalPositionIdentifier=v + 1)
+    write(tmp_path, [slice_(z, volume=v, **elements(z, v))
+                     for v in range(2) for z in range(SLICES)])
     _, _, table = load(tmp_path, volumes=True)
     assert table.slices.tolist() == [SLICES]*2 and 'AcquisitionNumber' not in table
 
 def test_two_stacks_with_a_hole_between(tmp_path):
-    "As of two breasts, or of two ranges that were scanned one after the other: a label that makes two even rows splits"
-    write(tmp_path, [slice_(z, AcquisitionNumber=1 if z < 6 else 2) for z in [*range(6), *range(20, 25)]])
-    with pytest.raises(VolumeError, match=r'2 volumes: .*0: AcquisitionNumber=1 \(6 slices\); 1: AcquisitionNumber=2 \(5 slices\)'): load(tmp_path)
+    "As of two breasts, or of two ranges of a body: a label that makes two even rows splits"
+    places = [*range(6), *range(20, 25)]
+    write(tmp_path, [slice_(z, AcquisitionNumber=1 if z < 6 else 2) for z in places])
+    refused(tmp_path, match=r'2 volumes: .*0: AcquisitionNumber=1 \(6 slices\); '
+                            r'1: AcquisitionNumber=2 \(5 slices\)')
     assert load(tmp_path, volume=1)[0].shape == (7, 5, 5)
-    with pytest.raises(VolumeError, match=r'AcquisitionNumber=1 has \(7, 5, 6\) voxels, AcquisitionNumber=2 \(7, 5, 5\)'):
-        load(tmp_path, volumes=True)
+    refused(tmp_path, volumes=True, match=r'AcquisitionNumber=1 has \(7, 5, 6\) voxels, '
+                                          r'AcquisitionNumber=2 \(7, 5, 5\)')
 
 def test_pilot_scan_of_three_directions(tmp_path):
     write(tmp_path, [slice_(z, iop) for iop in (AXIAL, SAGITTAL, CORONAL) for z in range(SLICES)])
-    with pytest.raises(VolumeError, match='do not make one volume: 6 of 5 x 7 pixels .*choose one with volume='): load(tmp_path)
-    same(load(tmp_path, volume='geometry=sagittal 5 x 7'), load(write(tmp_path/'s', [slice_(z, SAGITTAL) for z in range(SLICES)])))
+    refused(tmp_path, match='not make one volume: 6 of 5 x 7 pixels .*choose one with volume=')
+    sagittal = load(tmp_path, volume='geometry=sagittal 5 x 7')
+    same(sagittal, load(write(tmp_path/'sagittal', all_slices(SAGITTAL))))
 
 def test_last_volume_cut_short(tmp_path):
     "The scan was stopped: two whole volumes and half a one"
-    write(tmp_path, several('TemporalPositionIdentifier', [1, 2]) + [slice_(z, volume=2, TemporalPositionIdentifier=3) for z in range(3)])
+    half = [slice_(z, volume=2, TemporalPositionIdentifier=3) for z in range(3)]
+    write(tmp_path, several('TemporalPositionIdentifier', [1, 2]) + half)
     assert np.array_equal(load(tmp_path, volume=1)[0], truth(1))
     assert load(tmp_path, volume=2)[0].shape == (7, 5, 3)
 
 def test_doubled_without_any_label(tmp_path):
     write(tmp_path, [slice_(z, volume=v) for v in range(2) for z in range(SLICES)])
-    with pytest.raises(VolumeError, match='6 of 12 slices lie where another one does'): load(tmp_path)
-    with pytest.raises(VolumeError, match='6 of 12 slices lie where another one does'): load(tmp_path, volumes=True)
+    refused(tmp_path, match='6 of 12 slices lie where another one does')
+    refused(tmp_path, volumes=True, match='6 of 12 slices lie where another one does')
 
 # what comes along, and what is damaged
 
 APPLE = bytes.fromhex('0005160700020000') + b'Mac OS X        ' + bytes(100)
 
 @pytest.mark.parametrize('name, content, said', [
-    ('._001.dcm', APPLE, 'AppleDouble'), ('page.dcm', b'<html>log in</html>'*9, 'not a DICOM file'), ('empty.dcm', b'', 'the file is empty'),
+    ('._001.dcm', APPLE, 'AppleDouble'), ('page.dcm', b'<html>log in</html>'*9, 'not a DICOM file'),
+    ('empty.dcm', b'', 'the file is empty'),
     ('cut.dcm', bytes(128) + b'DICM\2\0\0\0UL\4\0', 'cut.dcm')])
 def test_junk_is_left_out_and_named(tmp_path, name, content, said):
-    write(tmp_path, [slice_(z) for z in range(SLICES)])
+    write(tmp_path, all_slices())
     (tmp_path/name).write_bytes(content)
-    with pytest.warns(UserWarning, match=f'1 of 7 files left out: .*{name}.*{said}|1 of 7 files left out: .*{said}'):
+    with pytest.warns(UserWarning, match=f'1 of 7 files left out: .*{said}'):
         assert np.array_equal(load(tmp_path)[0], truth())
 
-@pytest.mark.parametrize('name', ['badVR.dcm', 'reportsi.dcm', 'rtplan.dcm', 'rtstruct.dcm', 'test-SR.dcm', 'waveform_ecg.dcm', 'DICOMDIR',
-                                  'MR_truncated.dcm', 'rtplan_truncated.dcm', 'UN_sequence.dcm', 'CT_small.dcm'])
+@pytest.mark.parametrize('name', [
+    'badVR.dcm', 'reportsi.dcm', 'rtplan.dcm', 'rtstruct.dcm', 'test-SR.dcm', 'waveform_ecg.dcm',
+    'DICOMDIR', 'MR_truncated.dcm', 'rtplan_truncated.dcm', 'UN_sequence.dcm', 'CT_small.dcm'])
 def test_a_file_of_another_kind_ends_no_other_series(tmp_path, name):
-    write(tmp_path, [slice_(z) for z in range(SLICES)])
-    other = get_testdata_file(name, download=False) or next(Path(pydicom.__file__).parent.rglob(name))
-    shutil.copy(other, tmp_path)
+    write(tmp_path, all_slices())
+    shutil.copy(next(Path(pydicom.__file__).parent.rglob(name)), tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         assert np.array_equal(load(tmp_path, uid='1.2.3')[0], truth())
 
 def every_file():
     import data_store
-    folders = Path(pydicom.__file__).parent/'data/test_files', Path(data_store.__file__).parent/'data'
+    bundled = Path(pydicom.__file__).parent/'data/test_files'
+    folders = bundled, Path(data_store.__file__).parent/'data'
     return sorted(p for folder in folders for p in folder.glob('*.dcm'))
 
 @pytest.mark.filterwarnings('ignore')
@@ -528,7 +610,8 @@ def test_only_two_kinds_of_error():
 def test_damaged_headers_give_two_kinds_of_error(tmp_path):
     rng, path = np.random.default_rng(0), tmp_path/'x.dcm'
     sources = [tmp_path/f'{i}' for i in range(3)]
-    for source, ds in zip(sources, [slice_(0), mosaic(), enhanced([0, 1, 2])]): ds.save_as(source, enforce_file_format=True)
+    for source, ds in zip(sources, [slice_(0), mosaic(), enhanced([0, 1, 2])]):
+        ds.save_as(source, enforce_file_format=True)
     refused = 0
     for source in sources:
         raw = source.read_bytes()
@@ -548,45 +631,51 @@ def test_an_unreadable_label_costs_no_slice(tmp_path):
         assert np.array_equal(load(write(tmp_path, datasets))[0], truth())
 
 def test_a_slice_without_pixels_is_named(tmp_path):
-    write(tmp_path, [slice_(z) for z in range(SLICES)])
+    write(tmp_path, all_slices())
     ds = pydicom.dcmread(tmp_path/'002.dcm')
     ds.PixelData = ds.PixelData[:20]
     ds.save_as(tmp_path/'002.dcm')
     with pytest.raises(DicomError, match='002.dcm'): load(tmp_path)
 
 def test_copies_count_once(tmp_path):
-    write(tmp_path, [slice_(z) for z in range(SLICES)])
+    write(tmp_path, all_slices())
     (tmp_path/'again').mkdir()
     for name in '000.dcm', '003.dcm': shutil.copy(tmp_path/name, tmp_path/'again')
-    with pytest.warns(UserWarning, match='2 files are copies of others .*again'): assert np.array_equal(load(tmp_path)[0], truth())
+    with pytest.warns(UserWarning, match='2 files are copies of others .*again'):
+        assert np.array_equal(load(tmp_path)[0], truth())
 
 def test_the_same_uid_with_other_pixels_is_no_copy(tmp_path):
-    write(tmp_path, [slice_(z, SOPInstanceUID='1.2.3.4') for z in range(SLICES)])
-    assert np.array_equal(load(tmp_path)[0], truth())  # one UID for all, at different places: still a series
-    slice_(2, volume=1, SOPInstanceUID='1.2.3.4').save_as(tmp_path/'x.dcm', enforce_file_format=True)
-    with pytest.raises(VolumeError, match='1 of 7 slices lie where another one does'): load(tmp_path)
+    write(tmp_path, all_slices(SOPInstanceUID='1.2.3.4'))
+    assert np.array_equal(load(tmp_path)[0], truth())  # one UID for all, at different places
+    other = slice_(2, volume=1, SOPInstanceUID='1.2.3.4')
+    other.save_as(tmp_path/'x.dcm', enforce_file_format=True)
+    refused(tmp_path, match='1 of 7 slices lie where another one does')
 
 def test_paths_and_tables(tmp_path):
     from medtut.dicom import scan
-    write(tmp_path, [slice_(z) for z in range(SLICES)] + [slice_(0, SeriesInstanceUID='1.2.4')])
+    write(tmp_path, all_slices() + [slice_(0, SeriesInstanceUID='1.2.4')])
     table = scan(tmp_path, pixels=False, progress=False)
     chosen = table[table.SeriesInstanceUID == '1.2.3']
-    for files in chosen, chosen.path, chosen.path.tolist(), [Path(p) for p in chosen.path], tuple(chosen.path), chosen.path.to_numpy():
+    as_paths = [Path(p) for p in chosen.path]
+    for files in chosen, chosen.path, as_paths, tuple(chosen.path), chosen.path.to_numpy():
         assert np.array_equal(load(files)[0], truth())
     assert load(chosen.iloc[0])[0].shape == load(chosen.path.iloc[0])[0].shape == (7, 5, 1)
-    with pytest.raises(VolumeError, match='these files: no DICOM image'): load([])
-    with pytest.warns(UserWarning, match='no such file'), pytest.raises(VolumeError, match='no DICOM image'): load([tmp_path/'no.dcm'])
+    refused([], match='these files: no DICOM image')
+    with pytest.warns(UserWarning, match='no such file'):
+        refused([tmp_path/'no.dcm'], match='no DICOM image')
 
 @pytest.mark.parametrize('ds, match', [
-    (image(np.zeros((4, 4)), PhotometricInterpretation='PALETTE COLOR'), 'PALETTE COLOR; a volume is made of grey values'),
-    (image(np.zeros((4, 12)), SamplesPerPixel=3, Columns=4, PhotometricInterpretation='RGB'), '3 samples a pixel, RGB')])
+    (image(np.zeros((4, 4)), PhotometricInterpretation='PALETTE COLOR'),
+     'PALETTE COLOR; a volume is made of grey values'),
+    (image(np.zeros((4, 12)), SamplesPerPixel=3, Columns=4, PhotometricInterpretation='RGB'),
+     '3 samples a pixel, RGB')])
 def test_colour(tmp_path, ds, match):
-    with pytest.raises(VolumeError, match=match): load(write(tmp_path, [ds]))
+    refused(write(tmp_path, [ds]), match=match)
 
 # padding
 
 def padded(tmp_path):
-    datasets = [slice_(z, PixelPaddingValue=-2000, RescaleSlope=1, RescaleIntercept=-1024) for z in range(SLICES)]
+    datasets = all_slices(PixelPaddingValue=-2000, RescaleSlope=1, RescaleIntercept=-1024)
     for ds in datasets:
         values = np.frombuffer(ds.PixelData, '<i2').copy()
         values[:3] = -2000
@@ -596,14 +685,16 @@ def padded(tmp_path):
 def test_padding_is_filled(tmp_path):
     folder, is_padding = padded(tmp_path), np.zeros((COLUMNS, ROWS, SLICES), bool)
     is_padding[:3, 0] = True
-    with pytest.warns(UserWarning, match='18 of 210 voxels are padding and become -1021, the lowest value measured'): x, _ = load(folder)
-    assert np.array_equal(x, np.where(is_padding, -1021, truth() - 1024))  # 0 to 2 are padding in the first slice
+    # of the first slice, 0 to 2 are padding
+    with pytest.warns(UserWarning, match='18 of 210 voxels are padding and become -1021'):
+        x, _ = load(folder)
+    assert np.array_equal(x, np.where(is_padding, -1021, truth() - 1024))
     assert np.array_equal(load(folder, fill=-3000)[0], np.where(is_padding, -3000, truth() - 1024))
     assert np.array_equal(np.isnan(load(folder, fill=np.nan)[0]), is_padding)
 
 def test_nothing_but_padding(tmp_path):
     ds = slice_(0, PixelPaddingValue=0, PixelData=bytes(2*ROWS*COLUMNS))
-    with pytest.raises(VolumeError, match='all 35 voxels are padding'): load(write(tmp_path, [ds]))
+    refused(write(tmp_path, [ds]), match='all 35 voxels are padding')
     assert (load(tmp_path, fill=-1000)[0] == -1000).all()
 
 def test_series_to_nifti_to_prediction(tmp_path):
@@ -621,7 +712,7 @@ def test_series_to_nifti_to_prediction(tmp_path):
 # the table
 
 def test_series_table(tmp_path):
-    write(tmp_path/'ct', [slice_(z, SeriesInstanceUID='1.1', SeriesDescription='head') for z in range(SLICES)])
+    write(tmp_path/'ct', all_slices(SeriesInstanceUID='1.1', SeriesDescription='head'))
     write(tmp_path/'echoes', [d for d in several('EchoTime', [5., 10.])])
     for p in (tmp_path/'echoes').iterdir():
         ds = pydicom.dcmread(p)
@@ -633,15 +724,18 @@ def test_series_table(tmp_path):
     write(tmp_path/'tiles', [mosaic(SeriesInstanceUID='1.6')])
     (tmp_path/'ct'/'._a.dcm').write_bytes(APPLE)
     for n_jobs in None, 2:
-        with pytest.warns(UserWarning, match='1 of 26 files left out: .*AppleDouble'): df = series_table(tmp_path, n_jobs, progress=False)
+        with pytest.warns(UserWarning, match='1 of 26 files left out: .*AppleDouble'):
+            df = series_table(tmp_path, n_jobs, progress=False)
         df = df.set_index('uid')
         assert df.volumes.to_dict() == {'1.1': 1, '1.2': 2, '1.3': 1, '1.4': 0, '1.5': 1, '1.6': 1}
         assert df.files.to_dict() == {'1.1': 6, '1.2': 12, '1.3': 4, '1.4': 1, '1.5': 1, '1.6': 1}
         assert df.images.to_dict() == {'1.1': 6, '1.2': 12, '1.3': 4, '1.4': 0, '1.5': 6, '1.6': 5}
-        assert df['shape']['1.1'] == (7, 5, 6) and df.spacing['1.1'] == (.5, .7, 2.5) and df.description['1.1'] == 'head'
-        assert df.plane['1.1'] == 'axial' and df.plane['1.5'] == 'sagittal' and df.folder['1.1'] == str(tmp_path/'ct')
+        assert df['shape']['1.1'] == (7, 5, 6) and df.spacing['1.1'] == (.5, .7, 2.5)
+        assert df.description['1.1'] == 'head' and df.folder['1.1'] == str(tmp_path/'ct')
+        assert df.plane['1.1'] == 'axial' and df.plane['1.5'] == 'sagittal'
         assert (df.problem[['1.1', '1.2', '1.5', '1.6']] == '').all()
-        assert '2 steps of 2.5 mm, 1 of 5 mm' in df.problem['1.3'] and 'ImagePositionPatient is None' in df.problem['1.4']
+        assert '2 steps of 2.5 mm, 1 of 5 mm' in df.problem['1.3']
+        assert 'ImagePositionPatient is None' in df.problem['1.4']
     for uid in '1.1', '1.5': assert load(tmp_path, uid=uid)[0].shape == df['shape'][uid]
 
 def test_series_table_of_nothing(tmp_path):
