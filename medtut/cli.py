@@ -64,14 +64,22 @@ def scan(
     csv: _Csv = None,
     pixels: Annotated[bool, typer.Option(help='Decode the images and add their statistics.')] = True,
     identifying: Annotated[bool, typer.Option('--identifying', help='Keep columns that may identify the patient. Paths are kept either way.')] = False,
+    key_file: Annotated[Optional[Path], typer.Option('--key-file', help='Holds the secret key of the pseudonyms; see medtut deidentify. If not given, one is drawn for this run.', dir_okay=False)] = None,
     jobs: _Jobs = -1,
     quiet: _Quiet = False,
 ):
     """The DICOM files of a folder as a CSV table, a row each.
 
+    UIDs and PatientID are pseudonyms, so that files of one patient, study or series can be told from others; with --key-file they are those of medtut deidentify, else no two runs agree.
+
     A file that can't be read is a row with the reason in the column "error". Exit status 1 if there are no DICOM files."""
+    import secrets
     from medtut.dicom import scan
-    table = scan(folder, pixels=pixels, n_jobs=jobs, progress=not quiet, identifying=identifying)
+    from medtut.folders import read_key
+    if key_file is not None and identifying: raise typer.BadParameter('is for pseudonyms, which --identifying does without', param_hint='--key-file')
+    key = read_key(key_file) if key_file else secrets.token_bytes(32)
+    table = scan(folder, pixels=pixels, n_jobs=jobs, progress=not quiet, identifying=identifying,
+        key=None if identifying else key)
     if not len(table): raise ValueError(f'{folder}: no DICOM files in it')
     _write_csv(table, csv)
     bad = (table.error != '').sum()

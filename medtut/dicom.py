@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 from .decoding import DicomError, as_dicom_error, data_set_name, stored_values, warn_of
 from .headers import (dictionary_entry, element_value, elements, first_value, has_signed_pixels, read_number, read_value,
     signed_as_pixels)
-from .identity import burned_in_risk, deidentify, identifying_elements, is_identifying
+from .identity import burned_in_risk, deidentify, identifying_elements, is_identifying, pseudonyms
 
 # %% ../nbs/01_dicom.ipynb #dicom025
 def _looks_like_dicom(head:bytes)->bool:
@@ -680,7 +680,7 @@ def _how_it_lies(ds, header):
     laterality = of_frame or header.get('ImageLaterality') or header.get('Laterality')
     return dict(plane=orientation(ds).plane, laterality=laterality, view=view)
 
-def _row(path, start, with_pixels, window, max_bytes, identifying):
+def _row(path, start, with_pixels, window, max_bytes, identifying, key):
     "One row of `scan`: header, statistics, what was assumed, what went wrong. A relative `path` counts from `start`: a worker may stand elsewhere"
     row, notes, full_path = dict(path=path), [], os.path.join(start, path)
     with warnings.catch_warnings(record=True) as caught:
@@ -688,6 +688,7 @@ def _row(path, start, with_pixels, window, max_bytes, identifying):
         try:
             ds = read_dicom(full_path, pixels=with_pixels, max_bytes=max_bytes)
             header = _header(ds, identifying, notes)
+            if key: row.update(pseudonyms(ds, key))
             row.update(header)
             if 'Rows' in header: row.update(_how_it_lies(ds, header))
             row['check_picture'] = '; '.join(burned_in_risk(ds))
@@ -727,6 +728,7 @@ def scan(
     window:tuple|None=None,  # (width, level) in the unit of `pixels`, for `px_window`; by default each file's own window
     max_bytes:int=2**31,     # refuse an image of more bytes than this, as float32
     identifying:bool=True,   # keep columns of elements that may identify the patient (see `identifying_elements`)?
+    key:bytes|None=None,     # secret: without these columns, UIDs and PatientID become pseudonyms, those of `deidentify`
 )->pd.DataFrame: # one row a file, in the order of `find_dicoms` or of the paths given
     """The headers of many DICOM files as a table, with pixel statistics.
 
@@ -734,12 +736,13 @@ def scan(
     number of its items, binary ones left out); `plane`, `laterality` and `view`, wherever the file says them; `px_min`, `px_max`,
     `px_mean`, `px_std` in the unit `px_unit`, without padding, and `px_window`, the percentage of pixels inside the window; `check_picture`: what makes
     text in the picture likely (`burned_in_risk`); `note`: what was odd or assumed; `error`: why the file or its image could not be read, else empty. A file that can't be read is a row with an `error`, never an exception.
-    Raises `DicomError` if `folder` is no folder."""
+    Raises `DicomError` if `folder` is no folder, `ValueError` for a `key` where columns are kept."""
+    if key and identifying: raise ValueError('a key is for identifying=False; with identifying=True the table holds the UIDs themselves')
     paths = list(map(str, find_dicoms(folder) if isinstance(folder, (str, Path)) else folder)) # a `Path` takes several times the memory
     start = os.getcwd()
     statistics = ['px_min', 'px_max', 'px_mean', 'px_std', 'px_window', 'px_unit']
     rows = joblib.Parallel(n_jobs=n_jobs, return_as='generator')(
-        joblib.delayed(_row)(p, start, pixels, window, max_bytes, identifying) for p in paths)
+        joblib.delayed(_row)(p, start, pixels, window, max_bytes, identifying, key) for p in paths)
     df = _table(tqdm(rows, total=len(paths), desc='scan', unit='file', disable=not progress),
         ['path'], ['plane', 'laterality', 'view'] + statistics*pixels + ['check_picture', 'note', 'error'])
     return df.assign(error=df.error.astype(object).fillna(''))

@@ -425,3 +425,20 @@ def test_predict_several_series(weights, tmp_path):
     lost = predict(weights, tmp_path/'in', '--uid', '1.2.3', '--out', tmp_path/'x')
     assert lost.returncode == 1 and 'no series 1.2.3' in lost.stderr
     assert predict(weights, tmp_path/'x.nii', '--uid', '1.2.3', '--out', tmp_path/'x').returncode == 2
+
+# --- a table that can be grouped, and names nobody
+
+def test_pseudonyms_of_a_scan(tmp_path):
+    for name, patient in dict(a=WORD, b=WORD, c=f'{WORD}2').items(): slices(tmp_path/'in'/name, 2, PatientID=patient, StudyInstanceUID=f'1.2.{patient[-1]}0'.replace('m', '9'))
+    (tmp_path/'key').write_bytes(KEY)
+    def table(*args): return pd.read_csv(medtut_output('scan', tmp_path/'in', '-q', *args))
+    drawn, again, keyed = table(), table(), table('--key-file', tmp_path/'key')
+    for t in drawn, again, keyed:
+        assert [t[k].nunique() for k in ('PatientID', 'StudyInstanceUID', 'SeriesInstanceUID', 'SOPInstanceUID')] == [2, 2, 3, 6]
+        assert WORD not in t.to_csv() and 'PatientName' not in t
+    assert not set(drawn.SeriesInstanceUID) & set(again.SeriesInstanceUID)
+    # the same key, and the table fits the copies
+    copies = deidentify_files(tmp_path/'in', tmp_path/'out', KEY, progress=False)
+    series = {str(pydicom.dcmread(p).SeriesInstanceUID) for p in copies.out}
+    assert set(keyed.SeriesInstanceUID) == series
+    assert medtut('scan', tmp_path/'in', '--identifying', '--key-file', tmp_path/'key').returncode == 2
