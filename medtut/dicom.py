@@ -78,9 +78,11 @@ def _check_start(raw, name, max_bytes):
     if not head: raise DicomError(f'{name}: the file is empty; copy or download it again')
     if not _looks_like_dicom(head):
         is_markup = head.lstrip()[:1] == b'<'
-        found = 'a web page; was the download refused?' if is_markup else f'{head[:8]!r}'
-        if len(head) < 132: found += f', and it has {len(head)} bytes in all'
-        raise DicomError(f'{name}: not a DICOM file: no DICM at byte 128, and it begins with {found}')
+        found = 'a web page' if is_markup else f'{head[:8]!r}'
+        size = f' ({len(head)} bytes in all)' if len(head) < 132 else ''
+        question = '; was the download refused?' if is_markup else ''
+        raise DicomError(f'{name}: not a DICOM file: no DICM at byte 128, '
+                         f'and it begins with {found}{size}{question}')
     if head[128:] == b'DICM':
         def is_past_meta(tag, vr, length): return tag.group != 2
         meta = read_dataset(raw, is_implicit_VR=False, is_little_endian=True,
