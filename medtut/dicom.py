@@ -23,7 +23,8 @@ from tqdm.auto import tqdm
 from .decoding import DicomError, as_dicom_error, data_set_name, stored_values, warn_of
 from .headers import (dictionary_entry, element_value, elements, first_value,
     has_signed_pixels, read_number, read_value, signed_as_pixels)
-from .identity import burned_in_risk, deidentify, identifying_elements, is_identifying
+from medtut.identity import (burned_in_risk, deidentify, identifying_elements, is_identifying,
+    pseudonyms)
 
 # %% ../nbs/01_dicom.ipynb #dicom025
 def _looks_like_dicom(head:bytes)->bool:
@@ -848,7 +849,7 @@ def _how_it_lies(ds, header):
         view = ds.ViewCodeSequence[0].get('CodeMeaning')
     return dict(plane=orientation(ds).plane, laterality=laterality, view=view)
 
-def _row(path, start, with_pixels, window, max_bytes, identifying):
+def _row(path, start, with_pixels, window, max_bytes, identifying, key):
     """One row of `scan`: header, statistics, what was assumed, what went wrong.
 
     A relative `path` counts from `start`: a worker may stand elsewhere."""
@@ -859,6 +860,7 @@ def _row(path, start, with_pixels, window, max_bytes, identifying):
         try:
             ds = read_dicom(full_path, pixels=with_pixels, max_bytes=max_bytes)
             header = _header(ds, identifying, notes)
+            if key: row.update(pseudonyms(ds, key))
             row.update(header)
             if 'Rows' in header: row.update(_how_it_lies(ds, header))
             row['check_picture'] = '; '.join(burned_in_risk(ds))
@@ -905,6 +907,7 @@ def scan(
     window:tuple|None=None,  # (width, level) for `px_window`; by default each file's own window
     max_bytes:int=2**31,     # refuse an image of more bytes than this, as float32
     identifying:bool=True,   # keep columns of elements that may identify the patient?
+    key:bytes|None=None,     # secret: without these columns, UIDs and PatientID become pseudonyms
 )->pd.DataFrame: # one row a file, in the order of `find_dicoms` or of the paths given
     """The headers of many DICOM files as a table, with pixel statistics.
 
@@ -912,7 +915,8 @@ def scan(
     `path`;
     every header element that has a keyword, under that keyword (several values as a tuple,
     a sequence as the number of its items, binary ones left out; those that `identifying_elements`
-    lists only where `identifying`);
+    lists only where `identifying`, else, with a `key`, the pseudonyms that `deidentify` gives
+    to UIDs and PatientID);
     `plane`, `laterality` and `view`, wherever the file says them;
     `px_min`, `px_max`, `px_mean`, `px_std` in the unit `px_unit`, without padding,
     and `px_window`, the percentage of pixels inside the window, given in the unit of `pixels`;
@@ -921,14 +925,17 @@ def scan(
     `error`: why the file or its image could not be read, else empty.
     A file that can't be read is a row with an `error`, never an exception.
     Without `n_jobs` there is one process, or what `joblib.parallel_config` says.
-    Raises `DicomError` if `folder` is no folder."""
+    Raises `DicomError` if `folder` is no folder, `ValueError` for a `key` where columns are kept."""
+    if key and identifying:
+        raise ValueError('a key is for identifying=False: '
+                         'with identifying=True the table holds the UIDs themselves')
     paths = find_dicoms(folder) if isinstance(folder, (str, Path)) else folder
     paths = [str(path) for path in paths]  # a `Path` takes several times the memory
     start = os.getcwd()
     statistics = ['px_min', 'px_max', 'px_mean', 'px_std', 'px_window', 'px_unit']
     tabulate = joblib.delayed(_row)
     rows = joblib.Parallel(n_jobs=n_jobs, return_as='generator')(
-        tabulate(path, start, pixels, window, max_bytes, identifying) for path in paths)
+        tabulate(path, start, pixels, window, max_bytes, identifying, key) for path in paths)
     rows = tqdm(rows, total=len(paths), desc='scan', unit='file', disable=not progress)
     last = ['plane', 'laterality', 'view', *statistics, 'check_picture', 'note', 'error']
     if not pixels: last = [name for name in last if name not in statistics]

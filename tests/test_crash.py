@@ -9,8 +9,10 @@ from damage import FUZZ, SEED
 from faulty_server import FaultyServer
 from medtut.datasets import get_data, read_note
 from medtut.files import atomic_write
+from medtut.folders import deidentify_files, nifti_files, png_files
 from medtut.phantoms.breast import write_duke_breast
 from medtut.slices import export_slices, label_slices, read_boxes, read_mapping
+from test_folders import bundled, slices as write_series
 from test_datasets import MSD, SIIM, msd_at, siim_at
 
 pytestmark = pytest.mark.skipif(sys.platform != 'linux', reason='forks, which only Linux does well')
@@ -134,4 +136,34 @@ def test_file_killed_while_written(tmp_path):
         assert path.read_text() in ('old', new)
         write()
         assert path.read_text() == new
+    assert at_work, 'no kill came in time'
+
+@pytest.fixture(scope='session')
+def mixed(tmp_path_factory):
+    "Series, single images, a loop, a report and a damaged file"
+    folder = tmp_path_factory.mktemp('mixed')
+    for i in range(3): write_series(folder/f'series{i}', 40, Rows=6)
+    for name in ('MR_small.dcm', 'examples_ybr_color.dcm', 'reportsi.dcm', 'JPEG2000.dcm'): shutil.copy(bundled/name, folder)
+    (folder/'damaged.dcm').write_bytes((folder/'MR_small.dcm').read_bytes()[:5000])
+    return folder
+
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize('name', ['png', 'deidentify', 'convert'])
+def test_work_on_a_folder_killed(mixed, tmp_path, name):
+    "The same files as an undisturbed run, the list of what they were made from included; what has a name is whole at any time"
+    def work(out):
+        if name == 'png': return png_files(mixed, out, progress=False)
+        if name == 'convert': return nifti_files(mixed, out, progress=False)
+        return deidentify_files(mixed, out, b'known to everybody', progress=False)
+    whole = took(lambda: work(tmp_path/'whole'))
+    wanted, at_work = hashes(tmp_path/'whole', hidden=True), 0
+    assert len(wanted) > 4
+    for i, seconds in enumerate(moments(name, whole)[:3 if FUZZ == 1 else None]):
+        out = tmp_path/f'out{i}'
+        at_work += killed(lambda: work(out), seconds)
+        there = hashes(out) if out.exists() else {}
+        assert there.items() <= wanted.items(), 'what has a name is whole'
+        again = work(out)
+        assert hashes(out, hidden=True) == wanted
+        assert {Path(p).relative_to(out).as_posix() for p in again.out[again.status == 'there already']} == set(there)
     assert at_work, 'no kill came in time'

@@ -18,8 +18,9 @@ each_module = pytest.mark.parametrize('module', sorted(files))
 # command line, above all else. Under `datasets` lie `archives` (where each set comes from) and
 # `download`; `rle` is a code that sets and lessons share; `files` and `weights` write and read what
 # lessons and tools keep, `tables` reads what comes from outside, `modes` runs a model and leaves it as
-# found.
-for_lessons = {'volumes', 'splits', 'metrics', 'datasets', 'rle', 'files', 'weights', 'tables', 'modes'}
+# found. `folders` goes through trees of files, and `batch` is how it, `predict` and `slices` go on after an
+# interruption.
+for_lessons = {'batch', 'volumes', 'splits', 'metrics', 'datasets', 'rle', 'files', 'weights', 'tables', 'modes'}
 may_import = dict(
     decoding=set(), headers={'decoding'}, identity={'decoding', 'headers'},
     dicom={'decoding', 'headers', 'identity'},
@@ -29,12 +30,14 @@ may_import = dict(
     volumes={'series', 'planes', 'files'},
     splits={'datasets'}, metrics={'datasets', 'splits'}, show={'datasets'},
     datasets={'archives', 'download', 'files'}, archives={'download', 'files'}, download=set(),
-    phantoms={'rle'}, rle=set(), files=set(), weights={'files'}, tables=set(), modes=set(),
-    predict={'segmentation', 'volumes', 'metrics', 'files'},
-    cli={'dicom', 'datasets', 'archives', 'download', 'slices', 'predict', 'files', 'splits'})
+    phantoms={'rle'}, rle=set(), files=set(), batch={'files'}, weights={'files'}, tables=set(), modes=set(),
+    folders={'batch', 'decoding', 'dicom', 'files', 'identity', 'planes', 'series', 'volumes'},
+    predict={'batch', 'folders', 'planes', 'series', 'segmentation', 'volumes', 'metrics', 'files'},
+    cli={'dicom', 'datasets', 'archives', 'download', 'slices', 'predict', 'files', 'splits',
+        'folders', 'identity', 'volumes'})
 # what a table of DICOM files, a volume or a score must not make anyone wait for
 light = ['', 'decoding', 'headers', 'identity', 'dicom', 'planes', 'series', 'volumes', 'metrics', 'splits',
-    'files', 'tables', 'cli']
+    'files', 'batch', 'folders', 'tables', 'cli']
 frameworks = {'torch', 'torchvision', 'fastai'}
 notebook_tools = {'nbdev', 'IPython', 'ipywidgets', 'jupyterlab', 'notebook', 'sphinx', 'myst_nb'}
 
