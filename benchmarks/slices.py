@@ -45,7 +45,8 @@ def one_by_one(root, rows, boxes, out):
     labels = {}
     for name in 'pos', 'neg': (out/name).mkdir(parents=True)
     for row in rows.itertuples():
-        number, box = int(row.original_path_and_filename[-7:-4]), boxes.loc[row.original_path_and_filename.split('/')[1]]
+        number, patient = int(row.original_path_and_filename[-7:-4]), row.original_path_and_filename.split('/')[1]
+        box = boxes.loc[patient]
         start, end = box['Start Slice'], box['End Slice']
         if start <= number < end: label = 1
         elif number + 5 <= start or number - 5 > end: label = 0
@@ -54,7 +55,7 @@ def one_by_one(root, rows, boxes, out):
         image = (ds.pixel_array.astype(float)*255/ds.pixel_array.max()).astype(np.uint8)
         if ds.PhotometricInterpretation == 'MONOCHROME1': image = np.invert(image)
         labels[row.classic_path] = label
-        imsave(out/('pos' if label else 'neg')/f'{ds.PatientID}_{number:03d}.png', image, check_contrast=False)
+        imsave(out/('pos' if label else 'neg')/f'{patient}_{number:03d}.png', image, check_contrast=False)
     return labels
 
 def start_up():

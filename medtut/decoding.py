@@ -23,7 +23,9 @@ from pydicom.uid import UID, MPEGTransferSyntaxes
 
 # %% ../nbs/toolbox/decoding.ipynb #decod006
 class DicomError(ValueError):
-    "A DICOM file that can't be read, decoded or shown; the message names the file, what was found and what to do"
+    """A DICOM file that can't be read, decoded or shown.
+
+    The message names the file, what was found and what to do."""
 
 def data_set_name(
     ds:pydicom.Dataset, # any data set
@@ -36,28 +38,39 @@ def as_dicom_error(
     name:str,  # what the message calls the file
     doing:str, # what is being done, as in 'decoding'
 ):
-    "Raise whatever goes wrong inside as `DicomError`: a malformed file makes pydicom fail in any way there is"
+    """Raise whatever goes wrong inside as `DicomError`.
+
+    A malformed file makes pydicom fail in any way there is."""
     try: yield
     except DicomError: raise
     except Exception as e:
         reason = ' '.join(str(e).split())[:300] or 'no reason given'
-        raise DicomError(f'{name}: {doing} failed ({type(e).__name__}: {reason}); '
-                         'compare it with another copy of the file, or with what another reader makes of it') from e
+        raise DicomError(
+            f'{name}: {doing} failed ({type(e).__name__}: {reason}); '
+            'compare it with another copy of the file, '
+            'or with what another reader makes of it') from e
 
 # %% ../nbs/toolbox/decoding.ipynb #decod009
 # element -> the name that pydicom's decoders have for it
-DECODER_FIELDS = dict(Rows='rows', Columns='columns', SamplesPerPixel='samples_per_pixel',
-    BitsAllocated='bits_allocated', BitsStored='bits_stored', PixelRepresentation='pixel_representation',
+DECODER_FIELDS = dict(
+    Rows='rows',
+    Columns='columns',
+    SamplesPerPixel='samples_per_pixel',
+    BitsAllocated='bits_allocated',
+    BitsStored='bits_stored',
+    PixelRepresentation='pixel_representation',
     PlanarConfiguration='planar_configuration')
 
 PIXEL_ELEMENTS = ('PixelData', 'FloatPixelData', 'DoubleFloatPixelData')
 
 def warn_of(ds, keyword, found, taken):
-    "Warn that the element `keyword` of `ds` can't be used, of what it holds, and of what is done instead"
+    "Warn that `keyword` of `ds` can't be used: what it holds, and what is taken instead"
     warnings.warn(f'{data_set_name(ds)}: {keyword} {found}; {taken}', stacklevel=3)
 
 def _whole_number(ds, keyword, default=None):
-    "The element `keyword` as an int; `default` where it is absent or empty, or, with a warning, no whole number"
+    """The element `keyword` as an int.
+
+    `default` where it is absent or empty, or, with a warning, no whole number."""
     try:
         value = ds.get(keyword)
         return default if value is None or value == '' else int(value)
@@ -71,11 +84,13 @@ def _decoder_options(ds, keyword):
     options = {name: value for name, value in options.items() if value is not None}
     options['pixel_keyword'] = keyword
     options['pixel_vr'] = ds[keyword].VR
-    if keyword != 'PixelData': options['bits_allocated'] = 32 if keyword == 'FloatPixelData' else 64
+    if keyword == 'FloatPixelData': options['bits_allocated'] = 32
+    if keyword == 'DoubleFloatPixelData': options['bits_allocated'] = 64
     options.setdefault('samples_per_pixel', 1)
     if options['samples_per_pixel'] > 1: options.setdefault('planar_configuration', 0)
-    if options.setdefault('pixel_representation', 0) not in (0, 1):
-        warn_of(ds, 'PixelRepresentation', f"is {options['pixel_representation']}", '0, unsigned, is taken')
+    representation = options.setdefault('pixel_representation', 0)
+    if representation not in (0, 1):
+        warn_of(ds, 'PixelRepresentation', f'is {representation}', '0, unsigned, is taken')
         options['pixel_representation'] = 0
     options['photometric_interpretation'] = str(ds.get('PhotometricInterpretation') or '')
     options['number_of_frames'] = _whole_number(ds, 'NumberOfFrames', 1) or 1
@@ -86,11 +101,13 @@ def _check_bits(ds, options):
     allocated = options['bits_allocated']
     stored = options.setdefault('bits_stored', allocated)
     if not 1 <= stored <= allocated:
-        warn_of(ds, 'BitsStored', f'is {stored}, with {allocated} bits allocated', 'all of these are taken')
+        warn_of(ds, 'BitsStored', f'is {stored}, with {allocated} bits allocated',
+                'all of these are taken')
         stored = options['bits_stored'] = allocated
     high_bit = _whole_number(ds, 'HighBit', stored - 1)
     if not stored - 1 <= high_bit < allocated:
-        warn_of(ds, 'HighBit', f'is {high_bit}, with {stored} of {allocated} bits stored', f'{stored - 1} is taken')
+        warn_of(ds, 'HighBit', f'is {high_bit}, with {stored} of {allocated} bits stored',
+                f'{stored - 1} is taken')
         high_bit = stored - 1
     return high_bit
 
@@ -98,18 +115,24 @@ def _check_bits(ds, options):
 def _check_syntax(name, syntax):
     "Raise `DicomError` for a transfer syntax that no decoder here knows"
     if syntax in MPEGTransferSyntaxes:
-        raise DicomError(f'{name}: its transfer syntax, {syntax.name}, is a video, which medtut does not decode; '
-                         'write the stream in PixelData to a file, and open it with a video program such as ffmpeg')
+        raise DicomError(
+            f'{name}: its transfer syntax, {syntax.name}, is a video, '
+            'which medtut does not decode; write the stream in PixelData to a file, '
+            'and open it with a video program such as ffmpeg')
     if syntax.is_private:
-        raise DicomError(f"{name}: its transfer syntax, {syntax}, is private: only its maker's software is sure to read "
-                         'the pixels; have that export them as Explicit VR Little Endian')
+        raise DicomError(
+            f'{name}: its transfer syntax, {syntax}, is private: '
+            "only its maker's software is sure to read the pixels; "
+            'have that export them as Explicit VR Little Endian')
     if not syntax.is_transfer_syntax:
-        raise DicomError(f'{name}: its transfer syntax is {syntax or "empty"} ({syntax.name or "no name"}), which is none; '
-                         'set file_meta.TransferSyntaxUID to the right one, if you know it')
+        raise DicomError(
+            f'{name}: its transfer syntax is {syntax or "empty"} ({syntax.name or "no name"}), '
+            'which is none; set file_meta.TransferSyntaxUID to the right one, if you know it')
     try: get_decoder(syntax)
     except NotImplementedError:
-        raise DicomError(f'{name}: its transfer syntax, {syntax.name} ({syntax}), has no decoder in pydicom; '
-                         'convert it to Explicit VR Little Endian with a program that reads it') from None
+        raise DicomError(
+            f'{name}: its transfer syntax, {syntax.name} ({syntax}), has no decoder in pydicom; '
+            'convert it to Explicit VR Little Endian with a program that reads it') from None
 
 # %% ../nbs/toolbox/decoding.ipynb #decod013
 class ImageLayout(NamedTuple):
@@ -120,56 +143,77 @@ class ImageLayout(NamedTuple):
     high_bit: int  # the highest bit of the number in a pixel
     data: bytes    # pixel data, as stored
 
-# at most so many samples a byte: a Huffman-coded JPEG block of 64 takes 2 bits or more; RLE repeats a byte 128 times by 2 bytes
-_SAMPLES_A_BYTE = {pydicom.uid.JPEGBaseline8Bit: 256, pydicom.uid.JPEGExtended12Bit: 256, pydicom.uid.JPEGLossless: 256,
-    pydicom.uid.JPEGLosslessSV1: 256, pydicom.uid.RLELossless: 64}
+# at most so many samples a byte: a Huffman-coded JPEG block of 64 takes 2 bits or more;
+# RLE repeats a byte 128 times by 2 bytes
+_SAMPLES_A_BYTE = {
+    pydicom.uid.JPEGBaseline8Bit: 256,
+    pydicom.uid.JPEGExtended12Bit: 256,
+    pydicom.uid.JPEGLossless: 256,
+    pydicom.uid.JPEGLosslessSV1: 256,
+    pydicom.uid.RLELossless: 64}
 
 def _check_sizes(name, syntax, options, data, frame, max_bytes):
-    "Raise `DicomError` for an image that can't be in `data`, is larger than `max_bytes`, or has no such frame"
-    rows, columns, samples_per_pixel = (options[k] for k in ('rows', 'columns', 'samples_per_pixel'))
-    frames, bits = options['number_of_frames'], options['bits_allocated']
+    "Raise `DicomError` for an image that `data` can't hold, `max_bytes` forbids, or lacks `frame`"
+    rows, columns = options['rows'], options['columns']
+    samples_per_pixel, bits = options['samples_per_pixel'], options['bits_allocated']
+    frames = options['number_of_frames']
     if frames < 1 or min(rows, columns, samples_per_pixel) < 1:
-        raise DicomError(f'{name}: {frames} frames of {rows} x {columns} pixels of {samples_per_pixel} samples: '
-                         'sizes must be positive; the header has to be corrected')
+        raise DicomError(
+            f'{name}: {frames} frames of {rows} x {columns} pixels of {samples_per_pixel} samples: '
+            'sizes must be positive; the header has to be corrected')
     if frame is not None and not 0 <= frame < frames:
         raise DicomError(f'{name}: no frame {frame}; it has {frames}, counted from 0')
     samples = rows*columns*samples_per_pixel*frames
-    stored_bytes = -(-samples*bits//8)
-    if options['photometric_interpretation'] == 'YBR_FULL_422': stored_bytes = stored_bytes*2//3
-    too_short = stored_bytes > len(data)
-    if syntax.is_encapsulated: too_short = samples > len(data)*_SAMPLES_A_BYTE.get(syntax, np.inf)
+    if syntax.is_encapsulated:
+        too_short = samples > len(data)*_SAMPLES_A_BYTE.get(syntax, np.inf)
+    else:
+        stored_bytes = -(-samples*bits//8)  # rounded up
+        if options['photometric_interpretation'] == 'YBR_FULL_422':
+            stored_bytes = stored_bytes*2//3  # two pixels share their colour
+        too_short = stored_bytes > len(data)
     if too_short:
-        raise DicomError(f'{name}: the header claims {samples:,} samples of {bits} bits, more than the {len(data):,} bytes of '
-                         'pixel data can hold; compare it with another copy of the file')
-    decoded_bytes = samples//(1 if frame is None else frames)*4
+        raise DicomError(
+            f'{name}: the header claims {samples:,} samples of {bits} bits, '
+            f'more than the {len(data):,} bytes of pixel data can hold; '
+            'compare it with another copy of the file')
+    samples_decoded = samples if frame is None else samples//frames
+    decoded_bytes = samples_decoded*4
     if decoded_bytes > max_bytes:
-        raise DicomError(f'{name}: decodes to {decoded_bytes:,} bytes of float32, more than max_bytes={max_bytes:,}; '
-                         'raise max_bytes, or read one frame at a time with frame=')
+        raise DicomError(
+            f'{name}: decodes to {decoded_bytes:,} bytes of float32, '
+            f'more than max_bytes={max_bytes:,}; '
+            'raise max_bytes, or read one frame at a time with frame=')
 
 def image_layout(
     ds:pydicom.Dataset,  # as `read_dicom` returns it
     frame:int|None=None, # the frame that will be decoded, counted from 0; `None`: all
     max_bytes:int=2**31, # refuse an image of more bytes than this, as float32
 )->ImageLayout:
-    "What a decoder must know of the image in `ds` (PS3.3 C.7.6.3), checked against the bytes there are. Raises `DicomError`"
+    """What a decoder must know of the image in `ds` (PS3.3 C.7.6.3).
+
+    It is checked against the bytes there are. Raises `DicomError`."""
     name = data_set_name(ds)
     keyword = next((k for k in PIXEL_ELEMENTS if k in ds), None)
     if keyword is None:
         modality = ds.get('Modality')
         kind = f'a {modality} object' if modality else 'a file'
-        raise DicomError(f'{name}: no pixel data ({kind} without an image, or read with pixels=False)')
+        raise DicomError(
+            f'{name}: no pixel data ({kind} without an image, or read with pixels=False)')
     syntax = UID(getattr(ds, 'file_meta', {}).get('TransferSyntaxUID', ''))
     _check_syntax(name, syntax)
     options = _decoder_options(ds, keyword)
     required = ('rows', 'columns', 'bits_allocated', 'photometric_interpretation')
     missing = [k for k in required if not options.get(k)]
     if missing:
-        raise DicomError(f"{name}: {' and '.join(missing)} missing or zero: the pixel data can't be laid out; "
-                         'the header has to be corrected')
+        raise DicomError(
+            f"{name}: {' and '.join(missing)} missing or zero: the pixel data can't be laid out; "
+            'the header has to be corrected')
     high_bit = _check_bits(ds, options)
     data = ds[keyword].value
     if not isinstance(data, bytes):
-        raise DicomError(f'{name}: pixel data is {type(data).__name__}, not bytes; read the file with `read_dicom`')
+        raise DicomError(
+            f'{name}: pixel data is {type(data).__name__}, not bytes; '
+            'read the file with `read_dicom`')
     _check_sizes(name, syntax, options, data, frame, max_bytes)
     return ImageLayout(name, syntax, options, high_bit, data)
 
@@ -179,7 +223,9 @@ def number_bits(
     bits_stored:int, # how many bits of each are the number
     high_bit:int,    # the highest of them, counted from 0
 )->np.ndarray: # the numbers, in the same type
-    "The number in bits `high_bit - bits_stored + 1` to `high_bit`, sign extended; all other bits are dropped (PS3.5 8.1.1)"
+    """The number in bits `high_bit - bits_stored + 1` to `high_bit`, sign extended.
+
+    All other bits are dropped (PS3.5 8.1.1)."""
     container = x.dtype.itemsize*8
     if bits_stored == container: return x
     x = x.astype(x.dtype.newbyteorder('='))
@@ -189,18 +235,22 @@ def number_bits(
 
 # %% ../nbs/toolbox/decoding.ipynb #decod018
 def _jpeg_precision(frame):
-    "Bits a sample that the frame header (SOF) of a JPEG or JPEG-LS codestream states (ITU-T T.81 B.2.2, T.87 C.2.2); `None`: none found"
+    """Bits a sample that the frame header (SOF) of a JPEG or JPEG-LS codestream states.
+
+    See ITU-T T.81 B.2.2 and T.87 C.2.2. `None`: none found."""
     start_of_frame = {0xf7, *range(0xc0, 0xd0)} - {0xc4, 0xc8, 0xcc}
     at = 2
     while at + 5 <= len(frame) and frame[at] == 0xff:
-        marker, length = frame[at + 1], struct.unpack_from('>H', frame, at + 2)[0]
+        marker = frame[at + 1]
+        length, = struct.unpack_from('>H', frame, at + 2)
         if marker in start_of_frame: return frame[at + 4]
         at += 2 + length
     return None
 
 def _codestream_precision(layout):
-    "Bits a sample of the first encoded frame; `None` where its coding does not state them, as in RLE"
-    frame = next(generate_frames(layout.data, number_of_frames=layout.options['number_of_frames']), b'')
+    "Bits a sample of the first encoded frame; `None` where its coding does not state them: RLE"
+    frames = generate_frames(layout.data, number_of_frames=layout.options['number_of_frames'])
+    frame = next(frames, b'')
     if frame[:2] == b'\xff\xd8': return _jpeg_precision(frame)
     return get_j2k_parameters(frame).get('precision')
 
@@ -209,7 +259,8 @@ def _high_bit(layout):
     lowest = layout.options['bits_stored'] - 1
     if layout.high_bit == lowest or not layout.syntax.is_encapsulated: return layout.high_bit
     precision = _codestream_precision(layout)
-    return lowest if precision is not None and precision <= layout.high_bit else layout.high_bit
+    if precision is None or precision > layout.high_bit: return layout.high_bit
+    return lowest  # the codestream keeps no bit as high as that
 
 # %% ../nbs/toolbox/decoding.ipynb #decod021
 _PLUGINS = ('pydicom', 'pylibjpeg', 'pyjpegls', 'pillow', 'gdcm')
@@ -234,31 +285,39 @@ def _gdcm_frame(encoded, options):
     image.SetPixelFormat(gdcm.PixelFormat(1, 16, bits, bits - 1, options['pixel_representation']))
     decoded = image.GetBuffer()
     if decoded is None: raise ValueError('gdcm could not decode the frame')
-    values = np.frombuffer(decoded.encode('utf-8', 'surrogateescape'), '<u2', options['rows']*options['columns'])
+    as_bytes = decoded.encode('utf-8', 'surrogateescape')
+    values = np.frombuffer(as_bytes, '<u2', options['rows']*options['columns'])
     if options['pixel_representation']: values = values.view('<i2')
     return values.reshape(options['rows'], options['columns'])
 
 def _gdcm_12bit(layout, frame):
     "All frames of 12-bit JPEG, or one of them"
-    wanted = range(layout.options['number_of_frames']) if frame is None else [frame]
-    encoded = list(generate_frames(layout.data, number_of_frames=layout.options['number_of_frames']))
+    number_of_frames = layout.options['number_of_frames']
+    wanted = range(number_of_frames) if frame is None else [frame]
+    encoded = list(generate_frames(layout.data, number_of_frames=number_of_frames))
     decoded = [_gdcm_frame(encoded[i], layout.options) for i in wanted]
     return np.stack(decoded) if len(decoded) > 1 else decoded[0]
 
 # %% ../nbs/toolbox/decoding.ipynb #decod022
 def _failure(plugin, e):
     "Why a decoder failed, in one line"
-    reason = ' '.join(str(e).split()).removeprefix('Unable to decode as exceptions were raised by all available plugins: ')
+    reason = ' '.join(str(e).split())
+    reason = reason.removeprefix(
+        'Unable to decode as exceptions were raised by all available plugins: ')
     reason = reason.removeprefix(f'{plugin}: ')[:150] or type(e).__name__
     return f'{plugin}: {reason}' if plugin else reason
 
 def _check_frames_are_there(layout):
-    "Raise `DicomError` if there are fewer encoded frames than the header claims: each takes one fragment or more"
+    """Raise `DicomError` if there are fewer encoded frames than the header claims.
+
+    Each takes one fragment or more."""
     claimed = layout.options['number_of_frames']
-    fragments = sum(1 for _ in generate_fragments(layout.data)) - 1  # the first item is the offset table
+    # the first item is the offset table
+    fragments = sum(1 for _ in generate_fragments(layout.data)) - 1
     if fragments < claimed:
-        raise DicomError(f'the header claims {claimed} frames, the pixel data holds {fragments} at most; '
-                         'frame= reads one of those that are there')
+        raise DicomError(
+            f'the header claims {claimed} frames, the pixel data holds {fragments} at most; '
+            'frame= reads one of those that are there')
 
 def _decode(layout, frame):
     "Decode by the first decoder that can: the stored values, and the decoder's name"
@@ -267,13 +326,14 @@ def _decode(layout, frame):
         if frame is None: _check_frames_are_there(layout)
         return _gdcm_12bit(layout, frame), 'gdcm'
     decoder = get_decoder(layout.syntax)
-    plugins = [p for p in _PLUGINS if p in decoder.available_plugins] if encapsulated else ['']
+    plugins = ['']  # native pixel data needs none
+    if encapsulated: plugins = [p for p in _PLUGINS if p in decoder.available_plugins]
     failures = []
     for plugin in plugins:
         try:
             # which bits are the number is settled in one place, for all decoders alike
-            values, _ = decoder.as_array(layout.data, index=frame, decoding_plugin=plugin, correct_unused_bits=False,
-                                         **layout.options)
+            values, _ = decoder.as_array(layout.data, index=frame, decoding_plugin=plugin,
+                                         correct_unused_bits=False, **layout.options)
             return values, plugin or 'numpy'
         except Exception as e: failures.append(_failure(plugin, e))
     if encapsulated and frame is None: _check_frames_are_there(layout)
@@ -292,7 +352,9 @@ def _quiet():
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 class _DecodingProcess:
-    "One process for the native decoders: started when first needed, gone after 30 idle seconds or when killed"
+    """One process for the native decoders.
+
+    It is started when first needed, and gone after 30 idle seconds or when killed."""
     def __init__(self):
         self.pool = None
         self.owner = None  # the process that started the pool
@@ -302,16 +364,19 @@ class _DecodingProcess:
     def start(self):
         self.pool = ProcessPoolExecutor(max_workers=1, timeout=30, initializer=_quiet)
         self.owner = os.getpid()
-        multiprocessing.util.Finalize(None, self.kill, exitpriority=10)  # or a DataLoader's worker waits for it when it ends
-        self.pool.submit(os.getpid).result()  # starting takes a second or more: not the decoder's time
+        # or a DataLoader's worker waits for it when it ends
+        multiprocessing.util.Finalize(None, self.kill, exitpriority=10)
+        # starting takes a second or more: not the decoder's time
+        self.pool.submit(os.getpid).result()
 
     def submit(self, *args):
-        # a daemonic process (Dask's workers, those of a PyTorch DataLoader) may have no children, lest they outlive it;
-        # this one ends itself
+        # a daemonic process (Dask's workers, those of a PyTorch DataLoader) may have no children,
+        # lest they outlive it; this one ends itself
         config = multiprocessing.current_process()._config
         daemon = config.pop('daemon', None)
         try:
-            if self.pool is None or self.owner != os.getpid(): self.start()  # after a fork the pool is the parent's
+            # after a fork the pool is the parent's
+            if self.pool is None or self.owner != os.getpid(): self.start()
             return self.pool.submit(*args)
         finally:
             if daemon is not None: config['daemon'] = daemon
@@ -345,31 +410,38 @@ def _decode_elsewhere(layout, frame):
     "Decode in the other process, with a limit on its time and memory that grows with the image"
     options = layout.options
     frames = options['number_of_frames'] if frame is None else 1
-    bytes_a_sample = options['bits_allocated']//8 or 1
-    expected = options['rows']*options['columns']*options['samples_per_pixel']*bytes_a_sample*frames
-    seconds = 4 + expected/2e6
-    what = f'{layout.name}: the decoder of {layout.syntax.name}'
-    try: return run_in_process(2**30 + 4*expected, _decode_numbers, layout, frame).result(seconds)
+    bytes_a_sample = max(options['bits_allocated']//8, 1)
+    samples = options['rows']*options['columns']*options['samples_per_pixel']*frames
+    expected_bytes = samples*bytes_a_sample
+    seconds = 4 + expected_bytes/2e6
+    max_bytes = 2**30 + 4*expected_bytes
+    decoder = f'{layout.name}: the decoder of {layout.syntax.name}'
+    try: return run_in_process(max_bytes, _decode_numbers, layout, frame).result(seconds)
     except DicomError as e:
         raise DicomError(f'{layout.name}: {layout.syntax.name} could not be decoded: {e}') from None
     except TimeoutError as e:
         _process.kill()
-        raise DicomError(f'{what} took more than {seconds:.0f} s and was stopped; compare it with another copy of the file') from e
+        raise DicomError(
+            f'{decoder} took more than {seconds:.0f} s and was stopped; '
+            'compare it with another copy of the file') from e
     except BrokenExecutor as e:
         _process.kill()
-        raise DicomError(f'{what} crashed; compare it with another copy of the file') from e
+        raise DicomError(f'{decoder} crashed; compare it with another copy of the file') from e
 
 # %% ../nbs/toolbox/decoding.ipynb #decod025
 def stored_values(
     ds:pydicom.Dataset,  # as `read_dicom` returns it
     frame:int|None=None, # one frame of several, counted from 0; `None`: all
     max_bytes:int=2**31, # refuse an image of more bytes than this, as float32
-)->tuple: # values, (rows, columns) with frames in front and colour (3) behind where there are several; name of the decoder
-    """The stored values of an image: its numbers, without the bits of a pixel that are no part of them, YBR as RGB.
+)->tuple: # values, (rows, columns), frames in front and colour (3) behind; name of the decoder
+    """The stored values of an image, YBR as RGB.
 
-    Compressed data is decoded in a process of its own: a native decoder that crashes, hangs or swallows memory takes that
-    process with it, and nothing else. Raises `DicomError` where there is no image, where it can't be decoded, or where it claims
-    more than the file can hold or `max_bytes` allows."""
+    They are its numbers, without the bits of a pixel that are no part of them.
+    There is an axis for frames or colour only where there are several.
+    Compressed data is decoded in a process of its own: a native decoder that crashes, hangs or
+    swallows memory takes that process with it, and nothing else.
+    Raises `DicomError` where there is no image, where it can't be decoded, or where it claims more
+    than the file can hold or `max_bytes` allows."""
     with as_dicom_error(data_set_name(ds), 'decoding'):
         layout = image_layout(ds, frame, max_bytes)
         decode = _decode_elsewhere if layout.syntax.is_encapsulated else _decode_numbers

@@ -21,19 +21,23 @@ from pydicom.multival import MultiValue
 from pydicom.pixels import apply_color_lut
 from tqdm.auto import tqdm
 from .decoding import DicomError, as_dicom_error, data_set_name, stored_values, warn_of
-from .headers import (dictionary_entry, element_value, elements, first_value, has_signed_pixels, read_number, read_value,
-    signed_as_pixels)
-from .identity import burned_in_risk, deidentify, identifying_elements, is_identifying, pseudonyms
+from .headers import (dictionary_entry, element_value, elements, first_value,
+    has_signed_pixels, read_number, read_value, signed_as_pixels)
+from medtut.identity import (burned_in_risk, deidentify, identifying_elements, is_identifying,
+    pseudonyms)
 
 # %% ../nbs/01_dicom.ipynb #dicom025
 def _looks_like_dicom(head:bytes)->bool:
-    "Is there the `DICM` of a Part 10 file, or, in a file without preamble, an element of group 2 or 8 with a sane length?"
+    """Is there the `DICM` of a Part 10 file?
+
+    Or, in a file without preamble, an element of group 2 or 8 with a sane length?"""
     if head[128:132] == b'DICM': return True
     if len(head) < 8: return False
     explicit_vr = head[4:6].isalpha() and head[4:6].isupper()  # implicit VR has the length there
     for order in '<>':
         group, element, length = struct.unpack(order + 'HHI', head[:8])
-        if group in (2, 8) and element < 0x100 and (explicit_vr or length <= 256): return True
+        has_sane_length = explicit_vr or length <= 256
+        if group in (2, 8) and element < 0x100 and has_sane_length: return True
     return False
 
 # %% ../nbs/01_dicom.ipynb #dicom027
@@ -49,38 +53,54 @@ def _check_deflated(
     while chunk and not unpacker.eof:
         size += len(unpacker.decompress(chunk, 2**24))
         if size > max_bytes:
-            raise DicomError(f'{name}: deflated data unpacks to more than max_bytes={max_bytes:,} bytes; '
-                             'raise max_bytes if you trust the file')
+            raise DicomError(
+                f'{name}: deflated data unpacks to more than max_bytes={max_bytes:,} bytes; '
+                'raise max_bytes if you trust the file')
         chunk = unpacker.unconsumed_tail
 
 # %% ../nbs/01_dicom.ipynb #dicom028
 def _opened(path):
     "The file at `path`, open for reading, or `DicomError`"
-    if path.is_symlink() and not path.exists(): raise DicomError(f'{path}: a link to a file that is not there')
+    if path.is_symlink() and not path.exists():
+        raise DicomError(f'{path}: a link to a file that is not there')
     if not path.exists(): raise DicomError(f'{path}: no such file')
-    if not path.is_file(): raise DicomError(f'{path}: not a file; for a folder use `scan` or `find_dicoms`')
+    if not path.is_file():
+        raise DicomError(f'{path}: not a file; for a folder use `scan` or `find_dicoms`')
     try: return path.open('rb')
-    except OSError as e: raise DicomError(f'{path}: can not be opened ({e.strerror}); check its permissions') from e
+    except OSError as e:
+        raise DicomError(
+            f'{path}: can not be opened ({e.strerror}); check its permissions') from e
 
 def _check_start(raw, name, max_bytes):
-    "Raise `DicomError` unless the open file `raw` begins as DICOM does, and holds no deflated data beyond `max_bytes`"
+    """Raise `DicomError` unless the open file `raw` begins as DICOM does.
+
+    The same if it holds deflated data beyond `max_bytes`."""
     head = raw.read(132)
     if not head: raise DicomError(f'{name}: the file is empty; copy or download it again')
     if not _looks_like_dicom(head):
-        kind = 'a web page' if head.lstrip()[:1] == b'<' else f'{head[:8]!r}'
-        raise DicomError(f'{name}: not a DICOM file: no DICM at byte 128, and it begins with {kind}; was the download refused?')
+        is_markup = head.lstrip()[:1] == b'<'
+        found = 'a web page' if is_markup else f'{head[:8]!r}'
+        size = f' ({len(head)} bytes in all)' if len(head) < 132 else ''
+        question = '; was the download refused?' if is_markup else ''
+        raise DicomError(f'{name}: not a DICOM file: no DICM at byte 128, '
+                         f'and it begins with {found}{size}{question}')
     if head[128:] == b'DICM':
-        meta = read_dataset(raw, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, vr, length: tag.group != 2)
-        deflated = meta.get('TransferSyntaxUID') == pydicom.uid.DeflatedExplicitVRLittleEndian
-        if deflated: _check_deflated(raw, name, max_bytes)
+        def is_past_meta(tag, vr, length): return tag.group != 2
+        meta = read_dataset(raw, is_implicit_VR=False, is_little_endian=True,
+                            stop_when=is_past_meta)
+        syntax = meta.get('TransferSyntaxUID')
+        if syntax == pydicom.uid.DeflatedExplicitVRLittleEndian:
+            _check_deflated(raw, name, max_bytes)
     raw.seek(0)
 
 def _assume_syntax(ds, name):
     "Fill in the transfer syntax that the file does not state, and warn of it"
     implicit, little = ds.original_encoding
-    explicit = pydicom.uid.ExplicitVRLittleEndian if little else pydicom.uid.ExplicitVRBigEndian
-    ds.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian if implicit else explicit
-    warnings.warn(f'{name}: no transfer syntax stated, {ds.file_meta.TransferSyntaxUID.name} assumed', stacklevel=3)
+    if implicit: syntax = pydicom.uid.ImplicitVRLittleEndian
+    elif little: syntax = pydicom.uid.ExplicitVRLittleEndian
+    else: syntax = pydicom.uid.ExplicitVRBigEndian
+    ds.file_meta.TransferSyntaxUID = syntax
+    warnings.warn(f'{name}: no transfer syntax stated, {syntax.name} assumed', stacklevel=3)
 
 def read_dicom(
     path:str|Path|bytes, # file, or its bytes
@@ -89,8 +109,9 @@ def read_dicom(
 )->pydicom.Dataset: # the header, and the pixel bytes still encoded
     """Read a DICOM file (PS3.10), with or without preamble and file meta information.
 
-    Where the file does not state its transfer syntax, the one that fits its first element is assumed, with a warning.
-    Raises `DicomError` for what is missing, unreadable, empty, not DICOM (a web page saved as `.dcm`), or malformed."""
+    Where the file does not state its transfer syntax, the one that fits its first element is
+    assumed, with a warning. Raises `DicomError` for what is missing, unreadable, empty, not DICOM
+    (a web page saved as `.dcm`), or malformed."""
     in_memory = isinstance(path, bytes)
     name = '<bytes>' if in_memory else str(path)
     raw = io.BytesIO(path) if in_memory else _opened(Path(path))
@@ -104,14 +125,16 @@ def read_dicom(
 # %% ../nbs/01_dicom.ipynb #dicom066c
 def _words(e, ds):
     "The value of a table's element as whole numbers of 16 bits"
-    if not isinstance(e.value, bytes): return np.atleast_1d(np.array(e.value, np.int64)).astype('<u2')
+    if not isinstance(e.value, bytes):
+        return np.atleast_1d(np.array(e.value, np.int64)).astype('<u2')
     syntax = getattr(ds, 'file_meta', {}).get('TransferSyntaxUID')
-    order = '>' if syntax == pydicom.uid.ExplicitVRBigEndian and e.VR != 'OB' else '<'
+    is_big_endian = syntax == pydicom.uid.ExplicitVRBigEndian and e.VR != 'OB'
+    order = '>' if is_big_endian else '<'
     padded = e.value + bytes(len(e.value) % 2)
     return np.frombuffer(padded, f'{order}u2').astype('<u2')
 
 class _Table(NamedTuple):
-    "A look-up table (PS3.3 C.11.1.1.1): `values[x - first]`, with its ends for what lies beyond them"
+    "A look-up table (PS3.3 C.11.1.1.1): `values[x - first]`; its ends hold beyond them too"
     values: np.ndarray # uint16
     first: int         # the stored value that is mapped to `values[0]`
     bits: int          # how many each value has, as its descriptor says
@@ -121,17 +144,24 @@ class _Table(NamedTuple):
         return self.values[index.clip(0, len(self.values) - 1)]
 
 def _table_of(descriptor, data, ds, signed):
-    "The look-up table in the elements `descriptor` and `data`. `ValueError` if it has fewer values than it says"
+    """The look-up table in the elements `descriptor` and `data`.
+
+    `ValueError` if it has fewer values than it says."""
     count, first, bits = (int(v) for v in descriptor.value)
     count = count or 2**16
     words = _words(data, ds)
-    # entries of 8 bits may stand two in a word or one in a word: their number and the length tell which (C.7.6.3.1.5)
+    # entries of 8 bits may stand two in a word or one in a word:
+    # their number and the length tell which (C.7.6.3.1.5)
     values = words if len(words) >= count else words.view(np.uint8).astype(np.uint16)
-    if len(values) < count: raise ValueError(f'{len(words)} words of 16 bits, too few for the {count} values that its descriptor says')
+    if len(values) < count:
+        raise ValueError(f'{len(words)} words of 16 bits, '
+                         f'too few for the {count} values that its descriptor says')
     return _Table(values[:count], signed_as_pixels(first, signed), bits)
 
 def _sequence_table(ds, keyword, frame=None, signed=False):
-    "The look-up table in the sequence `keyword`; `None` where there is none or, with a warning, no usable one"
+    """The look-up table in the sequence `keyword`.
+
+    `None` where there is none or, with a warning, no usable one."""
     items = element_value(ds, keyword, frame)
     if items is None: return None
     try: return _table_of(items[0]['LUTDescriptor'], items[0]['LUTData'], ds, signed)
@@ -141,10 +171,27 @@ def _sequence_table(ds, keyword, frame=None, signed=False):
 
 # %% ../nbs/01_dicom.ipynb #dicom067
 # RescaleType (PS3.3 C.11.1.1.2) and Units of PET (C.8.9.1) -> the unit of rescaled values
-UNITS = dict(OD='optical density/1000', HU='HU', US='rescaled values', MGML='mg/ml', Z_EFF='effective Z', ED='10^23 electrons/ml',
-    EDW='electron density relative to water', HU_MOD='modified HU', PCT='percent', BQML='Bq/ml', GML='g/ml', CNTS='counts',
-    CPS='counts/s', PROPCNTS='values proportional to counts', PROPCPS='values proportional to counts/s', CM2ML='cm2/ml',
-    MLMINML='ml/min/ml', PERCENT='percent', UMOLML='umol/ml', STDDEV='standard deviations')
+UNITS = dict(
+    OD='optical density/1000',
+    HU='HU',
+    US='rescaled values',
+    MGML='mg/ml',
+    Z_EFF='effective Z',
+    ED='10^23 electrons/ml',
+    EDW='electron density relative to water',
+    HU_MOD='modified HU',
+    PCT='percent',
+    BQML='Bq/ml',
+    GML='g/ml',
+    CNTS='counts',
+    CPS='counts/s',
+    PROPCNTS='values proportional to counts',
+    PROPCPS='values proportional to counts/s',
+    CM2ML='cm2/ml',
+    MLMINML='ml/min/ml',
+    PERCENT='percent',
+    UMOLML='umol/ml',
+    STDDEV='standard deviations')
 
 class _Scale(NamedTuple):
     "How stored values become physical ones: by a look-up table, or by slope and intercept"
@@ -163,72 +210,90 @@ class _Scale(NamedTuple):
         return values
 
 def _rescaling(ds, frame=None):
-    "The modality LUT or rescaling (PS3.3 C.11.1); `None` where the file has none. Slope and intercept default to 1 and 0"
+    """The modality LUT or rescaling (PS3.3 C.11.1); `None` where the file has none.
+
+    Slope and intercept default to 1 and 0."""
     table = _sequence_table(ds, 'ModalityLUTSequence', frame, has_signed_pixels(ds))
-    if table is not None: return _Scale(UNITS.get(element_value(ds, 'ModalityLUTSequence', frame)[0].get('ModalityLUTType'), 'rescaled values'), table=table)
+    if table is not None:
+        kind = element_value(ds, 'ModalityLUTSequence', frame)[0].get('ModalityLUTType')
+        return _Scale(UNITS.get(kind, 'rescaled values'), table=table)
     slope = read_number(ds, 'RescaleSlope', frame)
     intercept = read_number(ds, 'RescaleIntercept', frame)
     if slope is None and intercept is None: return None
+    if slope is None: slope = 1.
+    if intercept is None: intercept = 0.
     if slope == 0:
         warn_of(ds, 'RescaleSlope', 'is 0, which would make all pixels equal', '1 is taken')
         slope = 1
-    return _Scale(_rescaled_unit(ds, frame), 1. if slope is None else slope, intercept or 0.)
+    return _Scale(_rescaled_unit(ds, frame), slope, intercept)
 
 def _rescaled_unit(ds, frame):
     "The unit of rescaled values, as far as the file says it"
     modality = read_value(ds, 'Modality')
     named = element_value(ds, 'RescaleType', frame)
-    if named is None: named = {'CT': 'HU', 'PT': read_value(ds, 'Units')}.get(modality) # C.8.2.1.1.2: CT without a type is in HU
-    return UNITS.get(named, f'{named}' if named else 'rescaled values')
+    # a CT without a type is in HU (C.8.2.1.1.2)
+    if named is None and modality == 'CT': named = 'HU'
+    if named is None and modality == 'PT': named = read_value(ds, 'Units')
+    if not named: return 'rescaled values'
+    return UNITS.get(named, str(named))
 
 def _dose(ds):
     "Scaling of a radiotherapy dose (PS3.3 C.8.8.3.4), or `None`"
     scaling = read_number(ds, 'DoseGridScaling')
     if scaling is None: return None
-    return _Scale({'GY': 'Gy', 'RELATIVE': 'relative dose'}.get(read_value(ds, 'DoseUnits'), 'dose'), slope=scaling)
+    units = {'GY': 'Gy', 'RELATIVE': 'relative dose'}
+    return _Scale(units.get(read_value(ds, 'DoseUnits'), 'dose'), slope=scaling)
+
+def _end_mapped(mapping, end, default, signed):
+    "The 'First' or 'Last' stored value of a real world value mapping; `default` where it says none"
+    value = read_value(mapping, f'DoubleFloatRealWorldValue{end}ValueMapped')
+    if value is None: value = read_value(mapping, f'RealWorldValue{end}ValueMapped')
+    if value is None: return default
+    return float(signed_as_pixels(value, signed) if isinstance(value, int) else value)
 
 def _real_world(ds, frame=None):
     "The first real world value mapping of a frame (PS3.3 C.7.6.16.2.11), or `None`"
     items = element_value(ds, 'RealWorldValueMappingSequence', frame)
     if items is None: return None
-    item = items[0]
+    mapping = items[0]
     signed = has_signed_pixels(ds)
-    ends = []
-    for end in 'First', 'Last':
-        value = read_value(item, f'DoubleFloatRealWorldValue{end}ValueMapped')
-        if value is None: value = read_value(item, f'RealWorldValue{end}ValueMapped')
-        if isinstance(value, int): value = signed_as_pixels(value, signed)
-        ends.append(value)
-    mapped = tuple(float(end) if end is not None else limit for end, limit in zip(ends, (-np.inf, np.inf)))
-    codes = read_value(item, 'MeasurementUnitsCodeSequence') or [{}]
+    first = _end_mapped(mapping, 'First', -np.inf, signed)
+    last = _end_mapped(mapping, 'Last', np.inf, signed)
+    codes = read_value(mapping, 'MeasurementUnitsCodeSequence') or [{}]
     unit = codes[0].get('CodeValue') or 'real world values'
-    lut = read_value(item, 'RealWorldValueLUTData')
-    if lut is not None and np.isfinite(mapped[0]):
-        return _Scale(unit, table=_Table(np.atleast_1d(np.array(lut, float)), int(mapped[0]), 64), mapped=mapped)
-    slope = read_number(item, 'RealWorldValueSlope')
+    lut = read_value(mapping, 'RealWorldValueLUTData')
+    if lut is not None and np.isfinite(first):
+        table = _Table(np.atleast_1d(np.array(lut, float)), int(first), 64)
+        return _Scale(unit, table=table, mapped=(first, last))
+    slope = read_number(mapping, 'RealWorldValueSlope')
     if slope is None: return None
-    return _Scale(unit, slope, read_number(item, 'RealWorldValueIntercept', default=0.), mapped=mapped)
+    intercept = read_number(mapping, 'RealWorldValueIntercept', default=0.)
+    return _Scale(unit, slope, intercept, mapped=(first, last))
 
 def _scale(ds, frame=None, real_world=False):
     "What makes physical values of stored ones"
     if real_world:
         mapping = _real_world(ds, frame)
         if mapping is None:
-            raise DicomError(f'{data_set_name(ds)}: no usable RealWorldValueMappingSequence; read it without real_world=True')
+            raise DicomError(f'{data_set_name(ds)}: no usable RealWorldValueMappingSequence; '
+                             'read it without real_world=True')
         return mapping
     return _rescaling(ds, frame) or _dose(ds) or _real_world(ds, frame) or _Scale('stored values')
 
 def _is_padding(x, ds):
-    "Which of the stored values `x` are padding (PS3.3 C.7.5.1.1.2); `None`: the file has no padding value"
+    "Which stored values `x` are padding (PS3.3 C.7.5.1.1.2); `None`: the file has no padding value"
     kind = {'f4': 'Float', 'f8': 'DoubleFloat'}.get(x.dtype.str[1:], '')
     value = read_number(ds, f'{kind}PixelPaddingValue')
     if value is None: return None
     limit = read_number(ds, f'{kind}PixelPaddingRangeLimit', default=value)
-    ends = [value, limit] if kind else [signed_as_pixels(end, has_signed_pixels(ds)) for end in (value, limit)]
+    ends = [value, limit]
+    if not kind: ends = [signed_as_pixels(end, has_signed_pixels(ds)) for end in ends]
     return (x >= min(ends)) & (x <= max(ends))
 
 def _to_units(x, ds, frame=None, scale=None):
-    "Stored values `x` in physical units, float32, padding as NaN; `frame` matters where each frame has a scale of its own"
+    """Stored values `x` in physical units, float32, padding as NaN.
+
+    `frame` matters where each frame has a scale of its own."""
     values = (scale or _scale(ds, frame))(x)
     padding = _is_padding(x, ds)
     if padding is not None: values[padding] = np.nan
@@ -241,11 +306,16 @@ def _differs_by_frame(ds, macros=_SCALES):
     own = read_value(ds, 'PerFrameFunctionalGroupsSequence') or []
     return any(macro in group for group in own for macro in macros)
 
-def _is_colour(ds): return read_number(ds, 'SamplesPerPixel', default=1) > 1 or read_value(ds, 'PhotometricInterpretation') == 'PALETTE COLOR'
+def _is_colour(ds):
+    "Does a pixel have several samples, or an index into a table of colours?"
+    if read_number(ds, 'SamplesPerPixel', default=1) > 1: return True
+    return read_value(ds, 'PhotometricInterpretation') == 'PALETTE COLOR'
 
 # %% ../nbs/01_dicom.ipynb #dicom068
 def _by_frame(convert, x, frame, differs):
-    "`convert(values, frame)` of the stored values `x`: of each frame in turn where `differs`, else of all at once"
+    """`convert(values, frame)` of the stored values `x`.
+
+    That is of each frame in turn where `differs`, else of all at once."""
     if frame is not None or x.ndim < 3 or not differs: return convert(x, frame)
     return np.stack([convert(values, i) for i, values in enumerate(x)])
 
@@ -254,14 +324,16 @@ def pixels(
     frame:int|None=None,    # one frame of several, counted from 0; all of them by default
     max_bytes:int=2**31,    # refuse an image of more bytes than this, as float32
     real_world:bool=False,  # by the file's real world value mapping, also where it has a rescaling
-)->np.ndarray: # float32, (rows, columns), with frames in front and colour (3) behind where there are several
-    """Pixel values in the unit that `pixel_unit` names (Hounsfield units for CT): decoded, rescaled, padding as NaN.
+)->np.ndarray: # float32, (rows, columns), frames in front, colour (3) behind, where several
+    """Pixel values in the unit that `pixel_unit` names: decoded, rescaled, padding as NaN.
 
-    The order is that of PS3.3 C.7.5.1.1.2 and C.11.1: pixel padding is found on stored values, then comes the modality LUT or
-    the rescale slope and intercept; where there is neither, a dose grid scaling (C.8.8.3.4) or the first real world value mapping
-    (C.7.6.16.2.11), beyond whose range values are NaN. Colour is returned as RGB in stored values, a PALETTE COLOR image as its
-    indices. Raises `DicomError` where there is no image, where it can't be decoded, or where it claims more than the file can
-    hold or `max_bytes` allows."""
+    That is Hounsfield units for CT. The order is that of PS3.3 C.7.5.1.1.2 and C.11.1:
+    pixel padding is found on stored values, then comes the modality LUT or the rescale slope and
+    intercept; where there is neither, a dose grid scaling (C.8.8.3.4) or the first real world value
+    mapping (C.7.6.16.2.11), beyond whose range values are NaN.
+    Colour is returned as RGB in stored values, a PALETTE COLOR image as its indices.
+    Raises `DicomError` where there is no image, where it can't be decoded, or where it claims more
+    than the file can hold or `max_bytes` allows."""
     x, _ = stored_values(ds, frame, max_bytes)
     with as_dicom_error(data_set_name(ds), 'rescaling'):
         if _is_colour(ds): return x.astype(np.float32)
@@ -278,10 +350,11 @@ def pixel_unit(
         return 'stored values' if _is_colour(ds) else _scale(ds, frame, real_world).unit
 
 # %% ../nbs/01_dicom.ipynb #dicom070b
-def _needed(ds, keyword, where):
+def _needed(ds, keyword, name):
     "The element `keyword`, or `DicomError`"
     value = read_value(ds, keyword)
-    if value is None: raise DicomError(f'{where}: no {keyword}, which a standardised uptake value needs')
+    if value is None:
+        raise DicomError(f'{name}: no {keyword}, which a standardised uptake value needs')
     return value
 
 def _moment(date, time):
@@ -295,45 +368,60 @@ def _seconds_of_decay(ds, source, name):
     correction = _needed(ds, 'DecayCorrection', name)
     if correction == 'ADMIN': return 0.  # corrected to the injection itself
     if correction != 'START':
-        raise DicomError(f'{name}: DecayCorrection is {correction}; a standardised uptake value needs START or ADMIN')
+        raise DicomError(f'{name}: DecayCorrection is {correction}; '
+                         'a standardised uptake value needs START or ADMIN')
     date = str(_needed(ds, 'SeriesDate', name))
     start = _moment(date, _needed(ds, 'SeriesTime', name))
     stamp = read_value(source, 'RadiopharmaceuticalStartDateTime')
-    if stamp is not None: injected = _moment(str(stamp)[:8], str(stamp)[8:].split('+')[0].split('-')[0])
-    else: injected = _moment(date, _needed(source, 'RadiopharmaceuticalStartTime', name))
-    acquisition = read_value(ds, 'AcquisitionTime')
-    if acquisition is not None and start > _moment(read_value(ds, 'AcquisitionDate') or date, acquisition):
-        raise DicomError(f'{name}: SeriesTime lies after AcquisitionTime, so it is not when the scan began (a processed series?); '
-                         'take the uptake from the original series')
+    if stamp is None:
+        injected = _moment(date, _needed(source, 'RadiopharmaceuticalStartTime', name))
+    else:
+        day, time_and_zone = str(stamp)[:8], str(stamp)[8:]
+        injected = _moment(day, time_and_zone.split('+')[0].split('-')[0])
+    acquisition_time = read_value(ds, 'AcquisitionTime')
+    if acquisition_time is not None:
+        acquisition_date = read_value(ds, 'AcquisitionDate') or date
+        if start > _moment(acquisition_date, acquisition_time):
+            raise DicomError(
+                f'{name}: SeriesTime lies after AcquisitionTime, so it is not when the scan began '
+                '(a processed series?); take the uptake from the original series')
     seconds = (start - injected).total_seconds()
-    if seconds < 0: raise DicomError(f'{name}: the injection at {injected} lies after the scan at {start}')
+    if seconds < 0:
+        raise DicomError(f'{name}: the injection at {injected} lies after the scan at {start}')
     return seconds
 
 def suv(
     ds:pydicom.Dataset,  # a PET image, as `read_dicom` returns it
     frame:int|None=None, # one frame of several, counted from 0
 )->np.ndarray: # float32, g/ml, in the shape that `pixels` has
-    """Standardised uptake values by body weight: activity concentration x weight / injected activity, decayed to the scan.
+    """Standardised uptake values by body weight.
 
-    After QIBA's pseudo-code, "SUV calculation" (RSNA QIBA FDG-PET/CT profile). Values that are in g/ml already are returned as
-    they are. Raises `DicomError` for what is no PET, in other units than Bq/ml, not corrected for attenuation and decay, or
-    lacks weight, dose, half-life or times."""
+    Activity concentration x weight / injected activity, decayed to the scan, after QIBA's
+    pseudo-code, "SUV calculation" (RSNA QIBA FDG-PET/CT profile). Values that are in g/ml already
+    are returned as they are. Raises `DicomError` for what is no PET, in other units than Bq/ml,
+    not corrected for attenuation and decay, or lacks weight, dose, half-life or times."""
     name = data_set_name(ds)
     with as_dicom_error(name, 'finding the uptake'):
-        if read_value(ds, 'Modality') != 'PT': raise DicomError(f"{name}: Modality is {read_value(ds, 'Modality')}, not PT")
+        modality = read_value(ds, 'Modality')
+        if modality != 'PT': raise DicomError(f'{name}: Modality is {modality}, not PT')
         units = _needed(ds, 'Units', name)
         if units == 'GML': return pixels(ds, frame)
-        if units != 'BQML': raise DicomError(f'{name}: Units is {units}; a standardised uptake value is computed from BQML')
+        if units != 'BQML':
+            raise DicomError(f'{name}: Units is {units}; '
+                             'a standardised uptake value is computed from BQML')
         corrections = set(np.atleast_1d(_needed(ds, 'CorrectedImage', name)).tolist())
         if not {'ATTN', 'DECY'} <= corrections:
-            raise DicomError(f'{name}: CorrectedImage is {sorted(corrections)}; ATTN and DECY are needed')
+            raise DicomError(
+                f'{name}: CorrectedImage is {sorted(corrections)}; ATTN and DECY are needed')
         source = _needed(ds, 'RadiopharmaceuticalInformationSequence', name)[0]
         weight = float(_needed(ds, 'PatientWeight', name))*1000  # g
         half_life = float(_needed(source, 'RadionuclideHalfLife', name))
         injected = float(_needed(source, 'RadionuclideTotalDose', name))
         if min(weight, half_life, injected) <= 0:
-            raise DicomError(f'{name}: weight {weight} g, half-life {half_life} s and dose {injected} Bq must be positive')
-        activity = injected*2**(-_seconds_of_decay(ds, source, name)/half_life)
+            raise DicomError(f'{name}: weight {weight} g, half-life {half_life} s and '
+                             f'dose {injected} Bq must be positive')
+        half_lives = _seconds_of_decay(ds, source, name)/half_life
+        activity = injected*2**-half_lives
         return pixels(ds, frame)*np.float32(weight/activity)
 
 # %% ../nbs/01_dicom.ipynb #dicom078
@@ -349,51 +437,73 @@ def windowed(
     return np.clip((np.asarray(x, np.float32) - level)/width + .5, 0, 1)
 
 # %% ../nbs/01_dicom.ipynb #dicom082
-# CT windows, (width, level) in HU, from Radiopaedia, "Windowing (CT)", doi:10.53347/rID-52108; the middle where it gives a range
+# CT windows, (width, level) in HU, from Radiopaedia, "Windowing (CT)", doi:10.53347/rID-52108;
+# the middle where it gives a range
 WINDOWS = {
-    'brain': (80, 40), 'subdural': (215, 75), 'stroke': (40, 40), 'temporal bone': (2800, 600), 'head and neck': (375, 40),
-    'lung': (1500, -600), 'mediastinum': (350, 50), 'abdomen': (400, 50), 'liver': (150, 30), 'spine': (250, 50), 'bone': (1800, 400)}
+    'brain': (80, 40),
+    'subdural': (215, 75),
+    'stroke': (40, 40),
+    'temporal bone': (2800, 600),
+    'head and neck': (375, 40),
+    'lung': (1500, -600),
+    'mediastinum': (350, 50),
+    'abdomen': (400, 50),
+    'liver': (150, 30),
+    'spine': (250, 50),
+    'bone': (1800, 400)}
 
 # %% ../nbs/01_dicom.ipynb #dicom093
+def _list_of(value):
+    "The values of an element that may have one or several"
+    return value if isinstance(value, (MultiValue, list, tuple)) else [value]
+
 def _window(ds, frame=None):
     "(width, level, function) of the first usable window of the file; `None` where it has none"
-    widths, levels = element_value(ds, 'WindowWidth', frame), element_value(ds, 'WindowCenter', frame)
+    widths = element_value(ds, 'WindowWidth', frame)
+    levels = element_value(ds, 'WindowCenter', frame)
     if widths is None and levels is None: return None
     function = element_value(ds, 'VOILUTFunction', frame) or 'LINEAR'
     if function not in ('LINEAR', 'LINEAR_EXACT', 'SIGMOID'):
         warn_of(ds, 'VOILUTFunction', f'is {function}', 'LINEAR is taken')
         function = 'LINEAR'
-    several = [v if isinstance(v, (MultiValue, list, tuple)) else [v] for v in (widths, levels)]
-    for width, level in zip(*several):
+    for width, level in zip(_list_of(widths), _list_of(levels)):
         try: width, level = float(width), float(level)
         except (TypeError, ValueError): continue
         if not (0 < width < np.inf and np.isfinite(level)): continue
         if function == 'LINEAR' and width < 1:
-            warn_of(ds, 'WindowWidth', f'is {width}, and LINEAR wants 1 or more', 'it is taken as LINEAR_EXACT')
+            warn_of(ds, 'WindowWidth', f'is {width}, and LINEAR wants 1 or more',
+                    'it is taken as LINEAR_EXACT')
             function = 'LINEAR_EXACT'
         return width, level, function
-    warn_of(ds, 'WindowWidth', f'is {widths} and WindowCenter {levels}', 'the whole range of values is shown')
+    warn_of(ds, 'WindowWidth', f'is {widths} and WindowCenter {levels}',
+            'the whole range of values is shown')
     return None
 
 def _through_window(x, width, level, function):
     "Values of interest, 0..1, by a window of the file (PS3.3 C.11.2.1.2)"
     if function == 'SIGMOID': return 1/(1 + np.exp(-4*(x - level)/width))
-    if function == 'LINEAR':  # for whole numbers: the window runs from the middle of one to the middle of another
+    if function == 'LINEAR':
+        # for whole numbers: the window runs from the middle of one to the middle of another
         width, level = max(width - 1, 1e-6), level - .5
     return windowed(x, width, level)
 
 def _through_table(x, table):
     "Values of interest, 0..1, by a VOI LUT"
-    # some files state 16 bits for tables of 12: where the values do not need the bits stated, the largest is white
+    # some files state 16 bits for tables of 12:
+    # where the values do not need the bits stated, the largest is white
     largest = int(table.values.max())
-    white = 2**table.bits - 1 if largest.bit_length() == table.bits else max(largest, 1)
+    needs_all_bits = largest.bit_length() == table.bits
+    white = 2**table.bits - 1 if needs_all_bits else max(largest, 1)
     return (table(x)/white).astype(np.float32)
 
 def _voi(x, ds, frame=None):
-    "Values of interest, 0..1: by the file's VOI LUT or window (PS3.3 C.11.2), else from the least to the greatest value"
-    is_finite = np.isfinite(x)
-    low, high = (x[is_finite].min(), x[is_finite].max()) if is_finite.any() else (0, 1)
-    table = _sequence_table(ds, 'VOILUTSequence', frame, signed=low < 0)  # signed like the values that go in
+    """Values of interest, 0..1, by the file's VOI LUT or window (PS3.3 C.11.2).
+
+    Where it has neither, from the least to the greatest value."""
+    finite = x[np.isfinite(x)]
+    low, high = (finite.min(), finite.max()) if finite.size else (0, 1)
+    # signed like the values that go in
+    table = _sequence_table(ds, 'VOILUTSequence', frame, signed=low < 0)
     if table is not None: return _through_table(x, table)
     window = _window(ds, frame)
     if window is not None: return _through_window(x, *window)
@@ -401,26 +511,34 @@ def _voi(x, ds, frame=None):
     return windowed(x, max(high - low, 1e-6), (low + high)/2)
 
 def _palette_colours(x, ds):
-    "RGB, uint8, of the indices `x` into the colour tables of a PALETTE COLOR image (PS3.3 C.7.6.3.1.5, C.7.9)"
-    if 'SegmentedRedPaletteColorLookupTableData' in ds and 'RedPaletteColorLookupTableData' not in ds:
+    "RGB, uint8, of indices `x` into the tables of a PALETTE COLOR image (PS3.3 C.7.6.3.1.5, C.7.9)"
+    is_segmented = 'SegmentedRedPaletteColorLookupTableData' in ds
+    if is_segmented and 'RedPaletteColorLookupTableData' not in ds:
         rgb = apply_color_lut(x, ds)
         return (rgb >> rgb.dtype.itemsize*8 - 8).astype(np.uint8)
     names = [colour + 'PaletteColorLookupTable' for colour in ('Red', 'Green', 'Blue')]
-    tables = [_table_of(ds[n + 'Descriptor'], ds[n + 'Data'], ds, has_signed_pixels(ds)) for n in names]
+    signed = has_signed_pixels(ds)
+    tables = [_table_of(ds[n + 'Descriptor'], ds[n + 'Data'], ds, signed) for n in names]
     rgb = np.stack([table(x) for table in tables], axis=-1)
     # values to 255 have 8 bits, whatever the descriptor says
     has_16_bits = max(table.values.max() for table in tables) > 255
-    return (rgb >> 8 if has_16_bits else rgb).astype(np.uint8)
+    if has_16_bits: rgb = rgb >> 8
+    return rgb.astype(np.uint8)
 
 def _colours(x, ds):
     "RGB, uint8, of decoded colour"
-    if read_value(ds, 'PhotometricInterpretation') == 'PALETTE COLOR': return _palette_colours(x, ds)
+    is_palette = read_value(ds, 'PhotometricInterpretation') == 'PALETTE COLOR'
+    if is_palette: return _palette_colours(x, ds)
     bits = int(read_number(ds, 'BitsStored') or ds.BitsAllocated)
     return (x >> max(bits - 8, 0)).astype(np.uint8)
 
 def _greys(x, ds, frame, window):
-    "Greys, uint8, 0 black, of the decoded values `x` of a frame, or of several that share their scale and window"
-    if window is None: shown = _voi(_to_units(x, ds, frame, _rescaling(ds, frame) or _Scale('stored values')), ds, frame)
+    """Greys, uint8, 0 black, of the decoded values `x` of a frame.
+
+    Or of several that share their scale and window."""
+    if window is None:
+        scale = _rescaling(ds, frame) or _Scale('stored values')
+        shown = _voi(_to_units(x, ds, frame, scale), ds, frame)
     else: shown = windowed(_to_units(x, ds, frame), *window)
     if read_value(ds, 'PhotometricInterpretation') == 'MONOCHROME1': shown = 1 - shown
     return np.nan_to_num(shown*255 + .5).astype(np.uint8)
@@ -430,10 +548,12 @@ def _chosen_window(window, width, level):
     if window is not None and (width is not None or level is not None):
         raise ValueError(f'give window={window!r}, or width and level, not both')
     if isinstance(window, str):
-        if window not in WINDOWS: raise ValueError(f'no window {window!r}; there are {", ".join(WINDOWS)}')
+        if window not in WINDOWS:
+            raise ValueError(f'no window {window!r}; there are {", ".join(WINDOWS)}')
         return WINDOWS[window]
     if window is not None: width, level = window
-    if (width is None) != (level is None): raise ValueError(f'a window has a width and a level, not width={width}, level={level}')
+    if (width is None) != (level is None):
+        raise ValueError(f'a window has a width and a level, not width={width}, level={level}')
     if width is None: return None
     if not 0 < width < np.inf: raise ValueError(f'window width must be positive, not {width}')
     return width, level
@@ -442,17 +562,21 @@ def to_display(
     ds:pydicom.Dataset,         # as `read_dicom` returns it
     frame:int|None=None,        # one frame of several, counted from 0; all of them by default
     *,
-    window:str|tuple|None=None, # a name in `WINDOWS`, or (width, level); by default the file's own window or VOI LUT, else all values
+    window:str|tuple|None=None, # a name in `WINDOWS`, or (width, level); by default the file's own
     width:float|None=None,      # instead: window width, in the unit of `pixels`
     level:float|None=None,      # and window level
-    upright:bool=False,         # turn and flip it as radiologists hang it, where the file says how it lies (see `Orientation`)
+    upright:bool=False,         # turn and flip it as radiologists hang it (see `Orientation`)
     max_bytes:int=2**31,        # as in `pixels`
-)->np.ndarray: # uint8, (rows, columns) of greys where 0 is black, or (rows, columns, 3) RGB, with frames in front where there are several
+)->np.ndarray: # uint8, (rows, columns), greys where 0 is black, or (rows, columns, 3), RGB
     """An image as it should look on a screen, for any photometric interpretation.
 
-    Modality LUT, then VOI LUT or window, then MONOCHROME1 inverted (PS3.3 C.7.6.3.1.2); padding is black. YBR and PALETTE COLOR
-    become RGB. Pixels keep their shape: `pixel_aspect` says whether they are square. An optional element that makes no sense is
-    left out, with a warning that names it. Raises `DicomError` as `pixels` does, and `ValueError` for a window that is none."""
+    Several frames stand in front. Modality LUT, then VOI LUT or window, then MONOCHROME1 inverted
+    (PS3.3 C.7.6.3.1.2); padding is black. YBR and PALETTE COLOR become RGB.
+    Without a window here or in the file, all values are shown.
+    Pixels keep their shape: `pixel_aspect` says whether they are square.
+    A file that does not say how it lies is not turned.
+    An optional element that makes no sense is left out, with a warning that names it.
+    Raises `DicomError` as `pixels` does, and `ValueError` for a window that is none."""
     window = _chosen_window(window, width, level)
     with as_dicom_error(data_set_name(ds), 'rendering'):
         x, _ = stored_values(ds, frame, max_bytes)
@@ -460,55 +584,69 @@ def to_display(
         if is_colour: shown = _colours(x, ds)
         else:
             differs = _differs_by_frame(ds, (*_SCALES, 'FrameVOILUTSequence'))
-            shown = _by_frame(lambda values, i: _greys(values, ds, i, window), x, frame, differs)
+            def convert(values, i): return _greys(values, ds, i, window)
+            shown = _by_frame(convert, x, frame, differs)
         if not upright: return shown
         return orientation(ds, frame).turn(shown, row_axis=-3 if is_colour else -2)
 
 # %% ../nbs/01_dicom.ipynb #dicom095g
 _OPPOSITE = dict(zip('RLAPHF', 'LRPAFH'))
 _AXIS = dict(R='side', L='side', A='front-back', P='front-back', H='head-foot', F='head-foot')
-_PLANES = {frozenset(('side', 'front-back')): 'axial', frozenset(('side', 'head-foot')): 'coronal',
+_PLANES = {
+    frozenset(('side', 'front-back')): 'axial',
+    frozenset(('side', 'head-foot')): 'coronal',
     frozenset(('front-back', 'head-foot')): 'sagittal'}
 _PROJECTIONS = {'CR', 'DX', 'MG', 'RF', 'XA', 'IO', 'PX', 'RG', 'RTIMAGE'}
 
 class Orientation(NamedTuple):
     """How an image lies: where its rows run to, where its columns run to, and its plane.
 
-    Letters are those of PS3.3 C.7.6.1.1.1: R right, L left, A front (anterior), P back (posterior), H head, F foot, all of the
-    patient; an oblique direction has several, the strongest first. `None` where the file does not say."""
+    Letters are those of PS3.3 C.7.6.1.1.1: R right, L left, A front (anterior), P back (posterior),
+    H head, F foot, all of the patient; an oblique direction has several, the strongest first.
+    `None` where the file does not say."""
     row: str|None = None     # where a row runs to, from the left of the stored image to its right
     column: str|None = None  # where a column runs to, from its top to its bottom
     plane: str|None = None   # 'axial', 'coronal', 'sagittal', 'oblique' or 'projection'
 
     def _steps(self):
-        "(swap rows and columns?, flip from top to bottom?, flip from side to side?), in this order, for an upright image"
+        """What makes it upright: swap rows and columns, flip top to bottom, flip side to side.
+
+        Three times yes or no, to be done in this order."""
         if not (self.row and self.column): return False, False, False
         row, column = self.row[0], self.column[0]
         axes = {_AXIS[row], _AXIS[column]}
         upright_axis = 'head-foot' if 'head-foot' in axes else 'front-back'
-        if self.plane == 'projection' and upright_axis != 'head-foot': return False, False, False  # no head to turn up
+        is_projection = self.plane == 'projection'
+        if is_projection and upright_axis != 'head-foot':  # no head to turn up
+            return False, False, False
         swap = _AXIS[column] != upright_axis
         if swap: row, column = column, row
         down = column in 'HA'
         if 'side' in axes: across = row == 'R'
-        elif self.plane == 'projection': across = swap != down  # a side view stays one from the same side
+        elif is_projection: across = swap != down  # a side view stays one from the same side
         else: across = row == 'A'
         return swap, down, across
 
     @property
     def upright(self):
-        "The orientation after `turn`: the patient's right on the viewer's left; head, or else front, up"
+        "The orientation after `turn`: the patient's right on the viewer's left; head, or front, up"
         swap, down, across = self._steps()
-        row, column = (self.column, self.row) if swap else (self.row, self.column)
+        row, column = self.row, self.column
         def flipped(letters): return ''.join(_OPPOSITE[c] for c in letters)
-        return Orientation(flipped(row) if across else row, flipped(column) if down else column, self.plane)
+        if swap: row, column = column, row
+        if across: row = flipped(row)
+        if down: column = flipped(column)
+        return Orientation(row, column, self.plane)
 
     def turn(self,
         x:np.ndarray,     # an image that lies so
         row_axis:int=-2,  # of the rows; that of the columns follows it
     )->np.ndarray: # the image upright: transposed and flipped, never resampled
-        """Hang an image as radiologists do: the patient's right on the viewer's left; head, or else front, up; the front of a
-        sagittal slice on the left. Without letters, and in a projection from head or foot, it stays as it is."""
+        """Hang an image as radiologists do.
+
+        The patient's right on the viewer's left; head, or else front, up; the front of a sagittal
+        slice on the left. Without letters, and in a projection from head or foot, it stays as it
+        is."""
         swap, down, across = self._steps()
         if swap: x = np.swapaxes(x, row_axis, row_axis + 1)
         if down: x = np.flip(x, row_axis)
@@ -516,13 +654,18 @@ class Orientation(NamedTuple):
         return np.ascontiguousarray(x)
 
 def _letters(direction):
-    "Letters of a direction (steps to the left, back and head), the strongest first; parts below a tenth (6 degrees) are left out"
-    names = [pair[int(step < 0)] for pair, step in zip(('LR', 'PA', 'HF'), direction)]
+    """Letters of a direction (steps to the left, back and head), the strongest first.
+
+    Parts below a tenth (6 degrees) are left out."""
+    pairs = ('LR', 'PA', 'HF')
+    names = [pair[int(step < 0)] for pair, step in zip(pairs, direction)]
     order = np.argsort(-np.abs(direction), kind='stable')
     return ''.join(names[i] for i in order if abs(direction[i]) >= .1)
 
 def _directions(ds, frame=None):
-    "Directions of rows and columns, (2, 3) in LPS+; `None` where the file has none or, with a warning, none that make sense"
+    """Directions of rows and columns, (2, 3) in LPS+.
+
+    `None` where the file has none or, with a warning, none that make sense."""
     # what all frames share lies behind what the first says of itself
     value = element_value(ds, 'ImageOrientationPatient', frame or 0)
     if value is None: return None
@@ -530,22 +673,25 @@ def _directions(ds, frame=None):
     except (TypeError, ValueError): directions = np.full((2, 3), np.nan)
     # PS3.3 C.7.6.2.1.1: both have length 1, at right angles
     if np.allclose(directions @ directions.T, np.eye(2), atol=.02): return directions
-    warn_of(ds, 'ImageOrientationPatient', f'is {value}, no two directions at right angles', 'it is ignored')
+    warn_of(ds, 'ImageOrientationPatient', f'is {value}, no two directions at right angles',
+            'it is ignored')
     return None
 
 def _plane_of(directions):
-    "The plane of two directions; oblique where one of them is more than 37 degrees (cosine .8) from each axis of the body"
-    main = np.abs(directions).argmax(axis=1)
-    if np.abs(directions).max(axis=1).min() < .8: return 'oblique'
-    return _PLANES[frozenset(np.array(['side', 'front-back', 'head-foot'])[main].tolist())]
+    "The plane of two directions; oblique if tilted by more than 26 degrees (cosine .9) from each"
+    normal = np.abs(np.cross(*directions))
+    if normal.max() < .9: return 'oblique'
+    return ('sagittal', 'coronal', 'axial')[normal.argmax()]
 
 def orientation(
     ds:pydicom.Dataset,  # as `read_dicom` returns it
     frame:int|None=None, # one frame of several; by default the first
 )->Orientation: # (row, column, plane)
-    """How an image lies in the patient, from `ImageOrientationPatient` or, as in radiographs, `PatientOrientation`.
+    """How an image lies in the patient.
 
-    `.turn(x)` hangs it upright, `.upright` is its orientation then. Raises `DicomError` for a data set that can't be read."""
+    It is taken from `ImageOrientationPatient` or, as in radiographs, `PatientOrientation`.
+    `.turn(x)` hangs it upright, `.upright` is its orientation then.
+    Raises `DicomError` for a data set that can't be read."""
     with as_dicom_error(data_set_name(ds), 'finding its orientation'):
         is_projection = read_value(ds, 'Modality') in _PROJECTIONS
         directions = _directions(ds, frame)
@@ -555,13 +701,16 @@ def orientation(
         letters = element_value(ds, 'PatientOrientation', frame)
         plane = 'projection' if is_projection else None
         if letters is None: return Orientation(plane=plane)
-        letters = [str(letters)] if isinstance(letters, str) else [str(part) for part in letters]
+        parts = [letters] if isinstance(letters, str) else letters
+        letters = [str(part) for part in parts]
         if len(letters) != 2 or not all(part and set(part) <= set(_AXIS) for part in letters):
-            warn_of(ds, 'PatientOrientation', f'is {letters}, not two directions in letters of RLAPHF', 'it is ignored')
+            warn_of(ds, 'PatientOrientation',
+                    f'is {letters}, not two directions in letters of RLAPHF', 'it is ignored')
             return Orientation(plane=plane)
         axes = frozenset(_AXIS[part[0]] for part in letters)
         if len(axes) == 1:
-            warn_of(ds, 'PatientOrientation', f'is {letters}, twice along one axis', 'it is ignored')
+            warn_of(ds, 'PatientOrientation', f'is {letters}, twice along one axis',
+                    'it is ignored')
             return Orientation(plane=plane)
         return Orientation(*letters, plane or _PLANES[axes])
 
@@ -570,10 +719,13 @@ def pixel_aspect(
     ds:pydicom.Dataset,  # as `read_dicom` returns it
     frame:int|None=None, # one frame of several; by default the first
 )->float: # height of a pixel divided by its width; 1 where the file does not say
-    """The shape of a pixel, from its spacing in the patient, at the detector or in a scanned film, or from `PixelAspectRatio`
-    (PS3.3 C.7.6.3.1.7). Raises `DicomError` for a data set that can't be read."""
+    """The shape of a pixel, from its spacing or from `PixelAspectRatio` (PS3.3 C.7.6.3.1.7).
+
+    The spacing is that in the patient, at the detector or in a scanned film.
+    Raises `DicomError` for a data set that can't be read."""
     with as_dicom_error(data_set_name(ds), 'finding the shape of its pixels'):
-        for keyword in 'PixelSpacing', 'ImagerPixelSpacing', 'NominalScannedPixelSpacing', 'PixelAspectRatio':
+        for keyword in ('PixelSpacing', 'ImagerPixelSpacing', 'NominalScannedPixelSpacing',
+                        'PixelAspectRatio'):
             value = element_value(ds, keyword, frame or 0)
             try: height, width = (float(v) for v in value)
             except (TypeError, ValueError): continue
@@ -586,23 +738,26 @@ def find_dicoms(
 )->list[Path]: # sorted paths
     """DICOM files below `folder`, known by their content rather than by their name.
 
-    A file that is called `.dcm`, `.dicom` or `.ima` but holds something else, and one that can't be opened, are listed too,
-    so that `read_dicom` and `scan` can say what is wrong with them. Raises `DicomError` if `folder` is not a folder."""
+    A file that is called `.dcm`, `.dicom` or `.ima` but holds something else, and one that can't be
+    opened, are listed too, so that `read_dicom` and `scan` can say what is wrong with them.
+    Raises `DicomError` if `folder` is not a folder."""
     folder = Path(folder)
-    if not folder.is_dir(): raise DicomError(f'{folder}: not a folder; give the folder that holds the DICOM files')
+    if not folder.is_dir():
+        raise DicomError(f'{folder}: not a folder; give the folder that holds the DICOM files')
     def is_dicom(path):
         if path.suffix.lower() in ('.dcm', '.dicom', '.ima'): return True
         if not path.is_file(): return False
         try:
             with path.open('rb') as f: return _looks_like_dicom(f.read(132))
         except OSError: return True
-    paths = (Path(top)/name for top,_,names in os.walk(folder) for name in names)
+    paths = (Path(top)/name for top, _, names in os.walk(folder) for name in names)
     return sorted(filter(is_dicom, paths))
 
 # %% ../nbs/01_dicom.ipynb #dicom109
 def _counted(x, ds, is_colour):
     "The values that occur among the stored values `x`, in physical units, and how often each does"
-    # scaling works value by value: do it once a value that occurs (65,536 at most), not once a pixel
+    # scaling works value by value:
+    # do it once a value that occurs (65,536 at most), not once a pixel
     x = x.astype(x.dtype.newbyteorder('='), copy=False)
     unsigned = f'u{x.dtype.itemsize}'  # the same bits, countable; negative values come last
     counts = np.bincount(x.ravel().view(unsigned))
@@ -619,7 +774,8 @@ def _statistics(ds, window, max_bytes):
     "Pixel statistics in the unit of `pixels`"
     x, _ = stored_values(ds, max_bytes=max_bytes)
     is_colour = _is_colour(ds)
-    is_countable = x.dtype.kind in 'iu' and x.dtype.itemsize <= 2 and (is_colour or not _differs_by_frame(ds))
+    has_one_scale = is_colour or not _differs_by_frame(ds)
+    is_countable = x.dtype.kind in 'iu' and x.dtype.itemsize <= 2 and has_one_scale
     if is_countable: values, counts = _counted(x, ds, is_colour)
     else:
         values = pixels(ds, max_bytes=max_bytes).ravel()
@@ -627,11 +783,15 @@ def _statistics(ds, window, max_bytes):
     keep = (counts > 0) & ~np.isnan(values)
     values, counts = values[keep].astype(np.float64), counts[keep]
     unit = pixel_unit(ds, 0)
-    if not len(values): return dict.fromkeys(('px_min', 'px_max', 'px_mean', 'px_std', 'px_window'), np.nan) | dict(px_unit=unit)
+    if not len(values):
+        names = ('px_min', 'px_max', 'px_mean', 'px_std', 'px_window')
+        return dict.fromkeys(names, np.nan) | dict(px_unit=unit)
     mean = np.average(values, weights=counts)
     std = np.sqrt(np.average((values - mean)**2, weights=counts))
-    inside = _share_inside(values, counts, window or (None if is_colour else _window(ds, 0)))
-    return dict(px_min=values.min(), px_max=values.max(), px_mean=mean, px_std=std, px_window=inside, px_unit=unit)
+    if not window and not is_colour: window = _window(ds, 0)
+    inside = _share_inside(values, counts, window or None)
+    return dict(px_min=values.min(), px_max=values.max(), px_mean=mean, px_std=std,
+                px_window=inside, px_unit=unit)
 
 # %% ../nbs/01_dicom.ipynb #dicom110
 def _simple(v):
@@ -642,7 +802,9 @@ def _simple(v):
     return str(v)
 
 def _plain(e):
-    "The value of an element as a table can hold it: a number, a string, a tuple of them, or how many items a sequence has"
+    """The value of an element as a table can hold it.
+
+    That is a number, a string, a tuple of them, or how many items a sequence has."""
     if e.VR == 'SQ': return len(e.value)
     if isinstance(e.value, (MultiValue, list, tuple)): return tuple(map(_simple, e.value))
     return None if e.value is None or e.value == '' else _simple(e.value)
@@ -651,38 +813,48 @@ _BINARY = {'OB', 'OD', 'OF', 'OL', 'OV', 'OW', 'UN'}
 
 def _is_binary(vr, dictionary_vr):
     "Does an element hold bytes? Implicit VR (`None`) leaves its type to the dictionary"
-    return vr in _BINARY if vr is not None else not _BINARY.isdisjoint(dictionary_vr.split(' or '))
+    if vr is not None: return vr in _BINARY
+    return not _BINARY.isdisjoint(dictionary_vr.split(' or '))
 
 def _header(ds, identifying, notes):
-    "The elements of `ds` that a table can hold, by keyword; what could not be read is added to `notes`"
+    """The elements of `ds` that a table can hold, by keyword.
+
+    What could not be read is added to `notes`."""
     row = {}
     signed = has_signed_pixels(ds)
     for part in ds.file_meta, ds:
         for item in list(part.values()):
             keyword, vr = dictionary_entry(item.tag)
             if not keyword or _is_binary(item.VR, vr): continue
-            if not identifying and is_identifying(item.tag): continue  # not even read: a complaint about a value would quote it
+            # not even read: a complaint about a value would quote it
+            if not identifying and is_identifying(item.tag): continue
             try:
                 element = part[item.tag]
                 if isinstance(element.value, bytes): continue
                 value = _plain(element)
-                row[keyword] = signed_as_pixels(value, signed) if vr == 'US or SS' and type(value) is int else value
+                if vr == 'US or SS' and type(value) is int: value = signed_as_pixels(value, signed)
+                row[keyword] = value
             except Exception as e:
                 notes.append(f'{keyword} unreadable ({type(e).__name__}: {e})')
     return row
 
 def _how_it_lies(ds, header):
     "Columns of `scan` on plane, laterality and view; what stands in `header` has been read already"
-    has_groups = 'SharedFunctionalGroupsSequence' in header or 'PerFrameFunctionalGroupsSequence' in header
+    groups = {'SharedFunctionalGroupsSequence', 'PerFrameFunctionalGroupsSequence'}
+    has_groups = not groups.isdisjoint(header)
     of_frame = element_value(ds, 'FrameLaterality', 0) if has_groups else None
-    view = header.get('ViewPosition')
-    if view is None and header.get('ViewCodeSequence'): view = ds.ViewCodeSequence[0].get('CodeMeaning')
     laterality = of_frame or header.get('ImageLaterality') or header.get('Laterality')
+    view = header.get('ViewPosition')
+    if view is None and header.get('ViewCodeSequence'):
+        view = ds.ViewCodeSequence[0].get('CodeMeaning')
     return dict(plane=orientation(ds).plane, laterality=laterality, view=view)
 
 def _row(path, start, with_pixels, window, max_bytes, identifying, key):
-    "One row of `scan`: header, statistics, what was assumed, what went wrong. A relative `path` counts from `start`: a worker may stand elsewhere"
-    row, notes, full_path = dict(path=path), [], os.path.join(start, path)
+    """One row of `scan`: header, statistics, what was assumed, what went wrong.
+
+    A relative `path` counts from `start`: a worker may stand elsewhere."""
+    row, notes = dict(path=path), []
+    full_path = os.path.join(start, path)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter('always')
         try:
@@ -694,55 +866,78 @@ def _row(path, start, with_pixels, window, max_bytes, identifying, key):
             row['check_picture'] = '; '.join(burned_in_risk(ds))
             if with_pixels: row.update(_statistics(ds, window, max_bytes))
         except DicomError as e: row['error'] = str(e).replace(full_path, path)
-        except Exception as e: row['error'] = f'{path}: could not be tabulated ({type(e).__name__}: {e})'
+        except Exception as e:
+            row['error'] = f'{path}: could not be tabulated ({type(e).__name__}: {e})'
     messages = notes + [str(w.message).replace(full_path, path) for w in caught]
     row['note'] = '; '.join(dict.fromkeys(messages))
     return row
 
 def _table(rows, first, last):
     "Rows as a table, `first` and `last` its outer columns"
-    # column by column, each text kept once: rows hold several times what the table does, and never stand beside it
-    columns, kinds, shared, n = {}, {}, {}, 0
-    for n, row in enumerate(rows, 1):
+    # column by column, each text kept once:
+    # rows hold several times what the table does, and never stand beside it
+    columns, kinds = {}, {}  # by name: the values, and the types among them
+    texts = {}
+    row_count = 0
+    for row_count, row in enumerate(rows, 1):
         for name, value in row.items():
             column = columns.setdefault(name, [])
-            column += [np.nan]*(n - 1 - len(column))
-            column.append(shared.setdefault(value, value) if isinstance(value, str) else value)
+            column += [np.nan]*(row_count - 1 - len(column))
+            if isinstance(value, str): value = texts.setdefault(value, value)
+            column.append(value)
             if value is None: continue
-            # whole numbers stay whole where some files lack them, unless a damaged one says what no column of them can hold
+            # whole numbers stay whole where some files lack them,
+            # unless a damaged one says what no column of them can hold
             is_whole = type(value) is int and -2**63 <= value < 2**63
             kinds.setdefault(name, set()).add(int if is_whole else object)
     order = first + [name for name in columns if name not in first + last] + last
     def series(name):
         values = columns.pop(name)
         dtype = 'Int64' if kinds.get(name) == {int} else None
-        return pd.Series(values + [np.nan]*(n - len(values)), dtype=dtype)
-    return pd.DataFrame({name: series(name) for name in order if name in columns}, copy=False).reindex(columns=order)
+        return pd.Series(values + [np.nan]*(row_count - len(values)), dtype=dtype)
+    table = pd.DataFrame({name: series(name) for name in order if name in columns}, copy=False)
+    return table.reindex(columns=order)
 
 # %% ../nbs/01_dicom.ipynb #dicom111
 def scan(
     folder:str|Path|list,    # folder, searched by `find_dicoms`, or paths
-    pixels:bool=True,        # decode the images and add their statistics? `False` reads no pixel bytes
-    n_jobs:int|None=None,    # processes, as joblib counts them (-1: all cores); `None`: one, or what `joblib.parallel_config` says
+    pixels:bool=True,        # decode the images, add their statistics? `False` reads no pixel bytes
+    n_jobs:int|None=None,    # processes, as in joblib (-1: all cores); `None`: as it is configured
     progress:bool=True,      # show a progress bar
-    window:tuple|None=None,  # (width, level) in the unit of `pixels`, for `px_window`; by default each file's own window
+    window:tuple|None=None,  # (width, level) for `px_window`; by default each file's own window
     max_bytes:int=2**31,     # refuse an image of more bytes than this, as float32
-    identifying:bool=True,   # keep columns of elements that may identify the patient (see `identifying_elements`)?
-    key:bytes|None=None,     # secret: without these columns, UIDs and PatientID become pseudonyms, those of `deidentify`
+    identifying:bool=True,   # keep columns of elements that may identify the patient?
+    key:bytes|None=None,     # secret: without these columns, UIDs and PatientID become pseudonyms
 )->pd.DataFrame: # one row a file, in the order of `find_dicoms` or of the paths given
     """The headers of many DICOM files as a table, with pixel statistics.
 
-    Columns: `path`; every header element that has a keyword, under that keyword (several values as a tuple, a sequence as the
-    number of its items, binary ones left out); `plane`, `laterality` and `view`, wherever the file says them; `px_min`, `px_max`,
-    `px_mean`, `px_std` in the unit `px_unit`, without padding, and `px_window`, the percentage of pixels inside the window; `check_picture`: what makes
-    text in the picture likely (`burned_in_risk`); `note`: what was odd or assumed; `error`: why the file or its image could not be read, else empty. A file that can't be read is a row with an `error`, never an exception.
+    Columns:
+    `path`;
+    every header element that has a keyword, under that keyword (several values as a tuple,
+    a sequence as the number of its items, binary ones left out; those that `identifying_elements`
+    lists only where `identifying`, else, with a `key`, the pseudonyms that `deidentify` gives
+    to UIDs and PatientID);
+    `plane`, `laterality` and `view`, wherever the file says them;
+    `px_min`, `px_max`, `px_mean`, `px_std` in the unit `px_unit`, without padding,
+    and `px_window`, the percentage of pixels inside the window, given in the unit of `pixels`;
+    `check_picture`: what makes text in the picture likely (`burned_in_risk`);
+    `note`: what was odd or assumed;
+    `error`: why the file or its image could not be read, else empty.
+    A file that can't be read is a row with an `error`, never an exception.
+    Without `n_jobs` there is one process, or what `joblib.parallel_config` says.
     Raises `DicomError` if `folder` is no folder, `ValueError` for a `key` where columns are kept."""
-    if key and identifying: raise ValueError('a key is for identifying=False; with identifying=True the table holds the UIDs themselves')
-    paths = list(map(str, find_dicoms(folder) if isinstance(folder, (str, Path)) else folder)) # a `Path` takes several times the memory
+    if key and identifying:
+        raise ValueError('a key is for identifying=False: '
+                         'with identifying=True the table holds the UIDs themselves')
+    paths = find_dicoms(folder) if isinstance(folder, (str, Path)) else folder
+    paths = [str(path) for path in paths]  # a `Path` takes several times the memory
     start = os.getcwd()
     statistics = ['px_min', 'px_max', 'px_mean', 'px_std', 'px_window', 'px_unit']
+    tabulate = joblib.delayed(_row)
     rows = joblib.Parallel(n_jobs=n_jobs, return_as='generator')(
-        joblib.delayed(_row)(p, start, pixels, window, max_bytes, identifying, key) for p in paths)
-    df = _table(tqdm(rows, total=len(paths), desc='scan', unit='file', disable=not progress),
-        ['path'], ['plane', 'laterality', 'view'] + statistics*pixels + ['check_picture', 'note', 'error'])
+        tabulate(path, start, pixels, window, max_bytes, identifying, key) for path in paths)
+    rows = tqdm(rows, total=len(paths), desc='scan', unit='file', disable=not progress)
+    last = ['plane', 'laterality', 'view', *statistics, 'check_picture', 'note', 'error']
+    if not pixels: last = [name for name in last if name not in statistics]
+    df = _table(rows, ['path'], last)
     return df.assign(error=df.error.astype(object).fillna(''))

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 import pydicom
 from pydicom.charset import convert_encodings
-from pydicom.datadict import dictionary_description, dictionary_has_tag, dictionary_VR, keyword_for_tag
+from pydicom.datadict import (dictionary_description, dictionary_has_tag, dictionary_VR,
+    keyword_for_tag)
 from pydicom.dataelem import RawDataElement
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_data_element
@@ -21,8 +22,10 @@ from .decoding import as_dicom_error, data_set_name, warn_of
 
 # %% ../nbs/toolbox/headers.ipynb #heads006
 def _encoded_length(item, encodings):
-    "Bytes of an element's value; pydicom keeps what the file said only until the value is first used"
-    if isinstance(item, RawDataElement): return None if item.length == 0xffffffff else item.length
+    "Bytes of an element's value; pydicom keeps what the file said only until it is first used"
+    if isinstance(item, RawDataElement):
+        is_undefined = item.length == 0xffffffff
+        return None if is_undefined else item.length
     if item.VR == 'SQ': return None
     buffer = DicomBytesIO()
     buffer.is_implicit_VR = buffer.is_little_endian = True
@@ -31,7 +34,9 @@ def _encoded_length(item, encodings):
 
 def _shown(e, width):
     "The value of an element as text"
-    if e.VR == 'SQ': return f'{len(e.value)} item' + 's'*(len(e.value) != 1)
+    if e.VR == 'SQ':
+        count = len(e.value)
+        return '1 item' if count == 1 else f'{count} items'
     if isinstance(e.value, bytes): return f'{len(e.value):,} bytes: ' + e.value[:8].hex(' ')
     return str(e.value)[:width]
 
@@ -40,24 +45,27 @@ def _element_rows(ds, depth, width, encodings):
     for item in sorted(ds.values(), key=lambda item: item.tag):  # `values` leaves them as read
         tag = item.tag
         name = dictionary_description(tag) if dictionary_has_tag(tag) else ''
-        row = dict(depth=depth, group=f'{tag.group:04x}', element=f'{tag.element:04x}', VR=item.VR,
-                   keyword=keyword_for_tag(tag), name=name)
+        row = dict(depth=depth, group=f'{tag.group:04x}', element=f'{tag.element:04x}',
+                   VR=item.VR, keyword=keyword_for_tag(tag), name=name)
         try: e = ds[tag]
         except Exception as err:
             unreadable = f'unreadable ({type(err).__name__}): {item.value!r}'[:width]
             yield row | dict(length=item.length, value=unreadable)
             continue
-        yield row | dict(VR=e.VR, name=e.name, length=_encoded_length(item, encodings), value=_shown(e, width))
-        for sub in (e.value if e.VR == 'SQ' else []): yield from _element_rows(sub, depth + 1, width, encodings)
+        length = _encoded_length(item, encodings)
+        yield row | dict(VR=e.VR, name=e.name, length=length, value=_shown(e, width))
+        if e.VR == 'SQ':
+            for sub in e.value: yield from _element_rows(sub, depth + 1, width, encodings)
 
 def elements(
     ds:pydicom.Dataset, # as `read_dicom` returns it
     width:int=64,       # longest value shown, characters
-)->pd.DataFrame: # one row an element: depth, group, element, VR, length (bytes), keyword, name, value
+)->pd.DataFrame: # depth, group, element, VR, length (bytes), keyword, name, value of each
     """Every element of a file, file meta, private and nested ones too, as a table.
 
-    `length` is that of the encoded value, `None` where the file leaves it undefined. A value that can't be read is said so
-    in its row. Names are those of PS3.6. Raises `DicomError` for a data set that can't be walked through."""
+    `length` is that of the encoded value, `None` where the file leaves it undefined.
+    A value that can't be read is said so in its row. Names are those of PS3.6.
+    Raises `DicomError` for a data set that can't be walked through."""
     with as_dicom_error(data_set_name(ds), 'listing its elements'):
         encodings = convert_encodings(ds.get('SpecificCharacterSet', 'ISO_IR 6'))
         parts = [ds.file_meta] if hasattr(ds, 'file_meta') else []
@@ -72,8 +80,9 @@ def read_value(ds, keyword):
     except Exception as e:
         warn_of(ds, keyword, f'can not be read ({type(e).__name__})', 'it is ignored')
         return None
-    is_empty = value is None or isinstance(value, (str, MultiValue, pydicom.Sequence)) and not len(value)
-    return None if is_empty else value
+    if value is None: return None
+    has_length = isinstance(value, (str, MultiValue, pydicom.Sequence))
+    return None if has_length and not len(value) else value
 
 @lru_cache(maxsize=None)  # thousands of files have the same tags
 def dictionary_entry(tag):
@@ -86,16 +95,17 @@ def _first_items(ds):
     for tag in list(ds.keys()):
         try: e = ds[tag]
         except Exception as error:
-            warn_of(ds, keyword_for_tag(tag) or str(tag), f'can not be read ({type(error).__name__})', 'it is ignored')
+            keyword = keyword_for_tag(tag) or str(tag)
+            warn_of(ds, keyword, f'can not be read ({type(error).__name__})', 'it is ignored')
             continue
         if e.VR == 'SQ' and e.value: yield e.value[0]
 
 def frame_places(
     ds:pydicom.Dataset,  # as `read_dicom` returns it
-    frame:int|None=None, # of several, counted from 0; `None`: what all frames share, or the only frame
+    frame:int|None=None, # of several, from 0; `None`: what all frames share, or the only frame
 )->list: # data sets, the most specific first
-    """Where an element of a frame may stand: in the functional groups of the frame, in those that all frames share
-    (PS3.3 C.7.6.16), or in the data set itself."""
+    """Where an element of a frame may stand: in the functional groups of the frame,
+    in those that all frames share (PS3.3 C.7.6.16), or in the data set itself."""
     own = read_value(ds, 'PerFrameFunctionalGroupsSequence') or []
     shared = read_value(ds, 'SharedFunctionalGroupsSequence') or []
     if frame is None and len(own) == 1: frame = 0
@@ -111,7 +121,7 @@ def frame_places(
 def element_value(
     ds:pydicom.Dataset,  # as `read_dicom` returns it
     keyword:str,         # of the element, as in 'PixelSpacing'
-    frame:int|None=None, # of several, counted from 0; `None`: what all frames share, or the only frame
+    frame:int|None=None, # of several, from 0; `None`: what all frames share, or the only frame
     default=None,        # what to return where no place has a value
 ): # the value, as pydicom gives it
     """An element of an image, wherever it stands (see `frame_places`).
@@ -123,24 +133,33 @@ def element_value(
     return default
 
 # %% ../nbs/toolbox/headers.ipynb #heads018
-def first_value(value): return value[0] if isinstance(value, (MultiValue, list, tuple)) else value
+def first_value(value):
+    "The first of several values, or the only one"
+    return value[0] if isinstance(value, (MultiValue, list, tuple)) else value
 
 def read_number(ds, keyword, frame=None, default=None):
-    "The element `keyword` as a float; `default` where it is absent or, with a warning, no finite number"
+    """The element `keyword` as a float.
+
+    `default` where it is absent or, with a warning, no finite number."""
     value = element_value(ds, keyword, frame)
     if value is None: return default
     try: number = float(first_value(value))
     except (TypeError, ValueError): number = np.nan
     if np.isfinite(number): return number
-    warn_of(ds, keyword, f'is {value}, no number', f"{'it is ignored' if default is None else f'{default} is taken'}")
+    taken = 'it is ignored' if default is None else f'{default} is taken'
+    warn_of(ds, keyword, f'is {value}, no number', taken)
     return default
 
 def signed_as_pixels(
     value:int,   # as read, whether the file says US or SS
     signed:bool, # are the pixels?
 )->int:
-    "The number in the 16 bits of `value`, signed as the pixels are: the rule for elements that may be US or SS (PS3.3 C.7.5.1.1.2)"
-    value = int(value) & 0xffff if -0x8000 <= int(value) <= 0xffff else int(value)
-    return value - 0x10000 if signed and 0x8000 <= value <= 0xffff else value
+    """The number in the 16 bits of `value`, signed as the pixels are.
+
+    This is the rule for elements that may be US or SS (PS3.3 C.7.5.1.1.2)."""
+    value = int(value)
+    if not -0x8000 <= value <= 0xffff: return value  # more than 16 bits
+    unsigned = value & 0xffff
+    return unsigned - 0x10000 if signed and unsigned >= 0x8000 else unsigned
 
 def has_signed_pixels(ds): return bool(read_number(ds, 'PixelRepresentation', default=0))
