@@ -335,6 +335,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'medtut.identity._silent.__enter__': ('toolbox/identity.html#_silent.__enter__', 'medtut/identity.py'),
                                  'medtut.identity._silent.__exit__': ('toolbox/identity.html#_silent.__exit__', 'medtut/identity.py'),
                                  'medtut.identity._silent.__init__': ('toolbox/identity.html#_silent.__init__', 'medtut/identity.py'),
+                                 'medtut.identity._turned': ('toolbox/identity.html#_turned', 'medtut/identity.py'),
                                  'medtut.identity._whole': ('toolbox/identity.html#_whole', 'medtut/identity.py'),
                                  'medtut.identity._without_comments': ('toolbox/identity.html#_without_comments', 'medtut/identity.py'),
                                  'medtut.identity.burned_in_risk': ('toolbox/identity.html#burned_in_risk', 'medtut/identity.py'),

@@ -186,7 +186,7 @@ def _table_beside(out, csv):
         raise typer.BadParameter(f'{csv}: the table links new names to old ones; keep it outside of {out}', param_hint='--csv')
     return _for_a_table(csv)
 
-@app.command()
+@app.command(short_help='Copies of DICOM files without what names the patient.')
 def deidentify(
     folder: Annotated[Optional[Path], typer.Argument(metavar='IN', help='A folder with all folders below it, or a file.', exists=True)] = None,
     out: Annotated[Optional[Path], typer.Argument(metavar='OUT', help='A folder, which gets the copies in folders like those of IN, under new names.', file_okay=False)] = None,
@@ -291,7 +291,7 @@ def _scans(images, uids, jobs, quiet):
         else: scans.append((path.name.removesuffix('.gz').removesuffix('.nii'), path))
     return scans
 
-@app.command()
+@app.command(short_help='Outline what a network was trained to find in scans.')
 def predict(
     images: Annotated[list[Path], typer.Argument(metavar='IMAGE', help='NIfTI files or folders of DICOM, each a scan with all its channels; with a file as --out, the channels of one scan.', exists=True)],
     weights: Annotated[Path, typer.Option('--weights', '-w', help='Of a 3D U-Net, with its card, as lesson 6 saves them (.safetensors).', exists=True, dir_okay=False)],

@@ -248,12 +248,20 @@ def _native_length(ds):
     halved = ds.get('PhotometricInterpretation') == 'YBR_FULL_422'
     return length*2//3 if halved and len(ds['PixelData'].value) < length else length
 
+def _turned(data):
+    "Bytes with each two exchanged"
+    return np.frombuffer(data + bytes(len(data) % 2), '<u2').byteswap().tobytes()
+
 def _native_pixels(ds, little_endian):
     "Native `PixelData` without what hides in unused bits and behind its end, and what was done"
     data, done = ds['PixelData'].value, []
     length, depth = _native_length(ds), _depth(ds)
-    if length and data[length:].strip(b'\0'):
-        data = data[:length] + bytes(length % 2)
+    # in big endian words of 16 bits, each two samples of 8 bits are turned round (PS3.5 7.3)
+    is_turned = not little_endian and ds['PixelData'].VR == 'OW' and _whole(ds, 'BitsAllocated') == 8
+    in_order = _turned(data) if is_turned else data
+    if length and in_order[length:].strip(b'\0'):
+        cut = in_order[:length] + bytes(length % 2)
+        data = _turned(cut) if is_turned else cut
         done.append('cut behind the last pixel')
     if depth is None: return data, done
     bits, stored, high, signed = depth
