@@ -46,8 +46,8 @@ _LAYOUTS = dict(
         r'(?P<patient>BraTS-[a-z]+-\d+)(-\d+)?', '-',
         dict(flair='t2f', t1='t1n', t1ce='t1c', t2='t2w', seg='seg'),
         {1: 'non-enhancing', 2: 'edema', 3: 'enhancing'},
-        '4 is the enhancing part up to BraTS 2022, and from 2024 on another part, in GLI the cavity '
-        'of an operation: write such masks with 1 to 3 first'))
+        '4 is the enhancing part up to BraTS 2022, and from 2024 on another one, in GLI the '
+        'cavity of an operation: write such masks with 1 to 3 first'))
 
 _GRADES = 'HGG', 'LGG'
 
