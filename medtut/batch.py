@@ -7,8 +7,8 @@ __all__ = ['Item', 'LeftOut', 'Failed', 'Outcome', 'same_name', 'make_files']
 
 # %% ../nbs/toolbox/batch.ipynb #batch003
 import filecmp, hashlib, json, os, unicodedata, warnings
-from collections import Counter
-from dataclasses import dataclass, field
+from collections import Counter, deque
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from shutil import rmtree
 from tempfile import mkdtemp
@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from .files import atomic_write, read_json
 
 # %% ../nbs/toolbox/batch.ipynb #batch006
-@dataclass
+@dataclass(slots=True)
 class Item:
     "One file to make"
     target: str             # its name below the folder, with `/` between parts
@@ -34,14 +34,14 @@ class LeftOut(Exception):
 class Failed(Exception):
     "Raised where an item can't be made, and others can; says why"
 
-@dataclass
+@dataclass(slots=True)
 class Outcome:
     "What became of an `Item`"
     target: str
     status: str                                # 'written', 'there already', 'left out' or 'failed'
     reason: str = ''                           # why it is not there
     note: str = ''                             # warnings met on the way
-    facts: dict = field(default_factory=dict)  # what its maker said of it
+    facts: dict|None = None                    # what its maker said of it, if anything
 
 # %% ../nbs/toolbox/batch.ipynb #batch008
 def same_name(
@@ -66,16 +66,22 @@ def _check_names(targets, out):
     if blocked: raise ValueError(f'{blocked} would be a file and a folder: give it another name')
 
 # %% ../nbs/toolbox/batch.ipynb #batch011
-def _digest(paths, recipe='', key=b''):
-    "Digest of the content of files and of a text, in hexadecimal; `None` if a file can't be read"
-    digest = hashlib.blake2b(recipe.encode(), digest_size=16, key=key)
+def _content(path, key):
+    "Digest of a file; `None` if it can't be read"
+    digest = hashlib.blake2b(digest_size=16, key=key)
     try:
-        for path in paths:
-            with open(path, 'rb') as f:
-                digest.update(os.fstat(f.fileno()).st_size.to_bytes(8, 'little'))
-                while chunk := f.read(2**20): digest.update(chunk)
+        with open(path, 'rb') as f:
+            while chunk := f.read(2**20): digest.update(chunk)
     except OSError: return None
     return digest.hexdigest()
+
+def _made_from(item, key, contents):
+    "Digest of the sources and the recipe of an item; `contents` holds those of files that were read for others of its group"
+    for path in item.sources:
+        if path not in contents: contents[path] = _content(path, key)
+    parts = [contents[path] for path in item.sources]
+    if None in parts: return None
+    return hashlib.blake2b('|'.join([item.recipe, *parts]).encode(), digest_size=16, key=key).hexdigest()
 
 class _List:
     "What was made in a folder: a line of JSON a file"
@@ -114,12 +120,12 @@ def _save(save, target):
     finally: rmtree(beside)
     return 'written', facts
 
-def _make_item(item, record, out, make, failures, key):
+def _make_item(item, record, out, make, failures, made_from):
     "The outcome of one item, and what is to be noted of it, if anything is"
-    target, made_from = out/item.target, _digest(item.sources, item.recipe, key)
+    target = out/item.target
     has_same_sources = made_from is not None and record.get('from') == made_from
-    is_there = has_same_sources and _digest([target]) == record['is']
-    if is_there: return Outcome(item.target, 'there already', facts=record.get('facts', {})), None
+    is_there = has_same_sources and _content(target, b'') == record['is']
+    if is_there: return Outcome(item.target, 'there already', facts=record.get('facts')), None
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter('always')
         try: save = make(item.argument)
@@ -129,16 +135,15 @@ def _make_item(item, record, out, make, failures, key):
             if is_outdated: target.unlink(missing_ok=True)
             return Outcome(item.target, status, str(e), _messages(caught)), None
         status, facts = _save(save, target)
-    noted = {'from': made_from, 'is': _digest([target])}
-    if isinstance(facts, dict): noted['facts'] = facts
-    else: facts = {}
+    noted = {'from': made_from, 'is': _content(target, b'')}
+    if facts is not None: noted['facts'] = facts
     return Outcome(item.target, status, note=_messages(caught), facts=facts), noted
 
 def _messages(caught): return '; '.join(dict.fromkeys(str(w.message) for w in caught))
 
 def _make_group(argument, items, records, out, open_group, failures, key):
     "Outcome and note of each item of a group, which is opened when the first of them needs it"
-    opened = []
+    opened, contents = [], {}
     def make(item_argument):
         if not opened:
             try: opened.append((open_group(argument), None))
@@ -146,8 +151,11 @@ def _make_group(argument, items, records, out, open_group, failures, key):
         make_item, problem = opened[0]
         if problem: raise problem
         return make_item(item_argument)
-    pairs = zip(items, records)
-    return [_make_item(item, record, out, make, failures, key) for item, record in pairs]
+    done = []
+    for item, record in zip(items, records):
+        made_from = _made_from(item, key, contents)
+        done.append(_make_item(item, record, out, make, failures, made_from))
+    return done
 
 # %% ../nbs/toolbox/batch.ipynb #batch015
 def _check_settings(out, kind, settings):
@@ -181,7 +189,7 @@ def _sweep(out):
         folders[:] = [name for name in folders if name not in left]
 
 def make_files(
-    groups:list,          # (argument, items) of each group
+    groups,               # (argument, items) of each group; of a generator, only those that are still to be made are held
     open_group,           # see below
     out:str|Path,         # folder
     kind:str,             # of work, as in 'png': files of several kinds may lie in one folder
@@ -203,7 +211,8 @@ def make_files(
 
     Raises `ValueError`, before any file is written, for names that two items share, that lead out of the folder or that
     something else has, and for a folder that was written with other settings."""
-    out = Path(out).absolute()  # a worker may stand in another folder
+    out, groups = Path(out).absolute(), deque(groups)  # a worker may stand in another folder
+    count = len(groups)
     targets = [item.target for _, items in groups for item in items]
     _check_names(targets, out)
     key = hashlib.blake2b(key).digest() if key else b''
@@ -217,12 +226,14 @@ def make_files(
         for target in targets:
             if target not in made.lines: made.add(target)
         made.save()
-        def work(argument, items):
-            records = [made.record(item.target) for item in items]
-            return joblib.delayed(_make_group)(argument, items, records, out, open_group, failures, key)
-        done = joblib.Parallel(n_jobs=n_jobs, return_as='generator')(work(*group) for group in groups)
+        def work():
+            while groups:
+                argument, items = groups.popleft()
+                records = [made.record(item.target) for item in items]
+                yield joblib.delayed(_make_group)(argument, items, records, out, open_group, failures, key)
+        done = joblib.Parallel(n_jobs=n_jobs, return_as='generator')(work())
         with open(made.path, 'a', encoding='utf-8') as f:
-            for group in tqdm(done, total=len(groups), desc=kind, unit=unit, disable=not progress):
+            for group in tqdm(done, total=count, desc=kind, unit=unit, disable=not progress):
                 for outcome, noted in group:
                     outcomes.append(outcome)
                     if noted: f.write(made.add(outcome.target, **noted))

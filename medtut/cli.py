@@ -165,7 +165,7 @@ def convert(
 
     By default names hold nothing of the patient: id is made from the UID of the series. The description is free text, in which people write names; {description} takes it all the same.
 
-    The table says of each volume what was written, and of series and files without one why not. A series of which no image has a place in the patient, such as a radiograph, is left out. Called again, what was cut off goes on. Exit status 1 if a series failed or a file could not be read."""
+    The table says of each volume what was written, and of series and files without one why not. It holds UIDs and descriptions as they are. A series of which no image has a place in the patient, such as a radiograph, is left out. Called again, what was cut off goes on. Exit status 1 if a series failed or a file could not be read."""
     from medtut.folders import nifti_files
     table = nifti_files(folder, out, name, uid or None, jobs, not quiet)
     _finish(table, csv)

@@ -320,7 +320,7 @@ def deidentify_files(
     for path in paths:
         outcome = Outcome('', 'left out', why_not(path)) if why_not(path) else next(outcomes)
         row = _row(path, out, outcome)
-        rows.append(row | dict(look='; '.join(outcome.facts.get('look', [])), note=row['note']))
+        rows.append(row | dict(look='; '.join((outcome.facts or {}).get('look', [])), note=row['note']))
     return pd.DataFrame(rows, columns=['path', 'out', 'status', 'reason', 'look', 'note'])
 
 # %% ../nbs/toolbox/folders.ipynb #folder027
@@ -465,7 +465,7 @@ def nifti_files(
         for v in found:
             outcome = next(outcomes)
             outcome.note = '; '.join(filter(None, [note, outcome.note]))
-            rows.append(_row(above, out, outcome, **about, volume=v.name) | outcome.facts)
+            rows.append(_row(above, out, outcome, **about, volume=v.name) | (outcome.facts or {}))
         if not found: rows.append(_row(above, out, Outcome('', status, reason, note), **about, volume=''))
     read = {Path(i.path) for i in images}
     for path in paths:

@@ -7,21 +7,20 @@ __all__ = ['read_boxes', 'read_mapping', 'label_slices', 'balance', 'volume_wind
            'SliceDataset']
 
 # %% ../nbs/02_breast_mri.ipynb #slices013
-import json, os, re
+import os, re
+from functools import partial
 from pathlib import Path, PureWindowsPath
 
 import cv2
-import joblib
 import numpy as np
 import pandas as pd
 import pydicom
 import torch
-from filelock import FileLock
 from torch.utils.data import Dataset
-from tqdm.auto import tqdm
 
+from .batch import Item, make_files
 from .dicom import DicomError, pixels, read_dicom, to_display
-from .files import atomic_write, read_json
+from .files import atomic_write
 from .splits import check_ids
 from .tables import read_table
 
@@ -113,6 +112,8 @@ def balance(
     return slices.loc[known.index[turn <= known.patient.map(share)]].sort_index()
 
 # %% ../nbs/02_breast_mri.ipynb #slices055
+def _sampled(paths): return paths[::max(1, len(paths)//32)]
+
 def volume_window(
     paths:list,                  # DICOM files of one series, in order
     percentiles:tuple=(1, 99.5), # of its pixels: black from there down, white from there up
@@ -121,7 +122,7 @@ def volume_window(
 
     It looks at one pixel in 16 of some 32 slices, evenly spread: plenty, and a series of any length fits into memory."""
     sample,error = [],DicomError('no files to take a window from')
-    for path in paths[::max(1, len(paths)//32)]:
+    for path in _sampled(paths):
         try: sample.append(pixels(read_dicom(path))[::4, ::4].ravel())
         except DicomError as e: error = e # one damaged slice is no reason to lose the others: its own row will say so
     sample = np.concatenate([x[np.isfinite(x)] for x in sample] or [np.empty(0)])
@@ -130,54 +131,83 @@ def volume_window(
     return max(high - low, 1e-6),(low + high)/2
 
 # %% ../nbs/02_breast_mri.ipynb #slices058
+def _png(ds, window):
+    "A slice as the bytes of a PNG file"
+    if window is None:
+        x = pixels(ds)
+        top = max(float(x[np.isfinite(x)].max(initial=0)), 1e-6)
+        window = top, top/2
+    image = to_display(ds, width=window[0], level=window[1])
+    if image.ndim != 2:
+        name = getattr(ds, 'filename', None) or 'data set' # None in a copy, '' in a new one
+        raise DicomError(f'{name}: not one grey image, but {image.shape}')
+    fast = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
+    return cv2.imencode('.png', image, fast)[1].tobytes()
+
+def _write(data, path):
+    with atomic_write(path, durable=False) as f: f.write(data) # waiting for the disk takes as long as the rest
+
 def save_slice(
     ds:pydicom.Dataset,      # as `read_dicom` returns it
     png:str|Path,            # file to write, in a folder that is there
     window:tuple|None=None,  # (width, level) in modality units; `None`: from 0 to the slice's own maximum
 )->Path: # `png`
-    "Save a slice as an 8-bit PNG, MONOCHROME1 turned round, written whole or not at all. Raises `DicomError` if it is not one grey image"
-    png = Path(png)
-    if window is None:
-        x = pixels(ds)
-        top = max(float(x[np.isfinite(x)].max(initial=0)), 1e-6)
-        window = top,top/2
-    image = to_display(ds, width=window[0], level=window[1])
-    if image.ndim != 2:
-        name = getattr(ds, 'filename', None) or 'data set' # None in a copy, '' in a new one
-        raise DicomError(f'{name}: not one grey image, but {image.shape}')
-    _,data = cv2.imencode('.png', image, [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE])
-    with atomic_write(png, durable=False) as f: f.write(data.tobytes()) # waiting for the disk takes as long as the rest
-    return png
+    """Save a slice as an 8-bit PNG, MONOCHROME1 turned round, written whole or not at all.
+
+    Raises `DicomError` if it is not one grey image"""
+    _write(_png(ds, window), png)
+    return Path(png)
 
 # %% ../nbs/02_breast_mri.ipynb #slices062
 def _on_disk(path, listing):
-    "`path`, or the one file beside it whose name differs in the padding of its last number alone: `1-012.dcm` and `1-12.dcm`"
+    """`path`, or the one file beside it whose name differs in the padding of its last number alone
+
+    `1-012.dcm` and `1-12.dcm` are the same."""
     if path.name in listing: return path
-    def split(name): return (m[1], int(m[2]), m[3]) if (m := re.fullmatch(r'(.*?)([0-9]+)(\.[A-Za-z]+)', name)) else name
+    def split(name):
+        parts = re.fullmatch(r'(.*?)([0-9]+)(\.[A-Za-z]+)', name)
+        return (parts[1], int(parts[2]), parts[3]) if parts else name
     same = sorted(name for name in listing if split(name) == split(path.name))
     if len(same) > 1: raise DicomError(f'{path}: no such file, and it could be any of {same}')
     return path.with_name(same[0]) if same else path
 
-def _export_series(rows, root, out, window):
-    "Export the rows of one series: (status, reason) of each"
-    folder,results,series_window = (root/rows[0].path).parent,[],None
-    listing = set(os.listdir(folder)) if folder.is_dir() else set()
-    for row in rows:
-        png = out/row.png
-        other = out/{'pos': 'neg', 'neg': 'pos'}[png.parent.name]/png.name
-        if png.exists() and png.stat().st_size: # a power cut may leave an empty one
-            results.append(('there already', ''))
-            continue
-        try:
-            if other.exists(): raise DicomError(f'{other.parent.name}/{other.name} is there, from other labels: export to another folder')
-            ds = read_dicom(_on_disk(root/row.path, listing))
-            uid,found = getattr(row, 'uid', ''),ds.get('SOPInstanceUID')
-            if uid and uid != found: raise DicomError(f'{row.path}: holds image {found}, the table says {uid}')
-            if window == 'volume' and series_window is None: series_window = volume_window(sorted(folder/n for n in listing if n.lower().endswith('.dcm')))
-            save_slice(ds, png, series_window)
-            results.append(('written', ''))
-        except DicomError as e: results.append(('failed', str(e).replace(f'{root}{os.sep}', '')))
-    return results
+class _Series:
+    "The files of one series, as they are on the disk"
+    def __init__(self, folder):
+        self.listing = set(os.listdir(folder)) if folder.is_dir() else set()
+        self.files = [folder/name for name in sorted(self.listing) if name.lower().endswith('.dcm')]
+
+    @property
+    def sample(self):
+        "Those that its window is taken from"
+        return _sampled(self.files)
+
+def _group(rows, root, window):
+    "The rows of one series as a group of items for `make_files`"
+    folder = (root/rows.path.iloc[0]).parent
+    series, items = _Series(folder), []
+    sample = tuple(map(str, series.sample)) if window == 'volume' else ()
+    for row in rows.itertuples():
+        uid = str(getattr(row, 'uid', ''))
+        try: source = _on_disk(root/row.path, series.listing)
+        except DicomError: source = root/row.path  # the row will say so
+        items.append(Item(row.png, (str(source), *sample), uid, (row.png, row.path, uid)))
+    return folder, items
+
+def _open_series(folder, root, out, window):
+    "A series, opened for `make_files`: the PNG of a slice"
+    series, windows = _Series(folder), []
+    def make(slice_):
+        png, path, uid = slice_
+        other = out/(png.replace('pos/', 'neg/') if png.startswith('pos/') else png.replace('neg/', 'pos/'))
+        if other.exists():
+            raise DicomError(f'{other.parent.name}/{other.name} is there, from other labels: export to another folder')
+        ds = read_dicom(_on_disk(root/path, series.listing))
+        found = ds.get('SOPInstanceUID')
+        if uid and uid != found: raise DicomError(f'{path}: holds image {found}, the table says {uid}')
+        if window == 'volume' and not windows: windows.append(volume_window(series.files))
+        return partial(_write, _png(ds, windows[0] if windows else None))
+    return make
 
 # %% ../nbs/02_breast_mri.ipynb #slices063
 def _leaves(path):
@@ -207,7 +237,7 @@ def export_slices(
     `status` is 'written', 'there already', 'left out' (no label) or 'failed', and `reason` says why for the last two. A run that was cut off
     goes on where it was. Names that differ from the table's in zero-padding alone are found; a file that holds another image than the table's
     `uid` says is not taken. Raises `ValueError`, before anything is written, for paths that lead out of `root`, names that collide, and a
-    folder `out` that was written with another window."""
+    folder `out` that was written with another window or holds other files of these names."""
     root,out = Path(root),Path(out)
     if window not in ('volume', 'slice'): raise ValueError(f"window must be 'volume' or 'slice', not {window!r}")
     if not root.is_dir(): raise ValueError(f'{root}: not a folder; give the one that holds Duke-Breast-Cancer-MRI')
@@ -218,20 +248,16 @@ def export_slices(
     if not known.label.isin([0, 1]).all(): raise ValueError(f'labels must be 1, 0 or missing, found {sorted(known.label.unique())}')
     names = known.label.map({1: 'pos/', 0: 'neg/'}).astype(str) + _name(known)
     table = slices.assign(png=names, status='left out', reason=slices.part if 'part' in slices else 'no label')
+    labelled = table.loc[known.index]
+    series = [rows.index for _, rows in labelled.groupby(known.path.str.rpartition('/')[0], sort=False)]
+    groups = (_group(labelled.loc[index], root.absolute(), window) for index in series)
     for folder in 'pos', 'neg': (out/folder).mkdir(parents=True, exist_ok=True)
-    note,wanted = out/'.export.json',dict(window=window, version=1)
-    with FileLock(out/'.export.lock'): # two exports to one folder take turns; a killed one lets go
-        if note.exists() and (was := read_json(note)) != wanted:
-            raise ValueError(f'{out} holds slices exported with {was}, not {wanted}: choose another folder')
-        for left in (*out.glob('.*.part'), *out.glob('*/.*.part')): left.unlink(missing_ok=True) # of a run that was killed
-        with atomic_write(note, 'w') as f: json.dump(wanted, f)
-        labelled,found = table.loc[known.index],[]
-        series = [rows.index for _,rows in labelled.groupby(known.path.str.rpartition('/')[0], sort=False)]
-        # absolute, for a worker may stand in another folder; the rows of a series are made when it is its turn
-        done = joblib.Parallel(n_jobs=n_jobs, return_as='generator')(
-            joblib.delayed(_export_series)(list(labelled.loc[i].itertuples()), root.absolute(), out.absolute(), window) for i in series)
-        for results in tqdm(done, total=len(series), desc='export', unit='series', disable=not progress): found += results
-        if found: table.loc[[row for i in series for row in i], ['status', 'reason']] = found
+    open_series = partial(_open_series, root=root.absolute(), out=out.absolute(), window=window)
+    settings = dict(window=window, version=1)
+    outcomes = make_files(groups, open_series, out, 'export', settings, n_jobs, progress, 'series', (DicomError,))
+    above = f'{root.absolute()}{os.sep}'
+    order = [row for index in series for row in index]
+    if outcomes: table.loc[order, ['status', 'reason']] = [(o.status, o.reason.replace(above, '')) for o in outcomes]
     return table.assign(png=table.png.where(table.status.isin(['written', 'there already']), ''))
 
 # %% ../nbs/02_breast_mri.ipynb #slices075
