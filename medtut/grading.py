@@ -11,6 +11,8 @@ LABELS = {1: 'non-enhancing', 2: 'edema', 4: 'enhancing'} # as BraTS numbers the
 
 # %% ../nbs/05_grading.ipynb #grading026
 import csv
+import re
+import warnings
 from copy import deepcopy
 from pathlib import Path
 from typing import NamedTuple
@@ -27,100 +29,311 @@ from .splits import check_ids
 from .volumes import VolumeError, check_same_grid, load_nifti, reorient, spacing
 
 # %% ../nbs/05_grading.ipynb #grading027
-def _stem(path): return path.name.removesuffix('.gz').removesuffix('.nii').lower()
+class _Layout(NamedTuple):
+    "How BraTS named its files in some years"
+    case:str       # a case's folder, a regular expression; its group `patient` has no time point
+    separator:str  # in a file's name, between that of the folder and the sequence
+    words:dict     # what a file's name calls each of `MODALITIES` and the mask
+    labels:dict    # what the numbers in a mask mean
+    hint:str       # where other numbers come from
 
-def _niftis(folder): return sorted(p for p in folder.iterdir() if p.name.endswith(('.nii', '.nii.gz')) and not p.name.startswith('.'))
+_LAYOUTS = dict(
+    brats=_Layout(
+        r'(?P<patient>(?!BraTS-).+)', '_',
+        dict(flair='flair', t1='t1', t1ce='t1ce', t2='t2', seg='seg'), LABELS,
+        'from BraTS 2023 on, 3 is the enhancing part: write such masks with 4 first'),
+    brats2023=_Layout(
+        r'(?P<patient>BraTS-[a-z]+-\d+)(-\d+)?', '-',
+        dict(flair='t2f', t1='t1n', t1ce='t1c', t2='t2w', seg='seg'),
+        {1: 'non-enhancing', 2: 'edema', 3: 'enhancing'},
+        '4 is the enhancing part up to BraTS 2022, and from 2024 on another one, in GLI the '
+        'cavity of an operation: write such masks with 1 to 3 first'))
 
-def _brats_case(folder):
-    "A patient in BraTS' layout: a folder with a file for each sequence, and a mask"
-    files = {_stem(p): p for p in _niftis(folder)}
-    row = dict(patient=folder.name, note='', **{m: files.pop(f'{folder.name}_{m}'.lower(), None) for m in (*MODALITIES, 'seg')})
-    odd = [p for stem, p in files.items() if 'seg' in stem]
-    if row['seg'] is None and len(odd) == 1: row.update(seg=odd[0], note=f'mask is named {odd[0].name}')
-    return row
+_GRADES = 'HGG', 'LGG'
 
-def _grades(mapping):
+def _base(path): return re.sub(r'\.nii(\.gz)?$', '', path.name, flags=re.IGNORECASE)
+
+def _niftis(folder):
+    "The files of each name, which is in lower case and has no ending"
+    by_name = {}
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith('.') or _base(path) == path.name or not path.is_file(): continue
+        by_name.setdefault(_base(path).lower(), []).append(path)
+    return by_name
+
+def _only(paths, what):
+    "The one file of a list, None of an empty one"
+    if len(paths) > 1:
+        raise VolumeError(f'{paths[0].parent}: two files for {what}, {paths[0].name} and '
+                          f'{paths[1].name}: keep the right one')
+    return paths[0] if paths else None
+
+# %% ../nbs/05_grading.ipynb #grading27b
+def _case_folders(root):
+    "Folders that may hold a case, those in `root` and those in its HGG/ and LGG/, and their files"
+    def inside(folder): return [d for d in sorted(folder.iterdir()) if d.is_dir()]
+    folders = inside(root)
+    by_grade = [d for d in folders if d.name.upper() in _GRADES]
+    cases = [d for d in folders if d not in by_grade]
+    for grade in by_grade: cases += inside(grade)
+    return {d: _niftis(d) for d in cases}
+
+def _layout_of(folders):
+    "The layout that all cases have, and a file in it; None, None if there is no case"
+    first = {}
+    for folder, files in folders.items():
+        for name, layout in _LAYOUTS.items():
+            start = f'{folder.name}{layout.separator}'.lower()
+            own = [paths[0] for file, paths in files.items() if file.startswith(start)]
+            if own and re.fullmatch(layout.case, folder.name, re.IGNORECASE):
+                first.setdefault(name, own[0])
+    if len(first) > 1:
+        raise VolumeError(f'two layouts in one set, {" and ".join(map(str, first.values()))}: '
+                          'give each set a folder of its own')
+    return next(iter(first.items()), (None, None))
+
+def _brats_case(folder, files, layout):
+    "A folder with a file for each sequence, and a mask"
+    files, start = files.copy(), f'{folder.name}{layout.separator}'
+    row, lacking, notes = {}, [], []
+    for key, word in layout.words.items():
+        row[key] = _only(files.pop(f'{start}{word}'.lower(), []), key)
+        if row[key] is None: lacking.append(key)
+    others = [path for paths in files.values() for path in paths]
+    odd = [path for path in others if 'seg' in _base(path).lower()]
+    if 'seg' in lacking and len(odd) == 1:
+        row['seg'] = odd[0]
+        notes.append(f'mask is named {odd[0].name}')
+        lacking.remove('seg')
+        others.remove(odd[0])
+    if lacking: notes.append('no ' + ', '.join(start + layout.words[key] for key in lacking))
+    if lacking and others:
+        more = ' and more' if len(others) > 3 else ''
+        notes.append('not used: ' + ', '.join(path.name for path in others[:3]) + more)
+    whose = re.fullmatch(layout.case, folder.name, re.IGNORECASE)
+    patient = whose['patient'] if whose else folder.name
+    return dict(row, case=folder.name, patient=patient), notes
+
+# %% ../nbs/05_grading.ipynb #grading27c
+def _year(name):
+    "2018 of Brats18_2013_0_1, 2021 of BraTS2021_00000, None of names without a year"
+    found = re.match(r'brats(?:20)?(\d\d)_', name, re.IGNORECASE)
+    return 2000 + int(found[1]) if found else None
+
+def _grades(mapping, years):
     "Grade of each patient in name_mapping.csv, blanks round names left out"
     grades = {}
     with mapping.open(newline='', encoding='utf-8-sig') as f:
         for line in csv.DictReader(f, skipinitialspace=True):
-            row = {k.strip(): v.strip() for k, v in line.items() if isinstance(k, str) and isinstance(v, str)}
-            name, grade = row.get('BraTS_2020_subject_ID'), row.get('Grade')
-            if not name: continue
-            if grades.setdefault(name, grade) != grade:
-                raise VolumeError(f'{mapping}: two rows of {name}, with grades {grades[name]} and {grade}: keep the right one')
+            row = {k.strip(): v.strip() for k, v in line.items()
+                   if isinstance(k, str) and isinstance(v, str)}
+            grade = row.get('Grade')
+            for year in years:
+                name = row.get(f'BraTS_{year}_subject_ID')
+                if name in (None, '', 'NA'): continue # not in that year's set
+                if grades.setdefault(name, grade) != grade:
+                    raise VolumeError(f'{mapping}: two rows of {name}, with grades '
+                                      f'{grades[name]} and {grade}: keep the right one')
     return grades
 
-def _brats_cases(root):
-    "Patients with a folder, and those of whom the table alone knows"
-    mapping = root/'name_mapping.csv'
-    grades = _grades(mapping) if mapping.is_file() else {}
-    folders = [d for d in sorted(root.iterdir()) if d.is_dir() and (d.name in grades or any(_stem(p).startswith(d.name.lower() + '_') for p in _niftis(d)))]
-    rows = [_brats_case(d) for d in folders]
-    if rows:
-        names = {d.name for d in folders}
-        try: check_ids(sorted(names.union(grades)))
-        except ValueError as e: raise VolumeError(f'{mapping}: {e}') from e
-        lost = sorted(set(grades) - names)
-        rows += [dict(patient=name, note='no folder', **dict.fromkeys((*MODALITIES, 'seg'))) for name in lost]
+def _grade(folder, mapping, grades):
+    "Grade of a case and a note, of which one is empty"
+    by_table, by_folder = grades.get(folder.name), folder.parent.name.upper()
+    if by_folder in _GRADES:
+        if by_table in (None, by_folder): return by_folder, ''
+        return None, f'in folder {folder.parent.name}, but {mapping.name} gives grade {by_table}'
+    if by_table in _GRADES: return by_table, ''
+    if mapping.is_file(): return None, f'{mapping.name} gives grade {by_table}'
+    came_with_a_table = _year(folder.name) in range(2017, 2021)
+    return None, f'no {mapping.name}, which gives the grade' if came_with_a_table else ''
+
+def _check_names(rows, grades, where):
+    "No case twice, no patient in two spellings"
+    folders = {}
     for row in rows:
-        found = grades.get(row['patient'])
-        row['grade'] = found if found in ('HGG', 'LGG') else None
-        if row['grade'] is None: row['note'] = '; '.join(filter(None, [row['note'], f'name_mapping.csv gives grade {found}']))
+        other = folders.setdefault(row['case'], row['folder'])
+        if other != row['folder']:
+            raise VolumeError(f'{other} and {row["folder"]}: one case twice; keep the right one')
+    try: check_ids(sorted({row['patient'] for row in rows}.union(grades)))
+    except ValueError as e: raise VolumeError(f'{where}: {e}') from e
+
+def _brats_cases(root):
+    "Cases with a folder, and those of whom the table alone knows; the name of their layout"
+    folders, mapping, grades = _case_folders(root), root/'name_mapping.csv', {}
+    name, _ = _layout_of(folders)
+    has_table = name != 'brats2023' and mapping.is_file()
+    if has_table:
+        years = {_year(folder.name) for folder in folders} - {None}
+        grades = _grades(mapping, years or {2020})
+    if name is None and not any(folder.name in grades for folder in folders): return [], None
+    name, rows = name or 'brats', []
+    for folder, files in folders.items():
+        looks_like_a_case = re.fullmatch(r'brats.*\d', folder.name, re.IGNORECASE)
+        if not (files or looks_like_a_case or folder.name in grades): continue
+        row, notes = _brats_case(folder, files, _LAYOUTS[name])
+        grade, note = (None, '') if name == 'brats2023' else _grade(folder, mapping, grades)
+        if note: notes.append(note)
+        rows.append(dict(row, folder=folder, grade=grade, note='; '.join(notes)))
+    _check_names(rows, grades, mapping if has_table else root)
+    for lost in sorted(set(grades) - {row['case'] for row in rows}):
+        files = dict.fromkeys(_LAYOUTS[name].words)
+        rows.append(dict(files, case=lost, patient=lost, grade=None, note='no folder'))
+    return rows, name
+
+# %% ../nbs/05_grading.ipynb #grading27d
+_TASK01 = 'flair', 't1w', 't1gd', 't2w' # in the order of `MODALITIES`
+_TASK01_LABELS = {1: 'edema', 2: 'non-enhancing', 3: 'enhancing'}
+_COLUMNS = ('patient', 'case', 'grade', 'label', 'labels', 'sequences', 'seg', 'missing', 'layout',
+            'note') # of `find_cases`, beside the sequences
+
+def _msd_sequences(path, channels):
+    "Names of the channels in their order"
+    numbers = [str(i) for i in range(len(channels))] if isinstance(channels, dict) else []
+    names = [channels.get(i) for i in numbers]
+    if not names or not all(isinstance(n, str) and n.strip() for n in names):
+        raise VolumeError(f'{path}: channels are {channels}, not a name for each, '
+                          'such as {"0": "MRI"} under "modality"')
+    names = [n.strip() for n in names]
+    lower = tuple(n.lower() for n in names)
+    if lower == _TASK01: return MODALITIES
+    if set(lower) == set(_TASK01):
+        raise VolumeError(f'{path}: channels are {names}, not FLAIR, T1w, t1gd, T2w as in '
+                          'Task01_BrainTumour; is it the right file?')
+    if len(set(lower)) < len(lower) or set(lower) & set(_COLUMNS):
+        raise VolumeError(f'{path}: channels are {names}; give each a name of its own, '
+                          f'and none of {_COLUMNS}')
+    return tuple(names)
+
+def _msd_labels(path, labels, sequences):
+    "What the numbers in a mask mean, without 0, the background"
+    if labels is None and sequences == MODALITIES: return _TASK01_LABELS
+    try: named = {int(value): name.strip() for value, name in labels.items()}
+    except (AttributeError, TypeError, ValueError): named = {None: 'no number'}
+    if not all(value in range(256) for value in named):
+        raise VolumeError(f'{path}: labels are {labels}, not a name for each number from 0 to 255, '
+                          'such as {"0": "background", "1": "tumour"}')
+    named.pop(0, None)
+    if sequences != MODALITIES: return named
+    if named.keys() == _TASK01_LABELS.keys():
+        if all(named[v].lower().startswith(part) for v, part in _TASK01_LABELS.items()):
+            return _TASK01_LABELS
+    raise VolumeError(f'{path}: labels are {labels}, not {_TASK01_LABELS} as in '
+                      'Task01_BrainTumour; is it the right file?')
+
+def _msd_listed(path, pairs):
+    "Names of the training cases that dataset.json lists"
+    try: return [Path(pair['image']) for pair in pairs]
+    except (TypeError, KeyError) as e:
+        raise VolumeError(f'{path}: training is {str(pairs)[:80]}, not a list of pairs of image '
+                          f'and label') from e
+
+# %% ../nbs/05_grading.ipynb #grading27e
+def _msd_part(root, part, listed, sequences):
+    "Rows of imagesTr and labelsTr, or of imagesTs and labelsTs; test cases need no mask"
+    folders = dict(image=root/f'images{part}', mask=root/f'labels{part}')
+    images, masks = (_niftis(f) if f.is_dir() else {} for f in folders.values())
+    names = {_base(path).lower(): _base(path) for path in listed}
+    for key, paths in (*masks.items(), *images.items()): names[key] = _base(paths[0])
+    rows = []
+    for key, name in sorted(names.items()):
+        image, seg = _only(images.get(key, []), name), _only(masks.get(key, []), name)
+        lacking = []
+        if image is None: lacking.append(f'images{part}/{name}')
+        if seg is None and part == 'Tr': lacking.append(f'labels{part}/{name}')
+        note = f'no {", ".join(lacking)}' if lacking else ''
+        files = dict.fromkeys(sequences, image)
+        rows.append(dict(files, seg=seg, case=name, patient=name, grade=None, note=note))
     return rows
 
 def _msd_cases(root):
-    "The MSD layout: four channels in a file, images and masks in a folder each, no grades"
-    channels = read_json(root/'dataset.json').get('modality')
-    order = [str(channels.get(str(i))).lower() for i in range(len(channels))] if isinstance(channels, dict) else channels
-    if order != ['flair', 't1w', 't1gd', 't2w']:
-        raise VolumeError(f'{root/"dataset.json"}: channels are {order}, not FLAIR, T1w, t1gd, T2w; is this Task01_BrainTumour?')
-    rows = []
-    for image in [p for d in ('imagesTr', 'imagesTs') if (root/d).is_dir() for p in _niftis(root/d)]:
-        seg = root/image.parent.name.replace('images', 'labels')/image.name
-        rows.append(dict(patient=image.name.split('.')[0], note='', **dict.fromkeys(MODALITIES, image), seg=seg if seg.is_file() else None, grade=None))
-    return rows
+    "The Decathlon's layout: channels and labels are named by dataset.json, no grades"
+    path = root/'dataset.json'
+    about = read_json(path)
+    sequences = _msd_sequences(path, about.get('modality'))
+    labels = _msd_labels(path, about.get('labels'), sequences)
+    listed = _msd_listed(path, about.get('training', []))
+    train, test = _msd_part(root, 'Tr', listed, sequences), _msd_part(root, 'Ts', [], sequences)
+    in_train = {row['case'].lower() for row in train}
+    for row in test:
+        if row['case'].lower() in in_train:
+            raise VolumeError(f'{root}: {row["case"]} is a case for training and one for test '
+                              '(imagesTr or labelsTr, imagesTs or labelsTs); keep it in one part')
+    return train + test, sequences, labels
 
 # %% ../nbs/05_grading.ipynb #grading028
 def find_cases(
-    root:str|Path, # of BraTS 2020: the folder that holds name_mapping.csv and the patients' folders; of MSD Task01: that of dataset.json
-)->pd.DataFrame: # one row a patient
-    """The cases of a brain tumour set, and where their files are; no voxel is read.
+    root:str|Path, # of BraTS: the folder of the cases' folders, or of HGG/ and LGG/; of the
+                   # Decathlon (MSD): that of dataset.json
+)->pd.DataFrame: # one row a case: a patient, or a patient at one time
+    """Cases of BraTS 2017 to 2024 or of an MSD task, and where their files are; no voxel is read.
 
-    Columns: `patient`; `grade`, 'HGG', 'LGG' or None; `label`, 1 for HGG, 0 for LGG, else missing; a path each for `flair`, `t1`, `t1ce`, `t2` and the mask
-    `seg`, None if there is none; `missing`, which of them those are; `layout`; `note`, what is odd. Raises `VolumeError` where no case is found."""
+    Columns: `patient`, who may have several cases; `case`; `grade`, 'HGG', 'LGG' or None; `label`,
+    1 for HGG, 0 for LGG, else missing; a path for each of `sequences`, which of brain tumours are
+    `MODALITIES` and of other MSD tasks the names in dataset.json, and for the mask `seg`, None if
+    there is none; `missing`, which of them those are; `layout`, 'brats' (names as up to 2022),
+    'brats2023' or 'msd'; `labels`, what the numbers in mask files mean; `note`, what is odd.
+
+    Raises `VolumeError` where no case is found, for two files of one sequence, one case twice,
+    two layouts in one folder and a dataset.json that can't be used."""
     root = Path(root)
     if not root.is_dir(): raise VolumeError(f'{root}: no such folder')
-    root = root.absolute() # the table outlives the working folder, and goes to workers that stand elsewhere
-    layout = 'msd' if (root/'dataset.json').is_file() else 'brats'
-    rows = _msd_cases(root) if layout == 'msd' else _brats_cases(root)
+    # the table outlives the working folder, and goes to workers that stand elsewhere
+    root = root.absolute()
+    if (root/'dataset.json').is_file():
+        layout = 'msd'
+        rows, sequences, labels = _msd_cases(root)
+        _, other = _layout_of(_case_folders(root))
+        if other is not None:
+            raise VolumeError(f'two layouts in one set, {root/"dataset.json"} and {other}: '
+                              'give each set a folder of its own')
+    else:
+        rows, layout = _brats_cases(root)
+        sequences, labels = MODALITIES, _LAYOUTS[layout].labels if rows else None
     if not rows:
-        raise VolumeError(f'{root}: no cases; expected BraTS20_Training_001/BraTS20_Training_001_flair.nii and so on, or dataset.json and imagesTr/ (MSD)')
-    files = [*MODALITIES, 'seg']
-    for row in rows: row.update(layout=layout, missing=', '.join(k for k in files if row[k] is None))
-    df = pd.DataFrame(rows, columns=['patient', 'grade', *files, 'missing', 'layout', 'note'])
+        others = [path for depth in ('*', '*/*', '*/*/*') for path in root.glob(f'{depth}.nii*')]
+        found = f'; found {min(others)}' if others else ''
+        raise VolumeError(f'{root}: no cases; expected BraTS20_Training_001/'
+                          'BraTS20_Training_001_flair.nii and so on, BraTS-GLI-00000-000/'
+                          'BraTS-GLI-00000-000-t2f.nii.gz and so on, or dataset.json and imagesTr/ '
+                          f'(MSD){found}')
+    files = [*sequences, 'seg']
+    for row in rows:
+        missing = ', '.join(k for k in files if row[k] is None)
+        row.update(layout=layout, missing=missing, sequences=sequences, labels=labels)
+    about = 'missing', 'layout', 'note', 'sequences', 'labels'
+    df = pd.DataFrame(rows, columns=['patient', 'case', 'grade', *files, *about])
     return df.assign(label=df.grade.map({'HGG': 1, 'LGG': 0}).astype('Int64'))
 
 # %% ../nbs/05_grading.ipynb #grading035
-_FROM_MSD = np.array([0, 2, 1, 4], np.uint8)  # MSD: 1 edema, 2 non-enhancing, 3 enhancing
+_PED_2024 = ('masks of BraTS-PED are read as in 2023, where 3 is the enhancing part; those of 2024 '
+             'have the same names but other parts (arXiv 2404.15009): find out which yours are')
 
 class Case(NamedTuple):
     "A patient's volumes on one grid"
     image:np.ndarray       # (channel, x, y, z) float32
-    label:np.ndarray|None  # (x, y, z) uint8: 0 and the keys of `LABELS`; None without a mask
+    label:np.ndarray|None  # (x, y, z) uint8: 0 and the keys of `LABELS`, or of the row's `labels`
+                           # if it shows no brain tumour; None without a mask
     affine:np.ndarray      # (4, 4), voxel indices to mm, RAS+
 
 def _mask(case, shape, affine):
     label, label_affine = load_nifti(case['seg'], dtype=np.uint8)
-    check_same_grid(shape, affine, label.shape, label_affine, (f'{case["patient"]}: image', 'mask'))
-    known = range(4) if case['layout'] == 'msd' else (0, *LABELS)
-    marked = [s for z in range(label.shape[2]) if (s := label[:, :, z]).any()]
+    check_same_grid(shape, affine, label.shape, label_affine, (f'{case["case"]}: image', 'mask'))
+    layout, meaning = case['layout'], case['labels']
+    known = [0, *sorted(meaning)]
+    marked = [s for s in np.moveaxis(label, 2, 0) if s.any()]
     if any(sum(np.count_nonzero(s == v) for v in known) < s.size for s in marked):
         unknown = sorted(set(np.unique(label).tolist()) - set(known))
-        raise VolumeError(f'{case["seg"]}: labels {unknown} in a {case["layout"]} mask, which has {list(known)}; '
-                          'from BraTS 2023 on, 3 is the enhancing part: write such masks with 4 first')
-    if case['layout'] == 'msd':
-        for s in marked: s[:] = _FROM_MSD[s]
+        if layout in _LAYOUTS: hint = _LAYOUTS[layout].hint
+        else: hint = 'name them in dataset.json, or correct the mask'
+        raise VolumeError(f'{case["seg"]}: labels {unknown} in a {layout} mask, '
+                          f'which has {known}; {hint}')
+    if layout == 'brats2023' and case['case'].upper().startswith('BRATS-PED-'):
+        warnings.warn(_PED_2024, stacklevel=3)
+    part_numbers = {part: number for number, part in LABELS.items()}
+    if meaning != LABELS and set(meaning.values()) <= set(part_numbers):
+        renumbered = np.zeros(256, np.uint8)
+        for value, part in meaning.items(): renumbered[value] = part_numbers[part]
+        for s in marked: s[:] = renumbered[s]
     return label
 
 def _standardise(x, name):
@@ -135,16 +348,35 @@ def _standardise(x, name):
 # %% ../nbs/05_grading.ipynb #grading036
 def load_case(
     case,                     # a row of `find_cases`
-    modalities=MODALITIES,    # which sequences, in the order of the channels wanted
-    standardise:bool=False,   # give each channel mean 0 and standard deviation 1 within the brain (where it is not 0)
+    modalities=None,          # which sequences, in the order of the channels wanted; None: all
+                              # there are, for brain tumours `MODALITIES`
+    standardise:bool=False,   # give each channel mean 0 and standard deviation 1 where it is not 0
 )->Case:
-    """Image, mask and affine of a patient, checked to lie on one grid; MSD's labels become those of BraTS.
+    """Image, mask and affine of a case, checked to lie on one grid; brain tumours get `LABELS`.
 
-    Raises `VolumeError` for missing sequences, grids that differ, voxels that are not finite, unknown labels and an empty channel."""
-    if unknown := set(modalities) - set(MODALITIES): raise ValueError(f'no modalities {sorted(unknown)}; there are {MODALITIES}')
-    if lacking := [m for m in modalities if pd.isna(case[m])]: raise VolumeError(f'{case["patient"]}: has no {", ".join(lacking)}; leave the case out, or do without')
+    Those of MSD and of BraTS from 2023 on, numbered otherwise, are renumbered. Raises `VolumeError`
+    for missing sequences, grids that differ, voxels that are not finite, unknown labels, an empty
+    channel and files with other channels than dataset.json describes. Masks of BraTS-PED, whose
+    numbers mean different things in 2023 and 2024, are read as in 2023, with a warning."""
+    sequences = case['sequences']
+    if modalities is None: modalities = sequences
+    unknown = set(modalities) - set(sequences)
+    if unknown or not len(modalities):
+        raise ValueError(f'no modalities {sorted(unknown)}; there are {sequences}')
+    lacking = [m for m in modalities if pd.isna(case[m])]
+    if lacking:
+        reason = f' ({case["note"]})' if case['note'] else ''
+        raise VolumeError(f'{case["case"]}: has no {", ".join(lacking)}{reason}; '
+                          'leave the case out, or do without')
     if case['layout'] == 'msd':
-        image, affine = load_nifti(case[modalities[0]], channels=[MODALITIES.index(m) for m in modalities], nan='refuse')
+        path, all_of_them = case[modalities[0]], tuple(modalities) == sequences
+        # all are read without choosing, so that one channel too many is seen
+        channels = None if all_of_them else [sequences.index(m) for m in modalities]
+        image, affine = load_nifti(path, channels=channels, nan='refuse')
+        if image.ndim == 3: image = image[..., None]
+        if image.shape[3] != len(modalities):
+            raise VolumeError(f'{path}: {image.shape[3]} channels; dataset.json describes '
+                              f'{len(sequences)}, {", ".join(sequences)}')
     else:
         one, affine = load_nifti(case[modalities[0]], nan='refuse')
         image = np.empty((*one.shape, len(modalities)), np.float32, order='F')
@@ -152,9 +384,10 @@ def load_case(
         del one
         for i, m in enumerate(modalities[1:], 1):
             other, other_affine = load_nifti(case[m], nan='refuse', out=image[..., i])
-            check_same_grid(image.shape, affine, other.shape, other_affine, (f'{case["patient"]}: {modalities[0]}', m))
+            names = f'{case["case"]}: {modalities[0]}', m
+            check_same_grid(image.shape, affine, other.shape, other_affine, names)
     if standardise:
-        for i, m in enumerate(modalities): _standardise(image[..., i], f'{case["patient"]}: {m}')
+        for i, m in enumerate(modalities): _standardise(image[..., i], f'{case["case"]}: {m}')
     label = None if pd.isna(case['seg']) else _mask(case, image.shape, affine)
     return Case(np.moveaxis(image, -1, 0), label, affine)
 
@@ -214,7 +447,7 @@ def _slices_of(row, slices, every, min_area, crop, modalities):
     case = Case(np.moveaxis(image, -1, 0), label, affine)
     z, area = _chosen(case, slices, every, min_area)
     if not len(z) or crop and not area.any():
-        raise VolumeError(f'{row["patient"]}: no slice to choose, the mask is empty or missing; leave the case out, or use slices="all" without crop')
+        raise VolumeError(f'{row["case"]}: no slice to choose, the mask is empty or missing; leave the case out, or use slices="all" without crop')
     x, y = _square(case, crop) if crop else (slice(None), slice(None))
     mask = np.zeros(case.image.shape[1:], np.uint8) if label is None else case.label
     cut = lambda a: np.ascontiguousarray(np.moveaxis(a[..., x, y, :][..., z], -1, 0).swapaxes(-1, -2))
@@ -240,14 +473,14 @@ class GradingDataset(Dataset):
         if slices not in ('largest', 'tumour', 'all'): raise ValueError(f"slices must be 'largest', 'tumour' or 'all', not {slices!r}")
         if every < 1 or crop is not None and not crop > 0: raise ValueError(f'every must be 1 or more and crop positive mm, not {every} and {crop}')
         if not len(cases): raise ValueError('no cases: nothing to learn from')
-        if (bad := cases.label.isna()).any(): raise VolumeError(f'{bad.sum()} cases have no grade, such as {cases.patient[bad].iloc[0]}; leave them out')
+        if (bad := cases.label.isna()).any(): raise VolumeError(f'{bad.sum()} cases have no grade, such as {cases.case[bad].iloc[0]}; leave them out')
         rows = [row for _, row in cases.iterrows()]
         read = joblib.Parallel(n_jobs=n_jobs, return_as='generator')(
             joblib.delayed(_slices_of)(r, slices, every, min_area, crop, modalities) for r in rows)
         x, masks, parts = [], [], []
         for row, (images, mask, z, area) in zip(rows, tqdm(read, total=len(rows), desc='cases', disable=not progress)):
             if x and images.shape[1:] != x[0].shape[1:]:
-                raise VolumeError(f'{row["patient"]}: slices of {images.shape[2:]} pixels, the others have {tuple(x[0].shape[2:])}; resample them first')
+                raise VolumeError(f'{row["case"]}: slices of {images.shape[2:]} pixels, the others have {tuple(x[0].shape[2:])}; resample them first')
             x.append(torch.from_numpy(images))
             masks.append(torch.from_numpy(mask))
             parts.append(pd.DataFrame(dict(patient=row['patient'], label=int(row['label']), z=z, area=area)))

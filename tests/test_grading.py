@@ -1,5 +1,5 @@
 "Cases with something wrong, memory, and networks whose answers can be worked out"
-import csv, gzip, json, pickle, subprocess, sys
+import csv, gzip, json, os, pickle, subprocess, sys
 from pathlib import Path
 
 import nibabel as nib
@@ -122,6 +122,275 @@ def test_finds_msd(tmp_path):
 def test_nothing_to_find(tmp_path):
     with pytest.raises(VolumeError, match='no such folder'): find_cases(tmp_path/'no')
     with pytest.raises(VolumeError, match='no cases; expected BraTS20_Training_001'): find_cases(tmp_path)
+
+# names in use: BraTS 2017 to 2023 and later, the Decathlon's other tasks
+
+NAMES = {'brats': dict(zip(MODALITIES, MODALITIES), seg='seg'),
+         # synapse.org, syn51156910 (BraTS 2023): t2f is FLAIR, t1n without and t1c with contrast
+         'brats2023': dict(flair='t2f', t1='t1n', t1ce='t1c', t2='t2w', seg='seg')}
+FIRST_2023, FIRST_2020 = 'BraTS-GLI-00000-000', 'BraTS20_Training_001'
+
+def write_case(folder, layout='brats', seed=1, ending='.nii.gz'):
+    "A case as its set names it; from BraTS 2023 on the enhancing part is 3"
+    x, label = brain(seed)
+    if layout == 'brats2023': label = np.where(label == 4, 3, label).astype(np.uint8)
+    separator = '-' if layout == 'brats2023' else '_'
+    for key, volume in zip((*MODALITIES, 'seg'), [*x, label]):
+        path = folder/f'{folder.name}{separator}{NAMES[layout][key]}{ending}'
+        save_nifti(volume, lps, path)
+    return folder
+
+def write_task(root, modality, labels, n=2, channels=1):
+    rng, names = np.random.default_rng(0), [f'organ_{i:03d}.nii.gz' for i in range(1, n + 1)]
+    shape = (6, 5, 4) if channels == 1 else (6, 5, 4, channels)
+    for name in names:
+        save_nifti(rng.integers(1, 99, shape).astype(np.int16), lps, root/'imagesTr'/name)
+        save_nifti(rng.integers(0, 3, (6, 5, 4)).astype(np.uint8), lps, root/'labelsTr'/name)
+    training = [dict(image=f'./imagesTr/{name}', label=f'./labelsTr/{name}') for name in names]
+    about = dict(modality=modality, labels=labels, training=training)
+    (root/'dataset.json').write_text(json.dumps(about))
+    return root
+
+@pytest.mark.parametrize('name, layout, patient', [
+    ('Brats17_CBICA_AAB_1', 'brats', None), ('BraTS2021_00000', 'brats', None),
+    ('FeTS2022_00000', 'brats', None), ('BraTS-GLI-00000-000', 'brats2023', 'BraTS-GLI-00000'),
+    ('BraTS-MEN-00004-000', 'brats2023', 'BraTS-MEN-00004'),
+    ('BraTS-MET-00002-001', 'brats2023', 'BraTS-MET-00002'),
+    ('BraTS-SSA-00002-000', 'brats2023', 'BraTS-SSA-00002'),
+    ('BraTS-GLI-02073-100', 'brats2023', 'BraTS-GLI-02073'),
+    ('BraTS-GoAT-00000', 'brats2023', 'BraTS-GoAT-00000')])
+def test_names_of_each_year(tmp_path, name, layout, patient):
+    "The four sequences come out as those of BraTS 2020, whatever their names sort like"
+    write_case(tmp_path/name, layout)
+    cases = find_cases(tmp_path)
+    row = cases.iloc[0]
+    assert len(cases) == 1 and row.case == name and row.patient == (patient or name)
+    assert row.layout == layout and row.missing == '' and row.grade is None
+    assert row.sequences == MODALITIES
+    for key, word in NAMES[layout].items(): assert row[key].name.endswith(f'{word}.nii.gz')
+    x, label = brain(1)
+    case = load_case(row)
+    assert np.array_equal(case.image, x) and np.array_equal(case.label, label)
+    assert np.array_equal(load_case(row, ('t2', 't1ce')).image, x[[3, 2]])
+
+def test_a_set_without_a_table_gets_no_note_of_one(tmp_path):
+    "BraTS 2021 and later were published without grades; those of 2020 have them in name_mapping.csv"
+    for name in 'BraTS2021_00000', 'BraTS2021_00002': write_case(tmp_path/'2021'/name)
+    write_case(tmp_path/'2023'/FIRST_2023, 'brats2023')
+    assert not find_cases(tmp_path/'2021').note.any() and not find_cases(tmp_path/'2023').note.any()
+    write_case(tmp_path/'2020'/FIRST_2020)
+    assert find_cases(tmp_path/'2020').note[0] == 'no name_mapping.csv, which gives the grade'
+
+def test_the_table_of_another_year_adds_no_patients(tmp_path):
+    "BraTS 2020's table also lists the names of 2017 to 2019, NA for patients who were not there"
+    write_case(tmp_path/'BraTS19_CBICA_AAB_1')
+    write_case(tmp_path/'BraTS19_CBICA_AAG_1', seed=2)
+    rows = ['Grade,BraTS_2018_subject_ID,BraTS_2019_subject_ID,BraTS_2020_subject_ID',
+            'HGG,Brats18_CBICA_AAB_1,BraTS19_CBICA_AAB_1,BraTS20_Training_001',
+            'LGG,NA,BraTS19_CBICA_AAG_1,BraTS20_Training_002',
+            'HGG,NA,NA,BraTS20_Training_003', 'LGG,NA,NA,BraTS20_Training_004']
+    (tmp_path/'name_mapping.csv').write_text('\n'.join(rows))
+    cases = find_cases(tmp_path)
+    assert cases.case.tolist() == ['BraTS19_CBICA_AAB_1', 'BraTS19_CBICA_AAG_1']
+    assert cases.grade.tolist() == ['HGG', 'LGG'] and not cases.note.any()
+
+def test_folders_of_grades(tmp_path):
+    "BraTS 2018 and 2019: HGG/ and LGG/ hold the patients"
+    write_case(tmp_path/'HGG'/'Brats18_2013_2_1')
+    write_case(tmp_path/'LGG'/'Brats18_2013_0_1', seed=2)
+    cases = find_cases(tmp_path)
+    assert cases.patient.tolist() == ['Brats18_2013_2_1', 'Brats18_2013_0_1']
+    assert cases.grade.tolist() == ['HGG', 'LGG']
+    assert cases.label.tolist() == [1, 0] and not cases.note.any() and not cases.missing.any()
+    assert len(GradingDataset(cases, 'largest', progress=False)) == 2
+    assert find_cases(tmp_path/'LGG').grade.tolist() == ['LGG']
+
+def test_folder_and_table_disagree(tmp_path):
+    write_case(tmp_path/'HGG'/'Brats18_2013_2_1')
+    (tmp_path/'name_mapping.csv').write_text('Grade,BraTS_2018_subject_ID\nLGG,Brats18_2013_2_1\n')
+    row = find_cases(tmp_path).iloc[0]
+    assert row.grade is None and row.note == 'in folder HGG, but name_mapping.csv gives grade LGG'
+
+def test_a_patient_in_both_folders(tmp_path):
+    for grade in 'HGG', 'LGG': write_case(tmp_path/grade/'Brats18_2013_2_1')
+    with pytest.raises(VolumeError, match=r'HGG.Brats18_2013_2_1 and .*LGG.Brats18_2013_2_1'):
+        find_cases(tmp_path)
+
+def test_time_points_are_one_patient(tmp_path):
+    names = ['BraTS-GLI-00005-000', 'BraTS-GLI-00005-001', 'BraTS-GLI-00006-000']
+    for i, name in enumerate(names):
+        write_case(tmp_path/name, 'brats2023', seed=i)
+    cases = find_cases(tmp_path)
+    assert cases.patient.tolist() == ['BraTS-GLI-00005', 'BraTS-GLI-00005', 'BraTS-GLI-00006']
+    assert cases.case.tolist() == names
+    ds = GradingDataset(cases.assign(label=[1, 1, 0]), 'largest', progress=False)
+    assert ds.table.patient.tolist() == cases.patient.tolist()
+
+def test_challenges_side_by_side(tmp_path):
+    names = [f'BraTS-{challenge}-00001-000' for challenge in ('GLI', 'MEN', 'MET', 'PED', 'SSA')]
+    for name in names: write_case(tmp_path/name, 'brats2023')
+    cases = find_cases(tmp_path)
+    assert cases.case.tolist() == names and not cases.missing.any() and not cases.note.any()
+
+def test_masks_of_children_are_read_as_in_2023(tmp_path):
+    "arXiv 2404.15009: four parts from 2024 on, in files of the same names"
+    write_case(tmp_path/'BraTS-PED-00002-000', 'brats2023')
+    row = find_cases(tmp_path).iloc[0]
+    with pytest.warns(UserWarning, match='BraTS-PED.*2024'): case = load_case(row)
+    assert np.array_equal(case.label, brain(1)[1])
+
+def test_labels_of_other_years_are_refused(tmp_path):
+    row = find_cases(write_case(tmp_path/FIRST_2023, 'brats2023').parent).iloc[0]
+    replace(row, 'seg', brain(1)[1])
+    with pytest.raises(VolumeError, match=r'-seg.nii.gz: labels \[4\] in a brats2023 mask, .* cavity'):
+        load_case(row)
+
+@pytest.mark.parametrize('layout, name', [('brats', FIRST_2020), ('brats2023', FIRST_2023)])
+@pytest.mark.parametrize('key', ['t1', 't1ce', 'seg'])
+@pytest.mark.parametrize('twin', ['.nii', 'upper'])
+def test_two_files_of_one_sequence(tmp_path, layout, name, key, twin):
+    folder = write_case(tmp_path/name, layout)
+    path = next(p for p in folder.iterdir() if p.name.endswith(f'{NAMES[layout][key]}.nii.gz'))
+    names = {'.nii': path.name.removesuffix('.gz'), 'upper': path.name.upper()}
+    other = path.with_name(names[twin])
+    if other.exists(): pytest.skip('this file system takes both names for one')
+    other.write_bytes(path.read_bytes())
+    with pytest.raises(VolumeError, match=key) as e: find_cases(tmp_path)
+    assert path.name in str(e.value) and other.name in str(e.value)
+
+def test_files_that_are_no_sequence_may_come_twice(tmp_path):
+    folder = write_case(tmp_path/FIRST_2023, 'brats2023')
+    for ending in '.nii', '.nii.gz': (folder/f'{FIRST_2023}-pred{ending}').write_bytes(b'')
+    assert find_cases(tmp_path).note.tolist() == ['']
+
+def test_what_is_missing_is_named(tmp_path):
+    folder = write_case(tmp_path/FIRST_2023, 'brats2023')
+    write_case(tmp_path/'BraTS-GLI-00001-000', 'brats2023')
+    (folder/f'{FIRST_2023}-t1c.nii.gz').rename(folder/'BraTS-GLI-00009-000-t1c.nii.gz')
+    (folder/f'{FIRST_2023}-seg.nii.gz').unlink()
+    (tmp_path/'BraTS-GLI-00002-000').mkdir()
+    cases = find_cases(tmp_path)
+    assert cases.missing.tolist() == ['t1ce, seg', '', 'flair, t1, t1ce, t2, seg']
+    assert f'no {FIRST_2023}-t1c, {FIRST_2023}-seg' in cases.note[0]
+    assert 'BraTS-GLI-00009-000-t1c.nii.gz' in cases.note[0]
+    with pytest.raises(VolumeError, match=f'{FIRST_2023}: has no t1ce.*00009'): load_case(cases.iloc[0])
+
+def test_two_odd_masks(brats):
+    folder = brats/FIRST_2020
+    (folder/f'{FIRST_2020}_seg.nii').rename(folder/'A_Segm.nii')
+    (folder/'B_Segm.nii').write_bytes(b'')
+    row = find_cases(brats).iloc[0]
+    assert row.seg is None and 'A_Segm.nii' in row.note and 'B_Segm.nii' in row.note
+
+def test_layouts_are_not_mixed(tmp_path):
+    "One set under two names would be read twice: BraTS 2023 holds the patients of 2021 and before"
+    write_case(tmp_path/FIRST_2023, 'brats2023')
+    write_case(tmp_path/'BraTS2021_00000')
+    with pytest.raises(VolumeError, match='two layouts') as e: find_cases(tmp_path)
+    assert 'BraTS2021_00000_' in str(e.value) and f'{FIRST_2023}-' in str(e.value)
+
+def test_a_set_beside_a_decathlon_task(tmp_path):
+    write_msd(tmp_path)
+    write_case(tmp_path/FIRST_2023, 'brats2023')
+    with pytest.raises(VolumeError, match=f'two layouts.*{FIRST_2023}'): find_cases(tmp_path)
+
+def test_unknown_names(tmp_path):
+    "Alone they are no cases; beside others they are a row that names a file"
+    odd = tmp_path/'BraTS-GLI-00007-000'/'BraTS-GLI-00007-000_flair.nii.gz'
+    odd.parent.mkdir()
+    odd.write_bytes(b'')
+    with pytest.raises(VolumeError, match='no cases; .*BraTS-GLI-00007-000_flair.nii.gz'):
+        find_cases(tmp_path)
+    write_case(tmp_path/FIRST_2023, 'brats2023')
+    cases = find_cases(tmp_path)
+    assert cases.missing.tolist() == ['', 'flair, t1, t1ce, t2, seg']
+    assert odd.name in cases.note[1] and cases.patient[1] == 'BraTS-GLI-00007'
+
+def test_patients_in_two_spellings(tmp_path):
+    for name in 'BraTS-GLI-00005-000', 'brats-gli-00005-001': write_case(tmp_path/name, 'brats2023')
+    with pytest.raises(VolumeError, match='brats-gli-00005'): find_cases(tmp_path)
+
+@pytest.mark.parametrize('modality, channels', [({'0': 'MRI'}, 1), ({'0': 'T2', '1': 'ADC'}, 2)])
+def test_other_decathlon_tasks(tmp_path, modality, channels):
+    "Names and labels are those of dataset.json (medicaldecathlon.com); Task05_Prostate has two channels"
+    labels = {'0': 'background', '1': 'PZ', '2': 'TZ'}
+    cases = find_cases(write_task(tmp_path, modality, labels, channels=channels))
+    names = tuple(modality.values())
+    assert cases.patient.tolist() == ['organ_001', 'organ_002'] and not cases.missing.any()
+    row = cases.iloc[1]
+    assert row.sequences == names and row.labels == {1: 'PZ', 2: 'TZ'} and row.layout == 'msd'
+    assert all(row[name] == tmp_path/'imagesTr'/'organ_002.nii.gz' for name in names)
+    case = load_case(row)
+    stored = np.asarray(nib.load(tmp_path/'imagesTr'/'organ_002.nii.gz').dataobj).reshape(6, 5, 4, channels)
+    assert np.array_equal(case.image, np.moveaxis(stored, -1, 0))
+    assert np.array_equal(case.label, nib.load(row.seg).dataobj)
+    assert np.array_equal(load_case(row, names[::-1]).image, case.image[::-1])
+    with pytest.raises(ValueError, match='no modalities'): load_case(row, ('flair',))
+
+def test_a_label_that_the_description_lacks(tmp_path):
+    cases = find_cases(write_task(tmp_path, {'0': 'CT'}, {'0': 'background', '1': 'liver'}))
+    with pytest.raises(VolumeError, match=r'organ_001.nii.gz: labels \[2\] in a msd mask.*dataset.json'):
+        load_case(cases.iloc[0])
+
+@pytest.mark.parametrize('channels', [1, 3])
+def test_a_file_with_other_channels_than_described(tmp_path, channels):
+    modality, labels = {'0': 'T2', '1': 'ADC'}, {'1': 'PZ', '2': 'TZ'}
+    row = find_cases(write_task(tmp_path, modality, labels, channels=channels)).iloc[0]
+    with pytest.raises(VolumeError, match='organ_001.nii.gz: .*channel'): load_case(row)
+
+@pytest.mark.parametrize('modality, labels', [
+    ({'0': 'MRI', '1': 'mri'}, {'1': 'a'}), ({'0': 'seg'}, {'1': 'a'}), ({'0': ''}, {'1': 'a'}),
+    ({}, {'1': 'a'}), ({'0': 7}, {'1': 'a'}), ({'0': 'MRI'}, None), ({'0': 'MRI'}, {'one': 'a'}),
+    ({'0': 'MRI'}, {'background': 0, 'a': 1}), ({'0': 'MRI'}, {'300': 'a'}),
+    ({'0': 'MRI'}, {'1': ['a']})])
+def test_descriptions_that_can_not_be_used(tmp_path, modality, labels):
+    write_task(tmp_path, modality, labels)
+    with pytest.raises(VolumeError, match='dataset.json: '): find_cases(tmp_path)
+
+def test_task01_with_other_labels_is_refused(tmp_path):
+    "A widely copied tutorial takes 2 for enhancing: Task01's dataset.json says 3"
+    write_msd(tmp_path)
+    about = json.loads((tmp_path/'dataset.json').read_text())
+    about['labels'] = {'0': 'background', '1': 'edema', '2': 'non-enhancing tumor', '3': 'enhancing tumour'}
+    (tmp_path/'dataset.json').write_text(json.dumps(about))
+    assert np.array_equal(load_case(find_cases(tmp_path).iloc[0]).label, brain(1)[1])
+    about['labels'] |= {'2': 'enhancing tumour', '3': 'non-enhancing tumor'}
+    (tmp_path/'dataset.json').write_text(json.dumps(about))
+    with pytest.raises(VolumeError, match='dataset.json: labels'): find_cases(tmp_path)
+
+def test_gaps_in_a_decathlon_task(tmp_path):
+    "Cases that are only listed, that have a mask alone or no mask are rows that say so"
+    write_task(tmp_path, {'0': 'MRI'}, {'1': 'a', '2': 'b'}, n=4)
+    for gone in 'imagesTr/organ_001', 'labelsTr/organ_001', 'imagesTr/organ_002', 'labelsTr/organ_003':
+        (tmp_path/f'{gone}.nii.gz').unlink()
+    cases = find_cases(tmp_path)
+    assert cases.missing.tolist() == ['MRI, seg', 'MRI', 'seg', '']
+    assert cases.note.tolist() == ['no imagesTr/organ_001, labelsTr/organ_001',
+                                   'no imagesTr/organ_002', 'no labelsTr/organ_003', '']
+    with pytest.raises(VolumeError, match='organ_002: has no MRI'): load_case(cases.iloc[1])
+
+@pytest.mark.parametrize('folder', ['imagesTr', 'labelsTr'])
+def test_two_files_of_one_decathlon_case(tmp_path, folder):
+    write_task(tmp_path, {'0': 'MRI'}, {'1': 'a', '2': 'b'})
+    (tmp_path/folder/'organ_001.nii').write_bytes(b'')
+    with pytest.raises(VolumeError, match=r'organ_001.nii and .*organ_001.nii.gz'): find_cases(tmp_path)
+
+def test_a_case_for_training_and_for_test(tmp_path):
+    write_msd(tmp_path)
+    (tmp_path/'imagesTs'/'BRATS_001.nii.gz').write_bytes(b'')
+    with pytest.raises(VolumeError, match='BRATS_001'): find_cases(tmp_path)
+
+def test_a_real_decathlon_task():
+    folder = os.environ.get('MEDTUT_REAL_FILES')
+    root = Path(folder or '')/'msd_hippocampus'
+    if not folder or not root.is_dir(): pytest.skip('MEDTUT_REAL_FILES does not name a folder with msd_hippocampus/')
+    cases = find_cases(root)
+    assert len(cases) == json.loads((root/'dataset.json').read_text())['numTraining']
+    assert not cases.missing.any() and not cases.note.any() and cases.grade.isna().all()
+    assert cases.labels[0] == {1: 'Anterior', 2: 'Posterior'}
+    for i in range(0, len(cases), 20):
+        case = load_case(cases.iloc[i])
+        assert case.image.shape == (1, *case.label.shape) and set(np.unique(case.label)) == {0, 1, 2}
 
 # loading
 
