@@ -2,7 +2,7 @@
 import hashlib, multiprocessing, os, random, shutil, signal, sys, time
 from pathlib import Path
 
-import cloudpickle, pytest
+import cloudpickle, pytest, torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 from damage import FUZZ, SEED
@@ -10,6 +10,9 @@ from faulty_server import FaultyServer
 from medtut.datasets import get_data, read_note
 from medtut.files import atomic_write
 from medtut.folders import deidentify_files, nifti_files, png_files
+from medtut.planes import read_images
+from medtut.predict import predict_cases, series_cases
+from medtut.segmentation import UNet3D
 from medtut.phantoms.breast import write_duke_breast
 from medtut.slices import export_slices, label_slices, read_boxes, read_mapping
 from test_folders import bundled, slices as write_series
@@ -148,16 +151,22 @@ def mixed(tmp_path_factory):
     return folder
 
 @pytest.mark.filterwarnings('ignore')
-@pytest.mark.parametrize('name', ['png', 'deidentify', 'convert'])
+@pytest.mark.parametrize('name', ['png', 'deidentify', 'convert', 'predict'])
 def test_work_on_a_folder_killed(mixed, tmp_path, name):
     "The same files as an undisturbed run, the list of what they were made from included; what has a name is whole at any time"
+    if name == 'predict':
+        torch.manual_seed(0)
+        model = UNet3D(1, 3, filters=2, depth=2)
+        uids = [i.uid for i in read_images([mixed/f'series{i}'/'0.dcm' for i in range(3)], progress=False)]
+        scans = series_cases(mixed, uids, progress=False)
     def work(out):
+        if name == 'predict': return predict_cases(model, scans, out, (16, 16, 16), progress=False)
         if name == 'png': return png_files(mixed, out, progress=False)
         if name == 'convert': return nifti_files(mixed, out, progress=False)
         return deidentify_files(mixed, out, b'known to everybody', progress=False)
     whole = took(lambda: work(tmp_path/'whole'))
     wanted, at_work = hashes(tmp_path/'whole', hidden=True), 0
-    assert len(wanted) > 4
+    assert len(wanted) > 4, 'results, and the list of them'
     for i, seconds in enumerate(moments(name, whole)[:3 if FUZZ == 1 else None]):
         out = tmp_path/f'out{i}'
         at_work += killed(lambda: work(out), seconds)
