@@ -258,7 +258,7 @@ def test_damaged_files_cost_their_own_row(slices, root, tmp_path):
     ds.save_as(paths[5])
     table = export(rows, root, tmp_path/'out')
     assert table.status.tolist() == ['failed']*6 + ['written']
-    for i, reason in enumerate(['empty', 'web page', 'cut off', 'not a file', 'not one grey image', 'no pixel data']): assert reason in table.reason.iloc[i]
+    for i, reason in enumerate(['empty', 'web page', 'pixel data can hold', 'not a file', 'not one grey image', 'no pixel data']): assert reason in table.reason.iloc[i]
 
 def test_a_series_of_which_nothing_can_be_read(slices, root, tmp_path):
     rows = slices[(slices.patient == 'Breast_MRI_001') & slices.label.notna()].head(3)
