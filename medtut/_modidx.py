@@ -306,6 +306,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'medtut.headers._encoded_length': ('toolbox/headers.html#_encoded_length', 'medtut/headers.py'),
                                 'medtut.headers._first_items': ('toolbox/headers.html#_first_items', 'medtut/headers.py'),
                                 'medtut.headers._shown': ('toolbox/headers.html#_shown', 'medtut/headers.py'),
+                                'medtut.headers._tag_of': ('toolbox/headers.html#_tag_of', 'medtut/headers.py'),
                                 'medtut.headers.dictionary_entry': ('toolbox/headers.html#dictionary_entry', 'medtut/headers.py'),
                                 'medtut.headers.element_value': ('toolbox/headers.html#element_value', 'medtut/headers.py'),
                                 'medtut.headers.elements': ('toolbox/headers.html#elements', 'medtut/headers.py'),

@@ -18,6 +18,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_data_element
 from pydicom.multival import MultiValue
+from pydicom.tag import Tag
 from .decoding import as_dicom_error, data_set_name, warn_of
 
 # %% ../nbs/toolbox/headers.ipynb #heads006
@@ -74,9 +75,14 @@ def elements(
     return pd.DataFrame(rows, columns=columns).astype({'length': 'Int64'})
 
 # %% ../nbs/toolbox/headers.ipynb #heads012
+@lru_cache(maxsize=None)
+def _tag_of(keyword): return Tag(keyword)
+
 def read_value(ds, keyword):
     "The element `keyword` of `ds`; `None` where it is absent, empty or, with a warning, unreadable"
-    try: value = ds.get(keyword)
+    tag = _tag_of(keyword)
+    if tag not in ds: return None  # `ds.get` would raise and catch an error for it
+    try: value = ds[tag].value
     except Exception as e:
         warn_of(ds, keyword, f'can not be read ({type(e).__name__})', 'it is ignored')
         return None

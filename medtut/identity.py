@@ -20,7 +20,7 @@ from pydicom.multival import MultiValue
 from pydicom.pixels import get_decoder
 from pydicom.uid import UID, generate_uid
 from .decoding import DicomError, data_set_name, image_layout, run_in_process
-from .headers import elements
+from .headers import elements, read_value
 
 # %% ../nbs/toolbox/identity.ipynb #dicom108b
 _CAMERAS = {'ES', 'XC'}
@@ -36,12 +36,11 @@ def burned_in_risk(
     The header alone is asked: kind of image, SOP class, conversion, and `BurnedInAnnotation`
     (0028,0301), which leaves the question open where it is missing (PS3.3 C.7.6.1).
     An empty list is no proof."""
-    def text(keyword):
-        try: return str(ds.get(keyword) or '').upper().strip()
-        except Exception: return '' # what can't be read has a row or a note of its own
-    reasons, sop, modality = [], text('SOPClassUID'), text('Modality')
+    def text(keyword): return str(read_value(ds, keyword) or '').upper().strip()
+    reasons = []
     with warnings.catch_warnings():
         warnings.simplefilter('ignore') # a warning quotes values
+        sop, modality = text('SOPClassUID'), text('Modality')
         if 'EncapsulatedDocument' in ds or sop.startswith(_DOCUMENTS):
             reasons.append('an encapsulated document: nobody looks into it')
         pictures = 'Rows', 'PixelData', 'FloatPixelData', 'DoubleFloatPixelData'
