@@ -8,7 +8,7 @@ stamp := .venv/.whole
 min_python := $(shell sed -n 's/^min_python *= *//p' settings.ini)
 
 .DEFAULT_GOAL := help
-.PHONY: help course test fuzz audit lab bench memory colab site export outputs constraints clean distclean
+.PHONY: help course test quick lint hooks fuzz audit lab bench memory colab site export outputs constraints clean distclean
 
 help:  ## Show the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1  /p' $(MAKEFILE_LIST) | awk -F'  ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -27,8 +27,22 @@ course: $(stamp)  ## Run every lesson top to bottom, then build the site
 	@$(bin)/python tools/run.py
 	@$(MAKE) --no-print-directory site
 
-test: $(stamp)  ## Run all tests, the notebooks among them
-	@$(bin)/python -m pytest
+# One process for each core, as long as there is memory for it: a lesson that trains takes up to 4 GB.
+WORKERS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
+
+test: lint  ## Run all tests, the notebooks among them
+	@$(bin)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup
+
+quick: $(stamp)  ## Run what takes seconds: all but the trainings, kills and set-ups
+	@$(bin)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup -m "not minutes"
+
+lint: $(stamp)  ## Look for faults without running the code: ruff, mypy, density
+	@$(bin)/ruff check .
+	@$(bin)/mypy
+	@$(bin)/python tools/style.py --check
+
+hooks: $(stamp)  ## Install nbdev's git hooks: clean notebooks in commits, merges by cell
+	@$(bin)/nbdev-install-hooks
 
 # How many times the random input of `make test`, and its seed: the day's, so that each day sees other input and a failure can be had again.
 FUZZ ?= 20

@@ -2,6 +2,7 @@
 
     python tools/style.py            a row for each file of the project, and for all of it
     python tools/style.py PATH...    the same for other files, notebooks and folders
+    python tools/style.py --check    nothing, or what is over its ceiling
 """
 import ast
 import re
@@ -18,6 +19,8 @@ FOLDERS = ['medtut', 'nbs', 'tests', 'tools', 'benchmarks']
 GENERATED = {'_modidx.py', 'README.md'}
 WIDTH, CELL_WIDTH, WIDEST = 100, 88, 120
 LONGEST_BODY = 40
+# What `--check` allows for all files together. These only fall.
+CEILINGS = dict(wide_share=.01, widest=0, median=8, p90=16, long_bodies=0)
 
 
 @dataclass
@@ -128,7 +131,23 @@ def row(name, style):
             f' {style.median:5.0f} {style.p90:5.0f} {len(style.long_bodies):5}')
 
 
+def excess(style):
+    "What is over its ceiling, a line each"
+    measured = {name: getattr(style, name) for name in CEILINGS}
+    measured['long_bodies'] = len(style.long_bodies)
+    return [f'{name}: {value:.3g}, and {CEILINGS[name]:g} is the most'
+            for name, value in measured.items() if value > CEILINGS[name]]
+
+
+def check():
+    "Exit with what is over its ceiling, if anything is"
+    total = sum(map(measure_file, project_sources()), Style())
+    if found := excess(total):
+        raise SystemExit('\n'.join([*found, *total.long_bodies, 'see python tools/style.py']))
+
+
 def main(args):
+    if args == ['--check']: return check()
     paths = [p for arg in args for p in sources(Path(arg))] or project_sources()
     print(f'{"":40} {"lines":>6} {"wide":>7} {">120":>6} {"p50":>5} {"p90":>5} {">40":>5}')
     total = Style()
