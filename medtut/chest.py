@@ -24,7 +24,9 @@ from pydicom import Dataset
 from scipy.optimize import minimize_scalar
 from torch import nn
 
-from .dicom import DicomError, read_dicom, scan, to_display
+from .dicom import read_dicom, scan
+from .display import to_display
+from .errors import DicomError
 from .rle import rle_decode, rle_encode
 from .splits import check_ids, split_by_patient
 from .weights import load_weights, save_weights

@@ -7,7 +7,12 @@ import numpy as np
 import pydicom
 import pytest
 
-from medtut.dicom import DicomError, deidentify, elements, find_dicoms, identifying_elements, pixels, read_dicom, scan, to_display
+from medtut.dicom import find_dicoms, read_dicom, scan
+from medtut.display import to_display
+from medtut.errors import DicomError
+from medtut.headers import elements
+from medtut.identity import deidentify, identifying_elements
+from medtut.units import pixels
 
 bundled = Path(pydicom.__file__).parent/'data'/'test_files'
 carried = Path(data_store.__file__).parent/'data'

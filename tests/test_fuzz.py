@@ -13,7 +13,7 @@ from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 
 from damage import FUZZ, cut, files, flipped, inside_zip, planted, read_all, retyped
-from medtut.dicom import windowed
+from medtut.display import windowed
 from medtut.metrics import (accuracy, confusion, dice, hausdorff95, npv, ppv, roc_auc, sensitivity, specificity, surface_dice, volume_ml)
 from medtut.phantoms.breast import write_duke_breast
 from medtut.rle import rle_decode, rle_encode
