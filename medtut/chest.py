@@ -128,7 +128,7 @@ class PILRadiograph(PILImageBW):
                   # is 65535), bool, or floats from 0, black, to 1
         **kwargs, # fastai's; unused
     ):
-        """Window, photometric interpretation and bits as `medtut.dicom.to_display` handles them.
+        """Window, photometric interpretation and bits as `medtut.display.to_display` handles them.
 
         Raises `DicomError` for DICOM that can't be shown, and `ValueError` for pictures of another
         shape or type."""
