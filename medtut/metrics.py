@@ -12,6 +12,7 @@ import warnings
 from typing import NamedTuple
 import numpy as np
 import pandas as pd
+from .checks import check_spacing
 from .splits import check_ids
 
 # %% ../nbs/toolbox/metrics.ipynb #metrics007
@@ -264,12 +265,6 @@ def dice(
     return _undefined('Dice', 'both masks are empty') if np.isnan(found) else found
 
 # %% ../nbs/toolbox/metrics.ipynb #metrics061
-def _spacing(spacing, ndim):
-    found = np.asarray(spacing, float)
-    if found.shape != (ndim,) or not ((0 < found) & (found < np.inf)).all():
-        raise ValueError(f'spacing must be {ndim} positive numbers, mm along each axis; found {spacing}')
-    return found
-
 def _surface(mask, spacing):
     "Where the voxels with a face on the outside lie, mm"
     outside,inner = np.pad(mask, 1),mask.copy()
@@ -308,7 +303,7 @@ def hausdorff95(
     """95th percentile of the distances between the surfaces of two masks, the larger of both directions. (BraTS: Menze et al. 2015,
     doi:10.1109/TMI.2014.2377694) `NaN` and a warning if a mask is empty; raises `ValueError` for a wrong spacing or masks that don't match"""
     pred,label = _masks(pred, label)
-    spacing = _spacing(spacing, pred.ndim)
+    spacing = check_spacing(spacing, pred.ndim)
     if not (pred.any() and label.any()): return _undefined('HD95', f'{"pred" if label.any() else "label"} is empty and has no surface')
     return _hd(_distances(pred, label, spacing), percentile)
 
@@ -321,7 +316,7 @@ def surface_dice(
     """Share of the surface within `tolerance` of the other mask's. (Nikolov et al. 2021, doi:10.2196/26151, counted in surface voxels)
     0 if just one mask is empty; `NaN` and a warning if both are. Raises `ValueError` for a wrong spacing or masks that don't match"""
     pred,label = _masks(pred, label)
-    spacing = _spacing(spacing, pred.ndim)
+    spacing = check_spacing(spacing, pred.ndim)
     if not tolerance >= 0: raise ValueError(f'tolerance must be 0 mm or more, found {tolerance}')
     if not (pred.any() or label.any()): return _undefined('surface Dice', 'both masks are empty')
     return _within(_distances(pred, label, spacing), tolerance)
@@ -333,7 +328,7 @@ def volume_ml(
     "Volume of a mask: its voxels times the volume of one. Raises `ValueError` if there are not three axes"
     mask = _binary(mask, 'mask')
     if mask.ndim != 3: raise ValueError(f'a volume has three axes (x, y, z), found shape {mask.shape}')
-    return float(np.count_nonzero(mask)*np.prod(_spacing(spacing, 3))/1000)
+    return float(np.count_nonzero(mask)*np.prod(check_spacing(spacing, 3))/1000)
 
 # %% ../nbs/toolbox/metrics.ipynb #metrics076
 # Regions of the brain tumour challenge, each as its classes' names (Menze et al. 2015, doi:10.1109/TMI.2014.2377694)
@@ -381,7 +376,7 @@ def segmentation_report(
     pred,label = _array(pred),_array(label)
     _same_shape(pred, label, ('pred', 'label'))
     if label.ndim != 3: raise ValueError(f'a volume has three axes (x, y, z), found shape {label.shape}')
-    spacing = _spacing(spacing, 3)
+    spacing = check_spacing(spacing, 3)
     classes = {int(v): n for v,n in sorted(classes.items()) if v}
     values = np.array([0, *classes])
     rows = {n: [v] for v,n in classes.items()} | {n: _members(parts, classes, n) for n,parts in (regions or {}).items()}
