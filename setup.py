@@ -11,6 +11,9 @@ settings = config['DEFAULT']
 
 def requirements(extra=''): return settings[f'{extra}requirements'].split()
 
+extras = {extra: requirements(f'{extra}_') for extra in ('train', 'lessons', 'real', 'dev')}
+extras['lessons'] += extras['train']
+
 setup(
     description=settings['description'],
     author=settings['author'],
@@ -27,7 +30,8 @@ setup(
     long_description_content_type='text/markdown',
     python_requires='>=' + settings['min_python'],
     install_requires=requirements(),
-    extras_require={extra: requirements(f'{extra}_') for extra in ('lessons', 'real', 'dev')},
+    extras_require=extras,
     packages=find_packages(include=['medtut*']),
+    package_data={'medtut': ['py.typed']},
     entry_points={'console_scripts': ['medtut = medtut.cli:main'], 'nbdev': ['medtut = medtut._modidx:d']},
 )

@@ -192,6 +192,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'medtut.errors.as_dicom_error': ('toolbox/errors.html#as_dicom_error', 'medtut/errors.py'),
                                'medtut.errors.data_set_name': ('toolbox/errors.html#data_set_name', 'medtut/errors.py'),
                                'medtut.errors.warn_of': ('toolbox/errors.html#warn_of', 'medtut/errors.py')},
+            'medtut.extras': {'medtut.extras.needs': ('toolbox/extras.html#needs', 'medtut/extras.py')},
             'medtut.files': { 'medtut.files.atomic_write': ('toolbox/files.html#atomic_write', 'medtut/files.py'),
                               'medtut.files.nifti_stem': ('toolbox/files.html#nifti_stem', 'medtut/files.py'),
                               'medtut.files.read_json': ('toolbox/files.html#read_json', 'medtut/files.py')},
