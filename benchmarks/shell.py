@@ -172,12 +172,19 @@ def is_same(a, b):
     except ValueError: return False
     return True
 
-def count_volumes(out, truth):
+class Found(NamedTuple):
+    results: int       # that are right, or as many as there are where the truth is unknown
+    possible: int|None # how many there can be; `None`: nobody knows
+    lost: int|None     # files without a result that should have one; `None`: nobody knows
+
+def find_volumes(out, truth):
     "How many different volumes were written; of known truth, how many of those are right"
     written = [upright(*v) for path in sorted(out.rglob('*.nii*')) for v in each_volume(path)]
-    if truth is None: return len({digest for digest, *_ in written})
+    if truth is None: return Found(len({digest for digest, *_ in written}), None, None)
     right = [upright(*v) for v in truth.volumes]
-    return sum(any(is_same(v, w) for w in written) for v in right)
+    missing = [v for v in right if not any(is_same(v, w) for w in written)]
+    slices = [shape[2] for _, shape, _ in missing]  # each is a file
+    return Found(len(right) - len(missing), len(right), sum(slices))
 
 def count_copies(out, truth):
     "How many copies open; of known truth, how many have the pixels of a whole original"
@@ -273,6 +280,7 @@ class Way(NamedTuple):
     label: str
     tool: str    # whose command must be there
     line: str    # for a shell, with {folder} and {out}
+    jobs: int|None = None # processes, of medtut
 
 def ways(jobs):
     "Every command line that is compared; {folder} and {out} are filled in"
@@ -280,7 +288,7 @@ def ways(jobs):
         given = [a for a in args if a]
         line = medtut_command(command, '{folder}', *given, '-q', '-j', str(j))
         shown = ' '.join(['medtut', command, *[a for a in given if a == '--no-pixels']])
-        return Way(command, f'{shown}, {j} process{"es"*(j > 1)}', 'medtut', line)
+        return Way(command, shown, 'medtut', line, j)
     table = '--csv', '{out}.csv'
     erase = ' '.join(f'-ea {keyword}' for keyword in ERASED)
     each_png = ('mkdir -p "$(dirname "$2/$1")"; c="dcmj2pnm -q --write-png --all-frames"; '
@@ -311,41 +319,44 @@ def ways(jobs):
               'cp -r {folder} {out} && find {out} -type f -print0 | '
               f'xargs -0 dcmodify -q --no-backup -ie -imt -ep {erase}')
 
-def results(way, folder, out, truth):
-    "How many results there are, and of how many that can be"
-    dicoms = len(find_dicoms(folder))
-    if way.command == 'scan':
-        if way.tool == 'medtut': return (pd.read_csv(f'{out}.csv').error.isna()).sum(), dicoms
-        text = Path(f'{out}.txt').read_text(errors='replace')
-        return len(re.findall('^# Dicom-File-Format', text, re.M)), dicoms
+def find_results(way, folder, out, truth):
+    "What came of a command"
+    if way.command == 'convert': return find_volumes(out, truth)
     if way.command == 'series':
         if way.tool == 'medtut': found = pd.read_csv(f'{out}.csv').uid.nunique()
         else: found = len({re.sub('_.*', '', p.stem) for p in out.glob('*.json')})
-        return found, truth and truth.series
-    if way.command == 'convert': return count_volumes(out, truth), truth and len(truth.volumes)
-    if way.command == 'deidentify':
-        return count_copies(out, truth), truth.pixels.total() if truth else dicoms
-    images = sum(digest_of_pixels(p) is not None for p in find_dicoms(folder))
-    return count_pictures(out, folder, truth), truth.pixels.total() if truth else images
+        return Found(found, truth and truth.series, None)
+    files = find_dicoms(folder)
+    images = [p for p in files if digest_of_pixels(p) is not None]
+    possible = dict(scan=files, png=images, deidentify=files)[way.command]
+    n_possible = len(possible)
+    if truth is not None and way.command != 'scan': n_possible = truth.pixels.total()
+    if way.command == 'deidentify': found = count_copies(out, truth)
+    elif way.command == 'png': found = count_pictures(out, folder, truth)
+    elif way.tool == 'medtut': found = int(pd.read_csv(f'{out}.csv').error.isna().sum())
+    else:
+        text = Path(f'{out}.txt').read_text(errors='replace')
+        found = len(re.findall('^# Dicom-File-Format', text, re.M))
+    return Found(found, n_possible, n_possible - found)
 
 def compare(args, name, folder, work, truth):
     "Each way on one folder, each handed over as a row"
     key = work/'secret.key'
     key.write_text('known to everybody, for a benchmark')
     key.chmod(0o600)
-    for i, way in enumerate(sorted(ways(args.jobs), key=lambda w: w.command)):
-        about = dict(folder=name, command=way.command, label=way.label)
+    chosen = [w for w in ways(args.jobs) if re.search(args.only, w.label)]
+    for i, way in enumerate(sorted(chosen, key=lambda w: w.command)):
+        about = dict(folder=name, command=way.command, label=way.label, jobs=way.jobs)
         if way.tool != 'medtut' and not installed(way.tool):
             hand_over_command(args, **about, tool=way.tool)
             continue
         out = work/f'{name}{i}'
         run = measured(way.line.format(folder=folder, out=out, key=key), work/f'{name}{i}.log')
-        found, possible = results(way, folder, out, truth)
+        found = find_results(way, folder, out, truth)
         left = count_names(out) if truth and way.command == 'deidentify' else None
         hand_over_command(
             args, **about, tool=tool_version(way.tool), seconds=run.seconds, cpu=run.cpu,
-            memory=run.memory, status=run.status, results=int(found),
-            possible=None if possible is None else int(possible), names=left)
+            memory=run.memory, status=run.status, names=left, **found._asdict())
         if args.keep: continue
         shutil.rmtree(out, ignore_errors=True)
         for path in work.glob(f'{name}{i}.*'): path.unlink()
@@ -356,6 +367,7 @@ if __name__ == '__main__':
     parser.add_argument('--share', type=float, default=1, help='of the generated files')
     parser.add_argument('--jobs', type=int, default=2, help='processes, beside one alone')
     parser.add_argument('--bundled', type=int, default=1, help='0: generated files only')
+    parser.add_argument('--only', default='', help='a regular expression: these commands alone')
     parser.add_argument('--keep', type=Path, help='work in this folder, and leave all there')
     args = options(parser, size=16, share=.05, jobs=1, bundled=0)
     with tempfile.TemporaryDirectory() as temporary:
