@@ -13,7 +13,7 @@ each_module = pytest.mark.parametrize('module', sorted(files))
 # Lesson modules never import each other. Reading pixels is the one thing that all share, so `dicom` is
 # the ground floor, and `identity`, `headers` and `decoding` the cellar below it. `volumes` stands on
 # `series`, which makes volumes of slices, and that on `planes`, which reads where a slice lies.
-# `show` draws for notebooks, and `phantoms` make sample data: `datasets` alone reaches for them, and
+# `window`, `show`, `overlays`, `moving` and `show_volumes` draw for notebooks, and `phantoms` make sample data: `datasets` alone reaches for them, and
 # only when asked to. `predict` stands above the lessons and uses what one of them built; `cli` is the
 # command line, above all else. Under `datasets` lie `archives` (where each set comes from) and
 # `download`; `rle` is a code that sets and lessons share; `files` and `weights` write and read what
@@ -28,7 +28,9 @@ may_import = dict(
     cam=for_lessons, grading=for_lessons, segmentation=for_lessons,
     planes={'decoding', 'headers', 'dicom'}, series={'planes', 'decoding', 'dicom'},
     volumes={'series', 'planes', 'files'},
-    splits={'datasets'}, metrics={'datasets', 'splits'}, show={'datasets'},
+    splits={'datasets'}, metrics={'datasets', 'splits'},
+    window=set(), show={'window'}, overlays={'show', 'window'}, moving={'show'},
+    show_volumes={'moving', 'overlays', 'show', 'window'},
     datasets={'archives', 'download', 'files'}, archives={'download', 'files'}, download=set(),
     phantoms={'rle'}, rle=set(), files=set(), batch={'files'}, weights={'files'}, tables=set(), modes=set(),
     folders={'batch', 'decoding', 'dicom', 'files', 'identity', 'planes', 'series', 'volumes'},
