@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from PIL import Image
+from .checks import check_spacing
 from .window import image_array, range_text, window_limits
 
 # %% ../nbs/toolbox/show.ipynb #show008
@@ -62,12 +63,7 @@ NO_VALUE = OKABE_ITO['reddish purple'] # the colour of nan, and of nothing else
 def _pixel_size(spacing):
     "Row and column distance in mm; 1, 1 if unknown"
     if spacing is None: return 1, 1
-    size = np.asarray(spacing, float)
-    positive = (0 < size) & (size < np.inf)
-    if size.shape != (2,) or not positive.all():
-        raise ValueError('spacing must be two positive numbers, (row, column) in mm, '
-            f'found {spacing}; leave it out if it is not known')
-    return size
+    return check_spacing(spacing, 2, order='(row, column), or None if not known')
 
 # %% ../nbs/toolbox/show.ipynb #show016
 _OPPOSITE = dict(R='L', L='R', A='P', P='A', H='F', F='H', S='I', I='S')

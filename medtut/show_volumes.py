@@ -14,6 +14,7 @@ from matplotlib.patches import Patch
 from nibabel.orientations import (apply_orientation, axcodes2ornt, io_orientation,
     ornt_transform)
 from PIL import Image, ImageDraw
+from .checks import check_spacing
 from .moving import Animation, evenly_spread
 from .overlays import MaskClasses, check_same_shape, mask_classes, paint_classes
 from .show import OKABE_ITO, Picture, name_sides, show_image
@@ -55,12 +56,7 @@ def _upright(volume, affine, spacing):
 
 def _voxel_size(spacing):
     if spacing is None: return
-    mm = np.asarray(spacing, float)
-    positive = (0 < mm) & (mm < np.inf)
-    if mm.shape != (3,) or not positive.all():
-        raise ValueError('spacing must be three positive numbers, mm along x, y, z; '
-            f'found {spacing}')
-    return mm
+    return check_spacing(spacing, order='along x, y, z')
 
 def _checked_affine(affine):
     affine = np.asarray(affine, float)
