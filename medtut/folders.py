@@ -523,7 +523,10 @@ def nifti_files(
         for v in found:
             outcome = next(outcomes)
             outcome.note = '; '.join(filter(None, [note, outcome.note]))
-            rows.append(_row(above, out, outcome, **about, volume=v.name) | (outcome.facts or {}))
+            facts = outcome.facts or {}
+            # the list of an earlier run is JSON, which knows no tuple
+            if 'shape' in facts: facts['shape'] = tuple(facts['shape'])
+            rows.append(_row(above, out, outcome, **about, volume=v.name) | facts)
         if not found:
             rows.append(_row(above, out, Outcome('', status, reason, note), **about, volume=''))
     read = {Path(i.path) for i in images}
