@@ -26,7 +26,7 @@ def volumes(ml, step=1):
     return [m[::step, ::step, ::step] for m in reversed(made)]
 
 def ours(pred, label):
-    from medtut.metrics import TUMOUR_REGIONS, segmentation_report
+    from medtut.masks import TUMOUR_REGIONS, segmentation_report
     return segmentation_report(truth=label, prediction=pred, spacing=SPACING, classes=CLASSES, regions=TUMOUR_REGIONS, tolerance=TOLERANCE)[['dice', 'sensitivity', 'specificity', 'precision', 'hd95_mm', 'surface_dice']].to_numpy()
 
 def monai(pred, label):

@@ -18,7 +18,7 @@ from torch import nn
 
 from .batch import Failed, Item, make_files, same_name
 from .folders import NAME, series_fields
-from .metrics import volume_ml
+from .masks import volume_ml
 from .planes import read_images
 from .segmentation import load_unet, predict_volume, standardize
 from .series import one_series
