@@ -8,6 +8,7 @@ __all__ = ['TUMOUR_REGIONS', 'dice', 'hausdorff95', 'surface_dice', 'volume_ml',
 # %% ../nbs/toolbox/masks.ipynb #masks003
 import numpy as np
 import pandas as pd
+from .checks import check_spacing
 from .metrics import (
     Confusion, as_array, as_binary, binary_pair, check_same_shape, confusion, undefined)
 
@@ -33,14 +34,6 @@ def dice(
     return undefined('Dice', 'both masks are empty') if np.isnan(score) else score
 
 # %% ../nbs/toolbox/masks.ipynb #masks061
-def _spacing(spacing, ndim):
-    "`spacing` as an array; refuses what is no positive number for each of `ndim` axes"
-    mm = np.asarray(spacing, float)
-    if mm.shape != (ndim,) or not ((0 < mm) & (mm < np.inf)).all():
-        raise ValueError(f'spacing must be {ndim} positive numbers, mm along each axis; '
-                         f'found {spacing}')
-    return mm
-
 def _surface(mask, spacing):
     "Where the voxels with a face on the outside lie, mm"
     padded = np.pad(mask, 1)
@@ -98,7 +91,7 @@ def hausdorff95(
     `NaN` and a warning if a mask is empty; raises `ValueError` for a wrong spacing or masks that
     don't match"""
     truth, prediction = binary_pair(truth, prediction)
-    spacing = _spacing(spacing, truth.ndim)
+    spacing = check_spacing(spacing, truth.ndim)
     if not truth.any():
         return undefined('HD95', 'truth is empty and has no surface')
     if not prediction.any():
@@ -118,7 +111,7 @@ def surface_dice(
     0 if just one mask is empty; `NaN` and a warning if both are.
     Raises `ValueError` for a wrong spacing or masks that don't match"""
     truth, prediction = binary_pair(truth, prediction)
-    spacing = _spacing(spacing, truth.ndim)
+    spacing = check_spacing(spacing, truth.ndim)
     if not tolerance >= 0: raise ValueError(f'tolerance must be 0 mm or more, found {tolerance}')
     if not (truth.any() or prediction.any()):
         return undefined('surface Dice', 'both masks are empty')
@@ -137,7 +130,7 @@ def volume_ml(
     Raises `ValueError` if there are not three axes"""
     mask = as_binary(mask, 'mask')
     _check_three_axes(mask)
-    mm = _spacing(spacing, 3)
+    mm = check_spacing(spacing, 3)
     cubic_mm = np.count_nonzero(mask)*np.prod(mm)
     return float(cubic_mm/1000)
 
@@ -245,7 +238,7 @@ def segmentation_report(
     truth, prediction = as_array(truth), as_array(prediction)
     check_same_shape(truth, prediction, 'prediction')
     _check_three_axes(truth)
-    spacing = _spacing(spacing, 3)
+    spacing = check_spacing(spacing, 3)
     if tolerance is None: tolerance = max(spacing)
     classes = {int(label): name for label, name in sorted(classes.items()) if label}
     rows = {name: [label] for label, name in classes.items()}
