@@ -34,7 +34,15 @@ Data:
 
 Plumbing:
   headers           the elements of a DICOM file, wherever they stand
+  layout            what a decoder must know of an image
   decoding          stored pixel values, whatever their compression
+  units             what stored values mean: Hounsfield units, doses, uptake
+  orientation       how an image lies in the patient
+  display           an image in the window that its file asks for
+  summary           what a table can hold of one file
+  profile           what the basic profile of de-identification says of each element
+  hidden_data       pixel data without what hides in it
+  errors            one kind of error for whatever is wrong with a file
   tables            tables from outside, read without trust
   rle               run-length codes of masks
   batch             many files made of many, and a run that goes on
