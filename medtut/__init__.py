@@ -10,7 +10,10 @@ Lessons:
 
 Tools:
   cli               the package from a shell
-  show              pictures with window and unit, masks, heat maps, sliders
+  show              pictures with window and unit, in grids
+  overlays          masks, classes and heat maps on a picture
+  moving            sliders and animations
+  show_volumes      volumes in three planes and as a film
   volumes           load, save, turn and resample without losing where voxels lie
   predict           from a network and a list of files to label files
   metrics           how good is it: sensitivity, AUC
@@ -47,6 +50,7 @@ Plumbing:
   rle               run-length codes of masks
   batch             many files made of many, and a run that goes on
   files             files that appear when they are whole
+  window            grey values of a window
   checks            voxel sizes checked in one place
   modes             a model run as for evaluation, and left as found
 """

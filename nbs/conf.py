@@ -160,8 +160,10 @@ def prepare_notebook(path, text):
     return nb2str(nb)
 
 def benchmarks_page(text):
-    rows = json.loads(bench.result.read_text(encoding='utf-8'))
-    return site_markdown(text.replace('{benchmarks}', bench.table(rows)))
+    found = json.loads(bench.result.read_text(encoding='utf-8'))
+    text = text.replace('{benchmarks}', bench.table(found))
+    text = text.replace('{commands}', bench.command_tables(found['commands']))
+    return site_markdown(text)
 
 def prepare(app, docname, source):
     path = Path(f'{docname}.ipynb')

@@ -42,12 +42,14 @@ may_import = dict(
     # scores
     splits={'datasets'}, metrics=set(), masks={'checks', 'metrics'},
     intervals={'metrics', 'splits'},
+    # pictures
+    window=set(), show={'checks', 'window'}, overlays={'show', 'window'}, moving={'show'},
+    show_volumes={'checks', 'moving', 'overlays', 'show', 'window'},
     # sample data: only `datasets` reaches for phantoms, and only when asked to
     datasets={'archives', 'download', 'files'}, archives={'download', 'files'}, download=set(),
     phantoms={'rle'},
     # what several need
-    show={'checks', 'datasets'}, batch={'files'}, weights={'files'},
-    checks=set(), files=set(), modes=set(), rle=set(), tables=set(),
+    batch={'files'}, weights={'files'}, checks=set(), files=set(), modes=set(), rle=set(), tables=set(),
     # many files: above the lessons; and the command line, above all else
     folders=one_file | {'batch', 'dicom', 'files', 'planes', 'series', 'volumes'},
     predict={'batch', 'checks', 'files', 'folders', 'masks', 'planes', 'segmentation', 'series',

@@ -45,6 +45,10 @@ def run(path, quick=False):
         lines = rows.read_text(encoding='utf-8').splitlines()
         return [json.loads(line) | dict(benchmark=path.stem) for line in lines]
 
+def is_command(row): return 'command' in row
+
+def name_of(row): return row['label'] if is_command(row) else row['medtut']
+
 # --- the page
 
 def is_missed(row, kind):
@@ -72,9 +76,8 @@ def verdict(rows):
     if not below: return 'No row is below its floor.'
     return f'{below} of {len(rows)} rows {"is" if below == 1 else "are"} below a floor.'
 
-QUICK = """> [!WARNING]
-> These figures come from a quick run on small inputs, made to show the page. They mean nothing: `make bench` measures.
-"""
+QUICK = ('> [!WARNING]\n> These figures come from a quick run on small inputs, made to show the '
+         'page. They mean nothing: `make bench` measures.\n')
 
 def table(found):
     "The page's table, and what it was measured with, in Markdown"
@@ -87,25 +90,73 @@ def table(found):
     if found['quick']: lines.insert(0, QUICK)
     return '\n'.join(lines)
 
+# --- its tables of commands
+
+def results(row):
+    "A cell of the table of commands: what came of it"
+    if row['possible'] is None: text = f'{row["results"]:,}'
+    else: text = f'{row["results"]:,} of {row["possible"]:,}'
+    if row['names'] is None: return text
+    in_content, in_paths = row['names']
+    return f'{text}; name left in {in_content:,} files and {in_paths:,} paths'
+
+def command_row(row):
+    "A row of the table of commands"
+    label = row['label']
+    if row['jobs']: label += f', {row["jobs"]} process'
+    if row['jobs'] and row['jobs'] > 1: label += 'es'
+    if row['seconds'] is None: return f'| {row["folder"]} | {label} | not installed | | | | | |'
+    crashed = row['status'] < 0 or row['status'] > 128  # by a signal, told by the shell or not
+    status = f'{row["status"]} (crashed)' if crashed else row['status']
+    lost = '' if row['lost'] is None else f'{row["lost"]:,}'
+    figures = f'{row["cpu"]:.1f} | {row["seconds"]:.1f} | {row["memory"]/1e6:.0f}'
+    return f'| {row["folder"]} | {label} | {figures} | {results(row)} | {lost} | {status} |'
+
+COMMAND_HEADER = [
+    '| Folder | Command | CPU, s | Time, s | Memory, MB | Results | Files lost | Exit status |',
+    '|-|-|-|-|-|-|-|-|']
+
+def command_tables(found):
+    "For each command a table beside other tools', and what they were measured with, in Markdown"
+    rows_of = {}
+    for row in found['rows']: rows_of.setdefault(row['command'], []).append(row)
+    lines = []
+    for command, rows in rows_of.items():
+        lines += [f'### {command}', '', *COMMAND_HEADER, *map(command_row, rows), '']
+    tools = sorted({row['tool'] for row in found['rows'] if row['seconds'] is not None})
+    lines.append(f'Measured on {found["date"]} with {found["machine"]}. Versions: '
+                 f'{", ".join(tools)}.')
+    if found['busy']:
+        lines.append('Other work ran on the machine at the same time, so times are longer than '
+                     'they need be, and a second process gains little; CPU seconds are surer.')
+    if found['quick']: lines.insert(0, QUICK)
+    return '\n'.join(lines)
+
 # --- the command line
 
-def peers(rows): return sorted({name for row in rows for name in row['packages']} | {'numpy', 'torch'})
+def versions_of(rows):
+    "Of medtut and of what it is compared with"
+    packages = {name for row in rows for name in row['packages']} | {'numpy', 'torch'}
+    return {name: version(name) for name in ['medtut', *sorted(packages)]}
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('paths', nargs='*', type=lambda p: Path(p).resolve(), metavar='benchmark')
     parser.add_argument('--quick', action='store_true',
                         help='small inputs, once: shows that all run')
+    parser.add_argument('--busy', action='store_true',
+                        help='other work runs beside it: the page says so')
     args = parser.parse_args()
     chosen = args.paths or benchmarks()
     rows = []
     for i, path in enumerate(chosen, 1):
         print(f'\n{path.stem} ({i} of {len(chosen)}) ...', flush=True)
         rows += run(path, args.quick)
-    versions = {name: version(name) for name in ['medtut', *peers(rows)]}
-    found = dict(date=str(date.today()), machine=machine(), versions=versions, quick=args.quick,
-                 rows=rows)
-    print(f'\n{table(found)}')
+    compared = [row for row in rows if not is_command(row)]
+    settings = dict(date=str(date.today()), machine=machine(), quick=args.quick, busy=args.busy)
+    commands = settings | dict(rows=[row for row in rows if is_command(row)])
+    found = settings | dict(versions=versions_of(compared), rows=compared, commands=commands)
+    print(f'\n{table(found)}\n\n{command_tables(commands)}')
     if args.paths: return
     result.write_text(json.dumps(found, indent=1) + '\n', encoding='utf-8')
     print(f'\nWritten to {result.relative_to(config.config_path)}')
