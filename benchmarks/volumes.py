@@ -13,7 +13,7 @@ import numpy as np
 from _rows import hand_over, options
 from medtut.grading import find_cases, load_case
 from medtut.phantoms.brain import MSD_LABEL, SEQUENCES, patient
-from medtut.volumes import load_nifti, save_nifti
+from medtut.nifti import load_nifti, save_nifti
 
 def write_set(root, ending, image, label, affine):
     "A set of one case in the layout of MSD; its image's path"

@@ -30,7 +30,8 @@ from .files import atomic_write
 from .identity import burned_in_risk, deidentify, identifying_elements
 from .planes import read_images
 from .series import split_volumes, without_copies
-from .volumes import load_series, save_nifti, spacing
+from .nifti import save_nifti
+from .volumes import load_series, spacing
 
 # %% ../nbs/toolbox/folders.ipynb #folder006
 def _number_of_frames(ds):

@@ -8,7 +8,7 @@ from typer.main import get_command
 
 from medtut.cli import app
 from medtut.datasets import get_data
-from medtut.volumes import load_nifti, save_nifti
+from medtut.nifti import load_nifti, save_nifti
 
 def medtut(*args, **kwargs):
     return subprocess.run([sys.executable, '-c', 'from medtut.cli import main; main()', *map(str, args)], capture_output=True, text=True, **kwargs)

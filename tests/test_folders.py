@@ -12,7 +12,8 @@ from pydicom.uid import generate_uid
 
 from medtut.dicom import find_dicoms, read_dicom, to_display
 from medtut.folders import (deidentify_files, new_key, nifti_files, picture, png_files, read_key, save_png)
-from medtut.volumes import load_nifti, load_series
+from medtut.nifti import load_nifti
+from medtut.volumes import load_series
 from test_cli import medtut
 
 bundled = Path(pydicom.__file__).parent/'data'/'test_files'

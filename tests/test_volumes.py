@@ -10,7 +10,9 @@ import SimpleITK as sitk
 from hypothesis import HealthCheck, given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 
-from medtut.volumes import VolumeError, check_same_grid, load_nifti, load_series, reorient, resample, save_nifti, spacing
+from medtut.nifti import load_nifti, save_nifti
+from medtut.planes import VolumeError
+from medtut.volumes import check_same_grid, load_series, reorient, resample, spacing
 
 rng = np.random.default_rng(0)
 turned = nib.affines.from_matvec(np.linalg.qr(rng.normal(size=(3, 3)))[0]*(1, 2, 3.5), (10, -20, 30))  # oblique
@@ -231,7 +233,7 @@ def test_a_mirrored_mask_is_refused():
 # memory
 
 code = '''
-import resource, sys, numpy as np, medtut.volumes as v
+import resource, sys, numpy as np, medtut.nifti as v
 kb = lambda: int(next(l for l in open('/proc/self/status') if l.startswith('VmHWM')).split()[1])
 v.load_nifti(sys.argv[2])
 before = kb()
