@@ -75,7 +75,7 @@ def scan(
     A file that can't be read is a row with the reason in the column "error". Exit status 1 if there are no DICOM files."""
     import secrets
     from medtut.dicom import scan
-    from medtut.folders import read_key
+    from medtut.pseudonyms import read_key
     if key_file is not None and identifying: raise typer.BadParameter('is for pseudonyms, which --identifying does without', param_hint='--key-file')
     key = read_key(key_file) if key_file else secrets.token_bytes(32)
     table = scan(folder, pixels=pixels, n_jobs=jobs, progress=not quiet, identifying=identifying,
@@ -94,7 +94,7 @@ def _as_window(text):
     return width, level
 
 def _checked_window(text):
-    from medtut.folders import check_window
+    from medtut.pictures import check_window
     try: check_window(_as_window(text))
     except ValueError as e: raise typer.BadParameter(str(e)) from None
     return text
@@ -117,7 +117,7 @@ def png(
     IN/a/b.dcm becomes OUT/a/b.png; frames of one file become b_000.png, b_001.png and so on. The pictures hold no text, but text that is burned into an image stays, and so do the names of the files.
 
     The table says of each file what was written, or why not. Called again, what was cut off goes on. Exit status 1 if a picture could not be made."""
-    from medtut.folders import png_files
+    from medtut.pictures import png_files
     table = png_files(folder, out, _as_window(window), not as_stored, not as_stored, frame, jobs, not quiet)
     _finish(table, csv)
 
@@ -142,7 +142,7 @@ def series(
     typer.echo(f'{len(table)} series, {bad} of them with a problem' + f'; see {csv}'*(csv is not None), err=True)
 
 def _checked_name(pattern):
-    from medtut.folders import check_name
+    from medtut.conversion import check_name
     try: check_name(pattern)
     except ValueError as e: raise typer.BadParameter(str(e)) from None
     return pattern
@@ -166,7 +166,7 @@ def convert(
     By default names hold nothing of the patient: id is made from the UID of the series. The description is free text, in which people write names; {description} takes it all the same.
 
     The table says of each volume what was written, and of series and files without one why not. It holds UIDs and descriptions as they are. A series of which no image has a place in the patient, such as a radiograph, is left out. Called again, what was cut off goes on. Exit status 1 if a series failed or a file could not be read."""
-    from medtut.folders import nifti_files
+    from medtut.conversion import nifti_files
     table = nifti_files(folder, out, name, uid or None, jobs, not quiet)
     _finish(table, csv)
 

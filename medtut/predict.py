@@ -18,8 +18,8 @@ from torch import nn
 
 from .batch import Failed, Item, make_files, same_name
 from .checks import check_spacing
+from .conversion import NAME, series_fields
 from .files import nifti_stem
-from .folders import NAME, series_fields
 from .metrics import volume_ml
 from .nifti import load_nifti, save_nifti
 from .planes import VolumeError, read_images

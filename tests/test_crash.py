@@ -9,7 +9,9 @@ from damage import FUZZ, SEED
 from faulty_server import FaultyServer
 from medtut.datasets import get_data, read_note
 from medtut.files import atomic_write
-from medtut.folders import deidentify_files, nifti_files, png_files
+from medtut.conversion import nifti_files
+from medtut.pictures import png_files
+from medtut.pseudonyms import deidentify_files
 from medtut.planes import read_images
 from medtut.predict import predict_cases, series_cases
 from medtut.segmentation import UNet3D

@@ -11,8 +11,10 @@ from PIL import Image
 from pydicom.uid import generate_uid
 
 from medtut.dicom import find_dicoms, read_dicom, to_display
-from medtut.folders import (deidentify_files, new_key, nifti_files, picture, png_files, read_key, save_png)
+from medtut.conversion import nifti_files
 from medtut.nifti import load_nifti
+from medtut.pictures import picture, png_files, save_png
+from medtut.pseudonyms import deidentify_files, new_key, read_key
 from medtut.volumes import load_series
 from test_cli import medtut
 

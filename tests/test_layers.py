@@ -13,32 +13,35 @@ each_module = pytest.mark.parametrize('module', sorted(files))
 # Lesson modules never import each other. Reading pixels is the one thing that all share, so `dicom` is
 # the ground floor, and `identity`, `headers` and `decoding` the cellar below it. `volumes` stands on
 # `stacks`, which puts slices in order, that on `series`, which finds those that make a volume, and that on
-# `planes`, which reads where a slice lies; `nifti` reads and writes volumes.
+# `planes`, which reads where a slice lies (and `labels` what else tells it from others); `nifti` reads and writes volumes.
 # `show` draws for notebooks, and `phantoms` make sample data: `datasets` alone reaches for them, and
 # only when asked to. `predict` stands above the lessons and uses what one of them built; `cli` is the
 # command line, above all else. Under `datasets` lie `archives` (where each set comes from) and
 # `download`; `rle` is a code that sets and lessons share; `files` and `weights` write and read what
 # lessons and tools keep, `tables` reads what comes from outside, `modes` runs a model and leaves it as
-# found, `checks` asks of arguments what many functions ask. `folders` goes through trees of files, and
-# `batch` is how it, `predict` and `slices` go on after an interruption.
+# found, `checks` asks of arguments what many functions ask. `folders` goes through trees of files for
+# `pictures`, `pseudonyms` (copies without names) and `conversion` (volumes), and `batch` is how these,
+# `predict` and `slices` go on after an interruption.
 for_lessons = {'batch', 'checks', 'planes', 'volumes', 'nifti', 'splits', 'metrics', 'datasets', 'rle', 'files', 'weights', 'tables', 'modes'}
 may_import = dict(
     decoding=set(), headers={'decoding'}, identity={'decoding', 'headers'},
     dicom={'decoding', 'headers', 'identity'}, checks=set(),
     slices=for_lessons | {'decoding', 'dicom'}, chest=for_lessons | {'decoding', 'dicom'},
     cam=for_lessons, grading=for_lessons, segmentation=for_lessons,
-    planes={'decoding', 'headers', 'dicom'}, series={'planes', 'dicom'},
+    labels=set(), planes={'headers', 'dicom', 'labels'}, series={'planes', 'dicom', 'labels'},
     stacks={'dicom', 'planes', 'series'}, volumes={'stacks', 'series', 'planes', 'checks'}, nifti={'volumes', 'planes', 'files'},
     splits={'datasets'}, metrics={'checks', 'datasets', 'splits'}, show={'checks', 'datasets'},
     datasets={'archives', 'download', 'files'}, archives={'download', 'files'}, download=set(),
     phantoms={'rle'}, rle=set(), files=set(), batch={'files'}, weights={'files'}, tables=set(), modes=set(),
-    folders={'batch', 'decoding', 'dicom', 'files', 'identity', 'planes', 'series', 'volumes', 'nifti'},
-    predict={'batch', 'checks', 'folders', 'planes', 'series', 'segmentation', 'volumes', 'nifti', 'metrics', 'files'},
+    folders={'decoding', 'dicom'}, pictures={'batch', 'decoding', 'dicom', 'files', 'folders'},
+    pseudonyms={'batch', 'decoding', 'dicom', 'files', 'folders', 'identity'},
+    conversion={'batch', 'dicom', 'folders', 'nifti', 'planes', 'series', 'volumes'},
+    predict={'batch', 'checks', 'conversion', 'planes', 'series', 'segmentation', 'volumes', 'nifti', 'metrics', 'files'},
     cli={'dicom', 'datasets', 'archives', 'download', 'slices', 'predict', 'files', 'splits',
-        'folders', 'identity', 'volumes'})
+        'conversion', 'identity', 'pictures', 'pseudonyms', 'volumes'})
 # what a table of DICOM files, a volume or a score must not make anyone wait for
-light = ['', 'decoding', 'headers', 'identity', 'dicom', 'planes', 'series', 'stacks', 'volumes', 'nifti', 'metrics', 'splits',
-    'checks', 'files', 'batch', 'folders', 'tables', 'cli']
+light = ['', 'decoding', 'headers', 'identity', 'dicom', 'labels', 'planes', 'series', 'stacks', 'volumes', 'nifti', 'metrics', 'splits',
+    'checks', 'files', 'batch', 'folders', 'pictures', 'pseudonyms', 'conversion', 'tables', 'cli']
 frameworks = {'torch', 'torchvision', 'fastai'}
 notebook_tools = {'nbdev', 'IPython', 'ipywidgets', 'jupyterlab', 'notebook', 'sphinx', 'myst_nb'}
 
