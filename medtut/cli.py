@@ -204,18 +204,18 @@ def deidentify(
     The pictures are not looked at: its column "look" says which of them somebody should look at before they are passed on, for text that may be burned in.
 
     Called again with the same key, what was cut off goes on. Exit status 1 if a file failed."""
-    from medtut import folders
+    from medtut import pseudonyms
     if key_file is not None and new_key is not None: raise typer.BadParameter('give --key-file or --new-key, not both', param_hint='--new-key')
     if folder is None and new_key is not None:
-        typer.echo(folders.new_key(new_key))
+        typer.echo(pseudonyms.new_key(new_key))
         return
     if folder is None or out is None: raise typer.BadParameter('IN and OUT are needed, unless --new-key stands alone', param_hint='OUT')
     if key_file is None and new_key is None: raise typer.BadParameter('is needed; medtut deidentify --new-key FILE makes one', param_hint='--key-file')
     key_path = key_file or new_key
     if key_path.resolve().is_relative_to(out.resolve()): raise typer.BadParameter(f'{key_path}: would be passed on with {out}; keep it elsewhere', param_hint='key')
     csv = _table_beside(out, csv)
-    key = folders.read_key(folders.new_key(new_key) if new_key else key_file)
-    table = folders.deidentify_files(folder, out, key, tuple(retain or ()), (csv, key_path), jobs, not quiet)
+    key = pseudonyms.read_key(pseudonyms.new_key(new_key) if new_key else key_file)
+    table = pseudonyms.deidentify_files(folder, out, key, tuple(retain or ()), (csv, key_path), jobs, not quiet)
     _write_csv(table, csv)
     counts = ', '.join(f'{count} {status}' for status, count in table.status.value_counts().items())
     look = (table.look != '').sum()
