@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from pydicom.uid import UID
 
-from .decoding import as_dicom_error
 from .dicom import find_dicoms, read_dicom
+from .errors import as_dicom_error
 
 # %% ../nbs/toolbox/folders.ipynb #folder008
 def files_below(

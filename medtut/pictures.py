@@ -18,11 +18,13 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from .batch import Item, Outcome, make_files, same_name
-from .decoding import DicomError, data_set_name
-from .dicom import (WINDOWS, orientation, pixel_aspect, pixel_unit, read_dicom, to_display,
-                          windowed)
+from .dicom import read_dicom
+from .display import WINDOWS, to_display, windowed
+from .errors import DicomError, data_set_name
 from .files import atomic_write
 from .folders import contents_of, files_below, name_below, number_of_frames, table_row
+from .orientation import orientation, pixel_aspect
+from .units import pixel_unit
 
 # %% ../nbs/toolbox/pictures.ipynb #pictures006
 def _with_square_pixels(image, aspect, name):

@@ -16,8 +16,8 @@ from pydicom.filewriter import dcmwrite
 from pydicom.uid import MediaStorageDirectoryStorage
 
 from .batch import Item, LeftOut, Outcome, make_files
-from .decoding import DicomError
 from .dicom import find_dicoms, read_dicom
+from .errors import DicomError
 from .files import atomic_write
 from .folders import files_below, is_apple_double, name_below, table_row
 from .identity import burned_in_risk, deidentify, identifying_elements

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .dicom import pixels, read_dicom
+from .dicom import read_dicom
 from .labels import LABELS, TIMES
 from .planes import Image, Plane, VolumeError, some_of
+from .units import pixels
 
 # %% ../nbs/toolbox/series.ipynb #series032
 def one_series(

@@ -15,9 +15,10 @@ import numpy as np
 from pydicom.uid import UncompressedTransferSyntaxes
 from tqdm.auto import tqdm
 
-from .dicom import pixels, read_dicom
+from .dicom import read_dicom
 from .planes import Plane, VolumeError
 from .series import in_order, off_even_row, place_numbers
+from .units import pixels
 
 # %% ../nbs/toolbox/stacks.ipynb #stacks051
 def _steps_in_words(gaps):

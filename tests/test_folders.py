@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 from pydicom.uid import generate_uid
 
-from medtut.dicom import find_dicoms, read_dicom, to_display
+from medtut.dicom import find_dicoms, read_dicom
+from medtut.display import to_display
 from medtut.conversion import nifti_files
 from medtut.nifti import load_nifti
 from medtut.pictures import picture, png_files, save_png

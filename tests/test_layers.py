@@ -11,7 +11,9 @@ files = {'.'.join(p.relative_to(package).with_suffix('').parts): p for p in pack
 each_module = pytest.mark.parametrize('module', sorted(files))
 
 # Lesson modules never import each other. Reading pixels is the one thing that all share, so `dicom` is
-# the ground floor, and `identity`, `headers` and `decoding` the cellar below it. `volumes` stands on
+# the ground floor, and what deals with one file (`errors`, `headers`, `layout`, `decoding`, `units`,
+# `orientation`, `display`, `summary`; for de-identification `profile`, `hidden_data`, `identity`) the
+# cellar below it, in this order. `volumes` stands on
 # `stacks`, which puts slices in order, that on `series`, which finds those that make a volume, and that on
 # `planes`, which reads where a slice lies (and `labels` what else tells it from others); `nifti` reads and writes volumes.
 # `show` draws for notebooks, and `phantoms` make sample data: `datasets` alone reaches for them, and
@@ -22,25 +24,32 @@ each_module = pytest.mark.parametrize('module', sorted(files))
 # found, `checks` asks of arguments what many functions ask. `folders` goes through trees of files for
 # `pictures`, `pseudonyms` (copies without names) and `conversion` (volumes), and `batch` is how these,
 # `predict` and `slices` go on after an interruption.
+# what one DICOM file says, shows and gives away
+one_file = {'decoding', 'display', 'errors', 'headers', 'identity', 'orientation', 'profile', 'summary',
+    'units'}
 for_lessons = {'batch', 'checks', 'planes', 'volumes', 'nifti', 'splits', 'metrics', 'datasets', 'rle', 'files', 'weights', 'tables', 'modes'}
 may_import = dict(
-    decoding=set(), headers={'decoding'}, identity={'decoding', 'headers'},
-    dicom={'decoding', 'headers', 'identity'}, checks=set(),
-    slices=for_lessons | {'decoding', 'dicom'}, chest=for_lessons | {'decoding', 'dicom'},
+    checks=set(), errors=set(), headers={'errors'}, layout={'errors', 'headers'},
+    decoding={'errors', 'layout'}, units={'decoding', 'errors', 'headers'},
+    orientation={'errors', 'headers'}, display={'decoding', 'errors', 'headers', 'orientation', 'units'},
+    profile=set(), hidden_data={'decoding', 'errors', 'headers', 'layout'},
+    identity={'errors', 'headers', 'hidden_data', 'layout', 'profile'},
+    summary={'decoding', 'display', 'headers', 'orientation', 'profile', 'units'},
+    dicom=one_file, slices=for_lessons | one_file | {'dicom'}, chest=for_lessons | one_file | {'dicom'},
     cam=for_lessons, grading=for_lessons, segmentation=for_lessons,
-    labels=set(), planes={'headers', 'dicom', 'labels'}, series={'planes', 'dicom', 'labels'},
-    stacks={'dicom', 'planes', 'series'}, volumes={'stacks', 'series', 'planes', 'checks'}, nifti={'volumes', 'planes', 'files'},
+    labels=set(), planes={'headers', 'dicom', 'labels'}, series={'planes', 'dicom', 'labels', 'units'},
+    stacks={'dicom', 'planes', 'series', 'units'}, volumes={'stacks', 'series', 'planes', 'checks'}, nifti={'volumes', 'planes', 'files'},
     splits={'datasets'}, metrics={'checks', 'datasets', 'splits'}, show={'checks', 'datasets'},
     datasets={'archives', 'download', 'files'}, archives={'download', 'files'}, download=set(),
     phantoms={'rle'}, rle=set(), files=set(), batch={'files'}, weights={'files'}, tables=set(), modes=set(),
-    folders={'decoding', 'dicom'}, pictures={'batch', 'decoding', 'dicom', 'files', 'folders'},
-    pseudonyms={'batch', 'decoding', 'dicom', 'files', 'folders', 'identity'},
+    folders={'errors', 'dicom'}, pictures=one_file | {'batch', 'dicom', 'files', 'folders'},
+    pseudonyms=one_file | {'batch', 'dicom', 'files', 'folders'},
     conversion={'batch', 'dicom', 'folders', 'nifti', 'planes', 'series', 'volumes'},
     predict={'batch', 'checks', 'conversion', 'planes', 'series', 'segmentation', 'volumes', 'nifti', 'metrics', 'files'},
     cli={'dicom', 'datasets', 'archives', 'download', 'slices', 'predict', 'files', 'splits',
         'conversion', 'identity', 'pictures', 'pseudonyms', 'volumes'})
 # what a table of DICOM files, a volume or a score must not make anyone wait for
-light = ['', 'decoding', 'headers', 'identity', 'dicom', 'labels', 'planes', 'series', 'stacks', 'volumes', 'nifti', 'metrics', 'splits',
+light = ['', *sorted(one_file), 'layout', 'hidden_data', 'dicom', 'labels', 'planes', 'series', 'stacks', 'volumes', 'nifti', 'metrics', 'splits',
     'checks', 'files', 'batch', 'folders', 'pictures', 'pseudonyms', 'conversion', 'tables', 'cli']
 frameworks = {'torch', 'torchvision', 'fastai'}
 notebook_tools = {'nbdev', 'IPython', 'ipywidgets', 'jupyterlab', 'notebook', 'sphinx', 'myst_nb'}
