@@ -17,7 +17,7 @@ from medtut.nifti import load_nifti
 from medtut.pictures import picture, png_files, save_png
 from medtut.pseudonyms import deidentify_files, new_key, read_key
 from medtut.volumes import load_series
-from test_cli import medtut
+from command_line import medtut
 
 bundled = Path(pydicom.__file__).parent/'data'/'test_files'
 carried = Path(data_store.__file__).parent/'data'
