@@ -800,6 +800,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'medtut.stacks._check_places': ('toolbox/stacks.html#_check_places', 'medtut/stacks.py'),
                                'medtut.stacks._even_step': ('toolbox/stacks.html#_even_step', 'medtut/stacks.py'),
                                'medtut.stacks._named': ('toolbox/stacks.html#_named', 'medtut/stacks.py'),
+                               'medtut.stacks._pair': ('toolbox/stacks.html#_pair', 'medtut/stacks.py'),
                                'medtut.stacks._pictures': ('toolbox/stacks.html#_pictures', 'medtut/stacks.py'),
                                'medtut.stacks._say_shear': ('toolbox/stacks.html#_say_shear', 'medtut/stacks.py'),
                                'medtut.stacks._steps_in_words': ('toolbox/stacks.html#_steps_in_words', 'medtut/stacks.py'),

@@ -24,8 +24,9 @@ def files_below(
     """The files of a folder, without those below `out`.
 
     Raises `ValueError` if there are none, or `folder` lies in `out`"""
-    folder, out = Path(folder), Path(out)
-    root, results = folder.resolve(), out.resolve()
+    folder = Path(folder)
+    root = folder.resolve()
+    results = Path(out).resolve()
     if root.is_relative_to(results):
         raise ValueError(f'{out}: holds {folder}, the files to be read; choose another folder')
     if folder.is_file(): return [folder]
@@ -46,11 +47,13 @@ class Contents(NamedTuple):
 def is_apple_double(path):
     "Is it what a Mac notes of another file?"
     if not path.name.startswith('._'): return False
-    with path.open('rb') as f: return f.read(4) == b'\x00\x05\x16\x07'
+    with path.open('rb') as f:
+        return f.read(4) == b'\x00\x05\x16\x07'
 
 def number_of_frames(ds):
     "As the header says; 1 where it says nothing that makes sense"
-    try: return max(int(ds.get('NumberOfFrames') or 1), 1)
+    try:
+        return max(int(ds.get('NumberOfFrames') or 1), 1)
     except (TypeError, ValueError): return 1
 
 def contents_of(path):
@@ -66,7 +69,8 @@ def contents_of(path):
             sop_class = UID(ds.file_meta.get('MediaStorageSOPClassUID', ''))
             kind = ds.get('Modality') or sop_class.name
         return Contents(0, 'left out', f'{path}: no image ({kind or "no Modality"})')
-    except (ValueError, OSError) as e: return Contents(0, 'failed', str(e))
+    except (ValueError, OSError) as e:
+        return Contents(0, 'failed', str(e))
 
 # %% ../nbs/toolbox/folders.ipynb #folder014
 def name_below(path, folder):
@@ -75,8 +79,13 @@ def name_below(path, folder):
 
 def table_row(path, out, outcome, **more):
     "A row of a table; `path` is named as the caller named it, in messages too"
-    def named(text): return text.replace(str(path.absolute()), str(path))
+    def named(text):
+        return text.replace(str(path.absolute()), str(path))
     is_there = outcome.status in ('written', 'there already')
     written = str(Path(out)/outcome.target) if is_there else ''
-    return dict(path=str(path), **more, out=written, status=outcome.status,
-                reason=named(outcome.reason), note=named(outcome.note))
+    return dict(
+        path=str(path), **more,
+        out=written,
+        status=outcome.status,
+        reason=named(outcome.reason),
+        note=named(outcome.note))

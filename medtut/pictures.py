@@ -39,8 +39,10 @@ def _with_square_pixels(image, aspect, name):
             f'{name}: its pixels are {aspect:.4g} times as high as wide, which makes a '
             f'picture of {rows:.0f} x {columns:.0f}; write it as stored')
     size = round(columns), round(rows)
-    if size == image.shape[1::-1]: return image
-    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
+    if size == image.shape[1::-1]:
+        return image
+    stretched = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)
+    return np.asarray(stretched)
 
 def picture(
     ds:pydicom.Dataset,         # as `read_dicom` returns it
@@ -67,11 +69,15 @@ def picture(
     if is_named and unit != 'HU' and image.ndim == 2:
         warnings.warn(f'{name}: the window {window!r} is meant for HU, and its pixels are '
                       f'{unit}', stacklevel=2)
-    if square: image = _with_square_pixels(image, pixel_aspect(ds, frame), name)
-    return orientation(ds, frame).turn(image, row_axis=0) if upright else image
+    if square:
+        image = _with_square_pixels(image, pixel_aspect(ds, frame), name)
+    if upright:
+        image = orientation(ds, frame).turn(image, row_axis=0)
+    return image
 
 def _write_png(image, path):
-    with atomic_write(path, durable=False) as f: Image.fromarray(image).save(f, 'PNG')
+    with atomic_write(path, durable=False) as f:
+        Image.fromarray(image).save(f, 'PNG')
 
 def save_png(
     ds:pydicom.Dataset,         # as `read_dicom` returns it
@@ -85,7 +91,8 @@ def save_png(
 
     Raises as `picture` does"""
     path = Path(path)
-    if path.suffix.lower() != '.png': raise ValueError(f'{path}: the name must end in .png')
+    if path.suffix.lower() != '.png':
+        raise ValueError(f'{path}: the name must end in .png')
     _write_png(picture(ds, window, upright, square, frame), path)
     return path
 
@@ -103,27 +110,33 @@ def _without_ending(name):
 
 def _names_of_one(stem, numbers):
     "Names of the pictures of one file"
-    return [f'{stem}.png' if i is None else f'{stem}_{i:03d}.png' for i in numbers]
+    if numbers == [None]: return [f'{stem}.png']
+    return [f'{stem}_{i:03d}.png' for i in numbers]
 
 def _png_names(
     names:list,   # of files, below their folder
     numbers:list, # for each, the numbers of its pictures; [None] where there is only one
 )->list: # of lists: a name for each picture
     "Names of pictures; files whose pictures would share one keep their whole names"
-    targets = [_names_of_one(_without_ending(name), n) for name, n in zip(names, numbers)]
+    targets = []
+    for name, n in zip(names, numbers):
+        targets.append(_names_of_one(_without_ending(name), n))
     users = {}  # of each name, the files that want it
     for i, group in enumerate(targets):
-        for target in group: users.setdefault(same_name(target), set()).add(i)
+        for target in group:
+            users.setdefault(same_name(target), set()).add(i)
     for files in users.values():
         if len(files) == 1: continue
-        for i in files: targets[i] = _names_of_one(names[i], numbers[i])
+        for i in files:
+            targets[i] = _names_of_one(names[i], numbers[i])
     return targets
 
 # %% ../nbs/toolbox/pictures.ipynb #pictures014
 def _open_pictures(path, window, upright, square):
     "A file, opened for `make_files`: the picture of a frame, then its PNG"
     ds = read_dicom(path)
-    def make(frame): return partial(_write_png, picture(ds, window, upright, square, frame))
+    def make(frame):
+        return partial(_write_png, picture(ds, window, upright, square, frame))
     return make
 
 def check_window(
@@ -169,7 +182,9 @@ def png_files(
     for source, targets, wanted, found in zip(sources, names, frames, contents):
         # what can't be read fails again there, and takes with it what was made when it could
         if found.status == 'left out': continue
-        items = [Item(target, (source,), f'frame {i}', i) for target, i in zip(targets, wanted)]
+        items = []
+        for target, i in zip(targets, wanted):
+            items.append(Item(target, (source,), f'frame {i}', i))
         groups.append((source, items))
     look = dict(window=window, upright=upright, square=square)
     settings = look | dict(frame=frame, version=1)

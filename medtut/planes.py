@@ -49,7 +49,8 @@ class Plane:
     @property
     def pixel(self):
         "mm down and along a row, as in PixelSpacing"
-        return np.linalg.norm(self.down), np.linalg.norm(self.right)
+        norm = np.linalg.norm
+        return norm(self.down), norm(self.right)
 
     @property
     def direction(self):
@@ -118,8 +119,10 @@ def _tiles(ds, path):
     "How many slices a mosaic holds, and on which side the next one lies: 1, -1, or 0 if not stated"
     tag = 0x19, 0x100a
     count = private_value(ds, 0x19, 'SIEMENS MR HEADER', 0x0a)
-    if count is None and tag in ds: count = ds[tag].value
-    if isinstance(count, bytes): count = int.from_bytes(count, 'little')  # its VR was lost
+    if count is None and tag in ds:
+        count = ds[tag].value
+    if isinstance(count, bytes):
+        count = int.from_bytes(count, 'little')  # its VR was lost
     count_in_csa, normal = _csa(ds)
     count, side = count or count_in_csa, 0
     if normal is not None:
@@ -160,7 +163,8 @@ def _mosaic(ds, path):
     for k in range(count):
         tile_row, tile_column = divmod(k, across)
         tile = tile_row*rows, tile_column*columns
-        planes.append(replace(whole, shape=(rows, columns), position=corner + k*step, tile=tile))
+        position = corner + k*step
+        planes.append(replace(whole, shape=(rows, columns), position=position, tile=tile))
     return planes
 
 # %% ../nbs/toolbox/planes.ipynb #planes023
@@ -170,7 +174,8 @@ def _plane(ds, path, frame=None):
     def get(keyword): return element_value(groups, keyword)
     position = _numbers(get('ImagePositionPatient'), 3, 'ImagePositionPatient', path)
     right, down = _directions(get, path)
-    shape, step = (int(ds.Rows), int(ds.Columns)), _stated_step(get)
+    shape = int(ds.Rows), int(ds.Columns)
+    step = _stated_step(get)
     labels = labels_of(groups, path, frame)
     return Plane(path, shape, right, down, position, step, labels, frame)
 
@@ -192,7 +197,8 @@ def _frames_in_a_row(ds, path, frames):
                           'GridFrameOffsetVector or SliceVector that gives each of them a place')
     # nuclear medicine keeps position and orientation with the detector (PS3.3 C.8.4.11)
     detectors = ds.get('DetectorInformationSequence') or [{}]
-    def get(keyword): return ds.get(keyword, detectors[0].get(keyword))
+    def get(keyword):
+        return ds.get(keyword, detectors[0].get(keyword))
     right, down = _directions(get, path)
     position = _numbers(get('ImagePositionPatient'), 3, 'ImagePositionPatient', path)
     shape = int(ds.Rows), int(ds.Columns)
@@ -201,7 +207,8 @@ def _frames_in_a_row(ds, path, frames):
     planes = []
     for i, height in enumerate(heights):
         place = position + height*first.normal
-        planes.append(replace(first, position=place, frame=i, labels=labels_of([ds], path, i)))
+        labels = labels_of([ds], path, i)
+        planes.append(replace(first, position=place, frame=i, labels=labels))
     return planes
 
 def _planes(ds, path):
@@ -216,8 +223,10 @@ def _planes(ds, path):
     if 'PerFrameFunctionalGroupsSequence' in ds:
         return [_plane(ds, path, i) for i in range(frames)]
     has_vector = ds.get('GridFrameOffsetVector') or ds.get('SliceVector')
-    if frames > 1 or has_vector: return _frames_in_a_row(ds, path, frames)
-    if 'MOSAIC' in (ds.get('ImageType') or ''): return _mosaic(ds, path)
+    if frames > 1 or has_vector:
+        return _frames_in_a_row(ds, path, frames)
+    if 'MOSAIC' in (ds.get('ImageType') or ''):
+        return _mosaic(ds, path)
     grid = ds.get((0x65, 0x1050))
     manufacturer = str(ds.get('Manufacturer', ''))
     if grid and manufacturer.startswith('UIH'):
@@ -231,7 +240,8 @@ _OF_A_MAC = b'\x00\x05\x16\x07', b'\x00\x05\x16\x00'
 
 def _is_of_a_mac(path):
     if not os.path.isfile(path): return False
-    with open(path, 'rb') as f: return f.read(4) in _OF_A_MAC
+    with open(path, 'rb') as f:
+        return f.read(4) in _OF_A_MAC
 
 def _header(path, start):
     "What the header of one file says, or, as a text, why the file is left out"

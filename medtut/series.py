@@ -26,8 +26,10 @@ def one_series(
     "The images of one series. Raises `VolumeError`, which lists all, where the choice is not clear"
     if not images: raise VolumeError(f'{name}: no DICOM image in it')
     count = Counter(i.uid for i in images)
-    if uid is None and len(count) == 1: return images
-    if uid is not None and str(uid) in count: return [i for i in images if i.uid == str(uid)]
+    if uid is None and len(count) == 1:
+        return images
+    if uid is not None and str(uid) in count:
+        return [i for i in images if i.uid == str(uid)]
     words = {i.uid: f'{i.modality} {i.description}'.strip() for i in images}
     lines = []
     for u, n in count.most_common():
@@ -40,8 +42,10 @@ def one_series(
 # %% ../nbs/toolbox/series.ipynb #series034
 def _same_place(a, b):
     "Do two images lie in the same places?"
-    if len(a.planes) != len(b.planes): return False
-    def grids(image): return np.array([(p.position, p.right, p.down) for p in image.planes])
+    if len(a.planes) != len(b.planes):
+        return False
+    def grids(image):
+        return np.array([(p.position, p.right, p.down) for p in image.planes])
     return np.allclose(grids(a), grids(b), rtol=0, atol=1e-4)
 
 def _same_pixels(a, b):
@@ -81,7 +85,8 @@ class Volume:
         return ', '.join(f'{k}={_in_words(v)}' for k, v in self.labels.items())
 
 def _in_words(value):
-    if isinstance(value, tuple): return '\\'.join(map(str, value))
+    if isinstance(value, tuple):
+        return '\\'.join(map(str, value))
     return f'{value:g}' if isinstance(value, float) else str(value)
 
 # %% ../nbs/toolbox/series.ipynb #series039
@@ -100,9 +105,11 @@ def place_numbers(planes):
 def off_even_row(planes):
     "How far each ordered plane lies off an even row from first to last, mm; that row's step (3,)"
     position = np.array([p.position for p in planes])
-    step = (position[-1] - position[0])/max(len(planes) - 1, 1)
+    first, last = position[0], position[-1]
+    n = len(planes)
+    step = (last - first)/max(n - 1, 1)
     # the i-th place of an even row: first + i*step
-    even = position[0] + np.outer(np.arange(len(planes)), step)
+    even = first + np.outer(np.arange(n), step)
     return np.linalg.norm(position - even, axis=1), step
 
 # %% ../nbs/toolbox/series.ipynb #series39b
@@ -137,7 +144,8 @@ def _kinds(planes):
 def _order(value):
     "Sorts numbers as numbers, the rest as text, and what is missing first"
     if value is None: return 0, 0, ''
-    if isinstance(value, (int, float)): return 1, value, ''
+    if isinstance(value, (int, float)):
+        return 1, value, ''
     return 2, 0, str(value)
 
 def _by_value(planes, keyword):
@@ -147,7 +155,8 @@ def _by_value(planes, keyword):
     for plane in sorted(planes, key=lambda p: _order(value_of(p))):
         value = value_of(plane)
         are_floats = isinstance(value, float) and isinstance(last, float)
-        if are_floats and np.isclose(value, last, rtol=1e-4): value = last
+        if are_floats and np.isclose(value, last, rtol=1e-4):
+            value = last
         groups.setdefault(value, []).append(plane)
         last = value
     return groups
@@ -157,20 +166,24 @@ def _by_place(planes):
     ordered, _ = in_order(planes)
     places = place_numbers(planes)
     members = [[] for _ in range(places[-1] + 1)]
-    for plane, place in zip(ordered, places): members[place].append(plane)
+    for plane, place in zip(ordered, places):
+        members[place].append(plane)
     return members
 
 def _by_rank(planes, keyword):
     "Planes by the rank of a time among those of their place; {} where ranks are not clear"
-    if any(keyword not in p.labels for p in planes): return {}
+    if any(keyword not in p.labels for p in planes):
+        return {}
     def time(plane): return _order(plane.labels[keyword])
     members = _by_place(planes)
     n = len(members[0])
     for m in members:
         n_times = len(set(map(time, m)))
-        if len(m) != n or n_times != n: return {}
+        if len(m) != n or n_times != n:
+            return {}
     groups = {}
-    for rank, group in enumerate(zip(*[sorted(m, key=time) for m in members]), 1):
+    in_time = [sorted(m, key=time) for m in members]
+    for rank, group in enumerate(zip(*in_time), 1):
         values = {p.labels[keyword] for p in group}
         name = values.pop() if len(values) == 1 else f'{rank} of {n}'
         groups[name] = list(group)
@@ -181,14 +194,16 @@ def _most_at_one_place(planes): return max(map(len, _by_place(planes)))
 def _telling_label(planes, tolerance):
     "The label that tells planes of one size and direction apart, and the groups; else None, {}"
     most = _most_at_one_place(planes)
-    def are_rows(groups): return all(len(g) > 1 and _is_row(g, tolerance) for g in groups)
+    def are_rows(groups):
+        return all(len(g) > 1 and _is_row(g, tolerance) for g in groups)
     def are_fewer_a_place(groups): return max(map(_most_at_one_place, groups)) < most
     for keyword in LABELS:
         groups = _by_value(planes, keyword)
         if len(groups) < 2: continue
         if most == 1: tells = are_rows(groups.values())
         # a label that changes from slice to slice, or leaves as many at a place, tells nothing
-        else: tells = len(groups) <= most and are_fewer_a_place(groups.values())
+        else:
+            tells = len(groups) <= most and are_fewer_a_place(groups.values())
         if tells: return keyword, groups
     if most == 1: return None, {}
     for keyword in TIMES:
@@ -201,8 +216,11 @@ def _split(volume, tolerance):
     if _is_row(volume.planes, tolerance): return [volume]
     keyword, groups = _telling_label(volume.planes, tolerance)
     if not groups: return [volume]
-    parts = [Volume(g, volume.labels | {keyword: value}) for value, g in groups.items()]
-    return [v for part in parts for v in _split(part, tolerance)]
+    volumes = []
+    for value, group in groups.items():
+        part = Volume(group, volume.labels | {keyword: value})
+        volumes += _split(part, tolerance)
+    return volumes
 
 # %% ../nbs/toolbox/series.ipynb #series045
 def split_volumes(
@@ -219,7 +237,8 @@ def split_volumes(
         rows, columns = kind[0].shape
         return dict(geometry=f'{kind[0].direction} {rows} x {columns}')
     volumes = []
-    for kind in kinds: volumes += _split(Volume(kind, labels(kind)), tolerance)
+    for kind in kinds:
+        volumes += _split(Volume(kind, labels(kind)), tolerance)
     return volumes
 
 # %% ../nbs/toolbox/series.ipynb #series049
@@ -235,9 +254,10 @@ def check_kinds(
         rows, columns = first.shape
         down_mm, right_mm = first.pixel
         cosines = np.concatenate([first.right/right_mm, first.down/down_mm])
-        return (f'{len(kind)} of {rows} x {columns} pixels of '
-                f'{np.round(first.pixel, 6).tolist()} mm, orientation '
-                f'{np.round(cosines, 6).tolist()}, such as {first.path}')
+        size = np.round(first.pixel, 6).tolist()
+        orientation = np.round(cosines, 6).tolist()
+        return (f'{len(kind)} of {rows} x {columns} pixels of {size} mm, '
+                f'orientation {orientation}, such as {first.path}')
     listed = some_of([words(kind) for kind in kinds], 20)
     raise VolumeError(f'{name}: images that do not make one volume: {listed}; '
                       'choose one with volume=0, 1, ...')

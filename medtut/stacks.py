@@ -28,41 +28,48 @@ def _steps_in_words(gaps):
         about_equal = [size for size in sizes if np.isclose(size, gap, rtol=1e-2, atol=1e-4)]
         size = about_equal[0] if about_equal else gap
         sizes[size] += 1
-    words = ', '.join(f'{n} of {size:.4g} mm' for size, n in sizes.most_common(4))
-    words = words.replace(' of', ' steps of', 1)
-    if len(sizes) > 4: words += f' and {len(sizes) - 4} other sizes'
-    return words
+    common = [f'{n} of {size:.4g} mm' for size, n in sizes.most_common(4)]
+    words = ', '.join(common).replace(' of', ' steps of', 1)
+    n_more = len(sizes) - len(common)
+    return f'{words} and {n_more} other sizes' if n_more else words
 
 def _named(plane):
     "File, frame and InstanceNumber of a plane, for a message"
-    known = dict(frame=plane.frame, InstanceNumber=plane.labels.get('InstanceNumber'))
-    where = ', '.join(f'{k} {v}' for k, v in known.items() if v is not None)
+    number = plane.labels.get('InstanceNumber')
+    known = []
+    if plane.frame is not None:
+        known.append(f'frame {plane.frame}')
+    if number is not None:
+        known.append(f'InstanceNumber {number}')
     name = Path(plane.path).name
-    return f'{name} ({where})' if where else name
+    return f'{name} ({", ".join(known)})' if known else name
+
+def _pair(ordered, i):
+    return f'{_named(ordered[i])} and {_named(ordered[i + 1])}'
 
 def _check_places(ordered, heights, name):
     "Refuse planes that share a place"
     shared = np.flatnonzero(np.diff(place_numbers(ordered)) == 0)
     if not shared.size: return
     i = shared[0]
-    pair = f'{_named(ordered[i])} and {_named(ordered[i + 1])}'
     raise VolumeError(
         f'{name}: {len(shared)} of {len(ordered)} slices lie where another one does, '
-        f'the first at {heights[i]:.2f} mm ({pair}), '
+        f'the first at {heights[i]:.2f} mm ({_pair(ordered, i)}), '
         'and no label tells them apart; give the paths of one volume')
 
 def _even_step(ordered, heights, name, tolerance):
     "The step (3,) from plane to plane; refuses uneven ones"
     off, step = off_even_row(ordered)
-    if off.max() <= tolerance*(step @ ordered[0].normal): return step
+    if off.max() <= tolerance*(step @ ordered[0].normal):
+        return step
     gaps = np.diff(heights)
-    i, worst = gaps.argmax(), ordered[off.argmax()]
-    pair = f'{_named(ordered[i])} and {_named(ordered[i + 1])}'
+    least, most = gaps.min(), gaps.max()
+    worst = ordered[off.argmax()]
     raise VolumeError(
-        f'{name}: slices are {gaps.min():.3f} to {gaps.max():.3f} mm apart; '
+        f'{name}: slices are {least:.3f} to {most:.3f} mm apart; '
         f'{_named(worst)} lies {off.max():.2f} mm off an even row, '
         f'more than tolerance={tolerance:g} of a step: {_steps_in_words(gaps)}, '
-        f'the largest between {pair}. '
+        f'the largest between {_pair(ordered, gaps.argmax())}. '
         'Look for slices that should lie there, or give the paths of an even part')
 
 def _say_shear(ordered, step, name):
@@ -71,7 +78,8 @@ def _say_shear(ordered, step, name):
     straight = step @ first.normal
     sideways = np.linalg.norm(step - first.normal*straight)
     # what rounding does is less: a tenth of a pixel from the first slice to the last
-    if sideways*(len(ordered) - 1) <= .1*min(first.pixel): return
+    if sideways*(len(ordered) - 1) <= .1*min(first.pixel):
+        return
     angle = np.degrees(np.arctan2(sideways, straight))
     warnings.warn(f'{name}: each slice lies {sideways:.3g} mm beside the one below, {angle:.2f} '
                   'degrees off the normal (a tilted gantry does so); the affine keeps this shear, '
@@ -105,12 +113,14 @@ def stack(
         _check_places(ordered, heights, name)
         step = _even_step(ordered, heights, name, tolerance)
         _say_shear(ordered, step, name)
-    elif first.step > 0: step = first.normal*first.step
+    elif first.step > 0:
+        step = first.normal*first.step
     else:
         raise VolumeError(f'{first.path}: one slice, and no SliceThickness or SpacingBetweenSlices '
                           'other than 0, so its volume has no third size')
     affine = np.eye(4)
-    affine[:3] = np.stack([first.right, first.down, step, first.position], axis=1)
+    columns = first.right, first.down, step, first.position
+    affine[:3] = np.stack(columns, axis=1)
     lps_to_ras = np.diag([-1., -1, 1, 1])
     return Stack(ordered, lps_to_ras @ affine)
 
@@ -141,7 +151,8 @@ def read_voxels(
     "The pixels of planes, each file read once. Raises `DicomError` for what can't be decoded"
     first = stacks[0]
     rows, columns = first[0].shape
-    out = np.empty((columns, rows, len(first), len(stacks)), np.float32, order='F')
+    shape = columns, rows, len(first), len(stacks)
+    out = np.empty(shape, np.float32, order='F')
     places = {}  # of each file: its planes, and where they go
     for v, planes in enumerate(stacks):
         for z, plane in enumerate(planes):
@@ -152,5 +163,6 @@ def read_voxels(
         pictures = _pictures(path, [plane for plane, *_ in wanted])
         for picture, (plane, z, v) in zip(pictures, wanted):
             top, left = plane.tile
-            out[:, :, z, v] = picture[top:top + rows, left:left + columns].T
+            tile = picture[top:top + rows, left:left + columns]
+            out[:, :, z, v] = tile.T
     return out

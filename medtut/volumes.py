@@ -57,14 +57,16 @@ def check_same_grid(
 ):
     "Raise `VolumeError` unless two volumes have one shape and their voxels lie in the same places"
     name, other_name = names
-    shape, other_shape = tuple(shape[:3]), tuple(other_shape[:3])
+    shape = tuple(shape[:3])
+    other_shape = tuple(other_shape[:3])
     if shape != other_shape:
         raise VolumeError(f'{name} has {shape} voxels, {other_name} {other_shape}; '
                           'resample one to the other first')
     ends = [(0, n - 1) for n in shape]
     corners = np.array([(*corner, 1) for corner in product(*ends)]).T
     difference = check_affine(affine, name) - check_affine(other_affine, other_name)
-    apart = np.linalg.norm((difference @ corners)[:3], axis=0).max()
+    moved = (difference @ corners)[:3]
+    apart = np.linalg.norm(moved, axis=0).max()
     if not apart <= tolerance*spacing(affine).min():
         raise VolumeError(
             f'{name} and {other_name} have the same shape, but their corners lie up to '
@@ -88,21 +90,24 @@ def _listed(candidates):
     for i, v in enumerate(candidates[:20]):
         words.append(f'{i}: {v.name or "all"} ({len(v.planes)} slices)')
     text = '; '.join(words)
-    if len(candidates) > 20: text += f' and {len(candidates) - 20} more'
-    return text
+    n_more = len(candidates) - len(words)
+    return f'{text} and {n_more} more' if n_more else text
 
 def _equal(label, wanted):
     "Is a label the one wanted? Numbers may differ by a rounding, a list will do for a tuple"
     if isinstance(label, (int, float)) and isinstance(wanted, (int, float)):
         return bool(np.isclose(label, wanted, rtol=1e-4))
-    if isinstance(wanted, list): wanted = tuple(wanted)
+    if isinstance(wanted, list):
+        wanted = tuple(wanted)
     return label == wanted
 
 def _choose(candidates, volume, name):
     "The one of several volumes that `volume` means: an index, a name or labels"
     def is_meant(i, v):
-        if isinstance(volume, (int, np.integer)): return i == volume
-        if not isinstance(volume, dict): return v.name == volume
+        if isinstance(volume, (int, np.integer)):
+            return i == volume
+        if not isinstance(volume, dict):
+            return v.name == volume
         return all(_equal(v.labels.get(key), wanted) for key, wanted in volume.items())
     chosen = [v for i, v in enumerate(candidates) if is_meant(i, v)]
     if len(chosen) != 1:
@@ -129,7 +134,8 @@ def _fill(array, fill, name):
 def _volumes_wanted(candidates, volume, volumes, images, name):
     "Of the volumes of a series those that are asked for: all, or one"
     if volumes: return candidates
-    if volume is not None: return [_choose(candidates, volume, name)]
+    if volume is not None:
+        return [_choose(candidates, volume, name)]
     if len(candidates) == 1: return candidates
     check_kinds(images, name)
     raise VolumeError(
@@ -157,22 +163,24 @@ def load_series(
     Raises `VolumeError` where it is not clear which series or volume is wanted, or where sizes,
     directions or places make no volume, and `DicomError` for pixels that can't be decoded."""
     name = str(folder) if isinstance(folder, (str, Path)) else 'these files'
-    images = one_series(read_images(folder, progress=progress), uid, name)
-    images = without_copies(images)
+    images = read_images(folder, progress=progress)
+    images = without_copies(one_series(images, uid, name))
     for image in images:
         if image.problem: raise VolumeError(image.problem)
     planes = [p for image in images for p in image.planes]
     candidates = split_volumes(planes, tolerance)
     chosen = _volumes_wanted(candidates, volume, volumes, images, name)
     stacks = []
-    for v in chosen: stacks.append(stack(v.planes, name, tolerance))
+    for v in chosen:
+        stacks.append(stack(v.planes, name, tolerance))
     first = stacks[0]
     for v, other in zip(chosen, stacks):
         names = chosen[0].name, v.name
         check_same_grid(first.shape, first.affine, other.shape, other.affine, names)
     array = read_voxels([s.planes for s in stacks], progress)
     _fill(array, fill, name)
-    if not volumes: return Voxels(array[..., 0], first.affine)
+    if not volumes:
+        return Voxels(array[..., 0], first.affine)
     rows = [dict(name=v.name, **v.labels, slices=len(v.planes)) for v in chosen]
     numbers = pd.RangeIndex(len(rows), name='volume')
     return SeriesVoxels(array, first.affine, pd.DataFrame(rows, index=numbers))
@@ -196,14 +204,17 @@ def _row_of_table(uid, images):
         planes = [p for image in distinct for p in image.planes]
         candidates = split_volumes(planes) if planes else []
         for v in candidates:
-            try: stacks.append(stack(v.planes, uid))
+            try:
+                stacks.append(stack(v.planes, uid))
             except VolumeError as e: problems.append(str(e))
     row = dict(uid=uid, modality=first.modality, description=first.description, files=len(images),
                images=len(planes), volumes=len(candidates))
     if stacks: row |= _geometry(stacks[0])
     row['problem'] = problems[0] if problems else ''
-    row['note'] = '; '.join(dict.fromkeys(str(w.message) for w in caught))
-    row['folder'] = os.path.commonpath([str(Path(i.path).parent) for i in images])
+    messages = dict.fromkeys(str(w.message) for w in caught)
+    row['note'] = '; '.join(messages)
+    folders = [str(Path(i.path).parent) for i in images]
+    row['folder'] = os.path.commonpath(folders)
     return row
 
 # %% ../nbs/toolbox/volumes.ipynb #volumes05b
@@ -238,7 +249,8 @@ def reorient(
     Raises `VolumeError` for an orientation that is none."""
     affine = check_affine(affine)
     orientation = orientation.upper()
-    letters_of_pair = [len(set(orientation) & set(pair)) for pair in ('RL', 'AP', 'SI')]
+    letters = set(orientation)
+    letters_of_pair = [len(letters & set(pair)) for pair in ('RL', 'AP', 'SI')]
     if len(orientation) != 3 or letters_of_pair != [1, 1, 1]:
         raise VolumeError(f"orientation {orientation!r}: give one each of R/L, A/P and S/I, such "
                           "as 'RAS' or 'LPS'")
@@ -246,7 +258,8 @@ def reorient(
     new = orientations.axcodes2ornt(orientation)
     change = orientations.ornt_transform(old, new)
     turned = np.array(orientations.apply_orientation(array, change), order='F')
-    return Voxels(turned, affine @ orientations.inv_ornt_aff(change, array.shape[:3]))
+    to_old = orientations.inv_ornt_aff(change, array.shape[:3])
+    return Voxels(turned, affine @ to_old)
 
 # %% ../nbs/toolbox/volumes.ipynb #volumes65b
 class _Grid(NamedTuple):
@@ -256,8 +269,9 @@ class _Grid(NamedTuple):
 
 def _straightened(affine, shape):
     "A grid of 1 mm at right angles that holds all of a sheared volume; `None` if there's no shear"
-    directions = affine[:3, :3]/np.linalg.norm(affine[:3, :3], axis=0)
-    if np.allclose(directions.T @ directions, np.eye(3), atol=1e-3): return None
+    directions = affine[:3, :3]/spacing(affine)
+    if np.allclose(directions.T @ directions, np.eye(3), atol=1e-3):
+        return None
     straight, r = np.linalg.qr(directions)
     straight = straight*np.sign(np.diag(r))  # each axis to the side to which it ran
     ends = [(-.5, n - .5) for n in shape]
@@ -271,29 +285,34 @@ def _straightened(affine, shape):
 def _with_spacing(grid, new_spacing):
     "`grid` with voxels of another size, in mm, and its middle where it was"
     try: mm = check_spacing(new_spacing, one_for_all=True)
-    except ValueError as e: raise VolumeError(f'new_spacing: {e}') from None
-    ratio = mm/np.linalg.norm(grid.affine[:3, :3], axis=0)  # a new voxel in old ones
+    except ValueError as e:
+        raise VolumeError(f'new_spacing: {e}') from None
+    ratio = mm/spacing(grid.affine)  # a new voxel in old ones
     size = np.maximum(np.rint(grid.size/ratio), 1).astype(int)
     step = np.diag([*ratio, 1])
-    # the middle of n voxels is (n - 1)/2
+    # the middle of n voxels lies at (n - 1)/2
     step[:3, 3] = ((grid.size - 1) - (size - 1)*ratio)/2
     return _Grid(grid.affine @ step, size)
 
 def _read_at(array, to_old, size, order, dtype):
     "Values of `array`, channel by channel, on a grid; `to_old`: its indices to those of `array`"
-    out = np.empty((*size, *array.shape[3:]), dtype, order='F')
-    for channel in np.ndindex(array.shape[3:]):
+    channels = array.shape[3:]
+    out = np.empty((*size, *channels), dtype, order='F')
+    matrix, offset = to_old[:3, :3], to_old[:3, 3]
+    for channel in np.ndindex(channels):
+        x = array[(..., *channel)]
         # beyond the array its last value is taken
         out[(..., *channel)] = ndi.affine_transform(
-            array[(..., *channel)], to_old[:3, :3], to_old[:3, 3], tuple(size),
-            output=dtype, order=order, mode='nearest')
+            x, matrix, offset, tuple(size), output=dtype, order=order, mode='nearest')
     return out
 
 def _is_inside(shape, to_old, size):
     "Which voxels of a grid lie in an array of `shape`"
     ones = np.ones(shape, np.uint8)
-    return ndi.affine_transform(ones, to_old[:3, :3], to_old[:3, 3], tuple(size),
-                                order=0, mode='grid-constant') == 1
+    matrix, offset = to_old[:3, :3], to_old[:3, 3]
+    inside = ndi.affine_transform(
+        ones, matrix, offset, tuple(size), order=0, mode='grid-constant')
+    return inside == 1
 
 # %% ../nbs/toolbox/volumes.ipynb #volumes066
 def resample(
@@ -318,11 +337,13 @@ def resample(
         new = _with_spacing(straight or _Grid(affine, shape), new_spacing)
     else:
         straight = None
-        new = _Grid(check_affine(like[1], 'like'), np.array(like[0][:3]))
+        like_shape, like_affine = like
+        new = _Grid(check_affine(like_affine, 'like'), np.array(like_shape[:3]))
     to_old = np.linalg.solve(affine, new.affine)
     keeps_dtype = nearest or array.dtype == np.float64
     dtype = array.dtype if keeps_dtype else np.dtype(np.float32)
     out = _read_at(array, to_old, new.size, 0 if nearest else 1, dtype)
     # a grid in the old field of view has no voxel beyond it
-    if like is not None or straight: out[~_is_inside(shape, to_old, new.size)] = fill
+    if like is not None or straight:
+        out[~_is_inside(shape, to_old, new.size)] = fill
     return Voxels(out, new.affine)
