@@ -15,9 +15,10 @@ each_module = pytest.mark.parametrize('module', sorted(files))
 # `orientation`, `display`, `summary`; for de-identification `profile`, `hidden_data`, `identity`) the
 # cellar below it, in this order. `volumes` stands on
 # `stacks`, which puts slices in order, that on `series`, which finds those that make a volume, and that on
-# `planes`, which reads where a slice lies (and `labels` what else tells it from others); `nifti` reads and writes volumes.
-# `show` draws for notebooks, and `phantoms` make sample data: `datasets` alone reaches for them, and
-# only when asked to. `predict` stands above the lessons and uses what one of them built; `cli` is the
+# `planes`, which reads where a slice lies (and `labels` what else tells it from others); `nifti` reads and
+# writes volumes. `window`, `show`, `overlays`, `moving` and `show_volumes` draw for notebooks, and `phantoms`
+# make sample data: `datasets` alone reaches for them, and only when asked to. `predict` stands above the
+# lessons and uses what one of them built; `cli` is the
 # command line, above all else. Under `datasets` lie `archives` (where each set comes from) and
 # `download`; `rle` is a code that sets and lessons share; `files` and `weights` write and read what
 # lessons and tools keep, `tables` reads what comes from outside, `modes` runs a model and leaves it as
@@ -38,8 +39,10 @@ may_import = dict(
     dicom=one_file, slices=for_lessons | one_file | {'dicom'}, chest=for_lessons | one_file | {'dicom'},
     cam=for_lessons, grading=for_lessons, segmentation=for_lessons,
     labels=set(), planes={'headers', 'dicom', 'labels'}, series={'planes', 'dicom', 'labels', 'units'},
-    stacks={'dicom', 'planes', 'series', 'units'}, volumes={'stacks', 'series', 'planes', 'checks'}, nifti={'volumes', 'planes', 'files'},
-    splits={'datasets'}, metrics={'checks', 'datasets', 'splits'}, show={'checks', 'datasets'},
+    stacks={'dicom', 'planes', 'series', 'units'}, volumes={'stacks', 'series', 'planes', 'checks'},
+    nifti={'volumes', 'planes', 'files'}, splits={'datasets'}, metrics={'checks', 'datasets', 'splits'},
+    window=set(), show={'checks', 'window'}, overlays={'show', 'window'}, moving={'show'},
+    show_volumes={'checks', 'moving', 'overlays', 'show', 'window'},
     datasets={'archives', 'download', 'files'}, archives={'download', 'files'}, download=set(),
     phantoms={'rle'}, rle=set(), files=set(), batch={'files'}, weights={'files'}, tables=set(), modes=set(),
     folders={'errors', 'dicom'}, pictures=one_file | {'batch', 'dicom', 'files', 'folders'},
