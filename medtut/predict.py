@@ -23,7 +23,7 @@ from .batch import Failed, Item, make_files, same_name
 from .checks import check_spacing
 from .conversion import NAME, series_fields
 from .files import nifti_stem
-from .metrics import volume_ml
+from .masks import volume_ml
 from .nifti import load_nifti, save_nifti
 from .planes import VolumeError, read_images
 from .segmentation import load_unet, predict_volume, standardize
