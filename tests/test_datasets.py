@@ -11,9 +11,10 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 sys.path.insert(0, str(Path(__file__).parent))
 from faulty_server import FaultyServer
 import medtut.download
-from medtut.archives import BOXES, IMAGES, MAPPING, PRE, SETS, Remote, find_set, pre_series
+from medtut.archives import BOXES, IMAGES, MAPPING, SETS, Remote, find_set
 from medtut.datasets import data_root, datasets, get_data, read_note
 from medtut.download import DataError, HTTPFile, fetch, tar_members, unpack
+from medtut.hosts import PRE, pre_series
 
 MIB = 2**20
 

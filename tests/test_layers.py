@@ -17,8 +17,8 @@ each_module = pytest.mark.parametrize('module', sorted(files))
 # `series`, which makes volumes of slices, and that on `planes`, which reads where a slice lies.
 # `window`, `show`, `overlays`, `moving` and `show_volumes` draw for notebooks, and `phantoms` make sample
 # data: `datasets` alone reaches for them, and only when asked to. `predict` stands above the lessons and uses what one of them built; `cli` is the
-# command line, above all else. Under `datasets` lie `archives` (where each set comes from) and
-# `download`; `rle` is a code that sets and lessons share; `files` and `weights` write and read what
+# command line, above all else. Under `datasets` lie `archives` (what each set is), `hosts`
+# (how it is fetched) and `download`; `rle` is a code that sets and lessons share; `files` and `weights` write and read what
 # lessons and tools keep, `tables` reads what comes from outside, `modes` runs a model and leaves it as
 # found, `checks` asks of arguments what many functions ask. `folders` goes through trees of files, and `batch` is how it, `predict` and `slices` go on after an
 # interruption.
@@ -40,7 +40,8 @@ may_import = dict(
     splits={'datasets'}, metrics={'checks', 'datasets', 'splits'},
     window=set(), show={'checks', 'window'}, overlays={'show', 'window'}, moving={'show'},
     show_volumes={'checks', 'moving', 'overlays', 'show', 'window'},
-    datasets={'archives', 'download', 'files'}, archives={'download', 'files'}, download=set(),
+    datasets={'archives', 'download', 'files', 'hosts'}, archives={'download', 'files'},
+    hosts={'archives', 'download', 'files'}, download=set(),
     phantoms={'rle'}, rle=set(), files=set(), batch={'files'}, weights={'files'}, tables=set(), modes=set(),
     folders=one_file | {'batch', 'dicom', 'files', 'planes', 'series', 'volumes'},
     predict={'batch', 'checks', 'folders', 'planes', 'series', 'segmentation', 'volumes', 'metrics', 'files'},
