@@ -21,10 +21,11 @@ def _missing_siim(folder):
     return [name for name in table.file if not (folder/name).is_file()]
 
 # %% ../nbs/toolbox/archives.ipynb #cell010
-# names in the breast set: the table with a box round each tumour, the table that says
-# where each file is, the folder with the images
+# The breast set's table with a box round each tumour
 BOXES = 'Annotation_Boxes'
+# Its table that says where each file is
 MAPPING = 'Breast-Cancer-MRI-filepath_filename-mapping'
+# Its folder with the images
 IMAGES = 'Duke-Breast-Cancer-MRI'
 
 def _has_table(folder, name):
