@@ -23,9 +23,9 @@ def _missing_siim(folder):
 # %% ../nbs/toolbox/archives.ipynb #cell010
 # The breast set's table with a box round each tumour
 BOXES = 'Annotation_Boxes'
-# Its table that says where each file is
+# The breast set's table that says where each file is
 MAPPING = 'Breast-Cancer-MRI-filepath_filename-mapping'
-# Its folder with the images
+# The breast set's folder with the images
 IMAGES = 'Duke-Breast-Cancer-MRI'
 
 def _has_table(folder, name):
