@@ -30,7 +30,7 @@ may_import = dict(
     checks=set(), errors=set(), headers={'errors'}, layout={'errors', 'headers'},
     decoding={'errors', 'layout'}, units={'decoding', 'errors', 'headers'},
     orientation={'errors', 'headers'}, display={'decoding', 'errors', 'headers', 'orientation', 'units'},
-    profile=set(), hidden_data={'decoding', 'errors', 'headers', 'layout'},
+    profile={'layout'}, hidden_data={'decoding', 'errors', 'headers', 'layout'},
     identity={'errors', 'headers', 'hidden_data', 'layout', 'profile'},
     summary={'decoding', 'display', 'headers', 'orientation', 'profile', 'units'},
     dicom=one_file, slices=for_lessons | one_file | {'dicom'}, chest=for_lessons | one_file | {'dicom'},
