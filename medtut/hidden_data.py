@@ -52,7 +52,8 @@ def _fragments(data):
     at = 0
     while data[at:at + 4] == item_tag:
         start = at + 8
-        at = start + int.from_bytes(data[at + 4:start], 'little')
+        length = int.from_bytes(data[at + 4:start], 'little')
+        at = start + length
         yield start, min(at, len(data))
 
 def _segments(code, start, end):
@@ -60,10 +61,11 @@ def _segments(code, start, end):
     starts_of_image = b'\xff\xd8', b'\xff\x4f'
     if bytes(code[start:start + 2]) not in starts_of_image: return
     at = start + 2
-    while at + 4 <= end and code[at] == 0xff and code[at + 1] not in (_SCAN, _TILE):
+    while at + 4 <= end and code[at] == 0xff:
         # a marker of 2 bytes, then a length that counts itself
-        content = at + 4
-        marker, length = code[at + 1], int.from_bytes(code[at + 2:content], 'big')
+        marker, content = code[at + 1], at + 4
+        if marker in (_SCAN, _TILE): return
+        length = int.from_bytes(code[at + 2:content], 'big')
         at += 2 + length
         yield _Segment(marker, content, min(at, end))
 
@@ -111,8 +113,10 @@ class _Cleared(NamedTuple):
 
 def _depth(ds):
     "The `_Depth` of an image; `None` where every bit is used, or nobody says"
-    bits, stored = read_whole_number(ds, 'BitsAllocated'), read_whole_number(ds, 'BitsStored')
-    if bits not in (8, 16, 32, 64) or not stored or not 0 < stored < bits: return None
+    bits = read_whole_number(ds, 'BitsAllocated')
+    stored = read_whole_number(ds, 'BitsStored')
+    if bits not in (8, 16, 32, 64) or stored is None: return None
+    if not 0 < stored < bits: return None
     high = read_whole_number(ds, 'HighBit')
     if high is None or not stored <= high + 1 <= bits: high = stored - 1
     return _Depth(bits, stored, high, read_whole_number(ds, 'PixelRepresentation') == 1)
@@ -124,8 +128,9 @@ def _native_length(ds):
         sizes.append(read_whole_number(ds, keyword) if keyword in ds else 1)
     if not all(sizes): return None
     length = -(-math.prod(sizes)//8)  # rounded up
-    is_halved = ds.get('PhotometricInterpretation') == 'YBR_FULL_422'  # two pixels share a colour
-    return length*2//3 if is_halved and len(ds['PixelData'].value) < length else length
+    shares_colours = ds.get('PhotometricInterpretation') == 'YBR_FULL_422'  # two pixels do
+    is_shorter = len(ds['PixelData'].value) < length
+    return length*2//3 if shares_colours and is_shorter else length
 
 def _swapped(data):
     "Bytes with each two exchanged"
@@ -151,7 +156,8 @@ def _native_pixels(ds, syntax):
     actions = [] if data is ds['PixelData'].value else ['cut behind the last pixel']
     depth = _depth(ds)
     if depth is None: return _Cleared(data, actions, syntax)
-    dtype = np.dtype(f'{order}{"i" if depth.signed else "u"}{depth.bits//8}')
+    kind = 'i' if depth.signed else 'u'
+    dtype = np.dtype(f'{order}{kind}{depth.bits//8}')
     count = len(data)//dtype.itemsize
     samples = np.frombuffer(data, dtype, count)
     cleared = in_stored_bits(samples, depth.stored, depth.high)

@@ -89,10 +89,13 @@ def _profile():
     "The basic profile of PS3.15 Table E.1-1: tag -> what to do with it"
     # a key of four numbers is a repeating group: curves and overlays, which are removed whole
     table = initialize_actions(_DATABASE)
-    actions = {pydicom.tag.Tag(key): f for key, f in table.items() if len(key) == 2}
-    # where the table leaves a choice, the last is taken: remove or empty or replace
-    last_words = {tag: f.__name__.split('_')[-1] for tag, f in actions.items()}
-    return {tag: word.replace('delete', 'remove') for tag, word in last_words.items()}
+    profile = {}
+    for key, action in table.items():
+        if len(key) != 2: continue
+        # where the table leaves a choice, the last is taken: remove or empty or replace
+        word = action.__name__.split('_')[-1]
+        profile[pydicom.tag.Tag(key)] = 'remove' if word == 'delete' else word
+    return profile
 
 def _beyond_the_table(keyword, vr):
     "What to do with an element that Table E.1-1 does not list, by its kind"
@@ -129,14 +132,18 @@ def is_identifying(
     return rule_of(tag) != 'keep'
 
 # %% ../nbs/toolbox/profile.ipynb #dicom126d
-def pseudonym(key, value): return hmac.new(key, str(value).encode(), hashlib.sha256).hexdigest()
+def pseudonym(key, value):
+    "64 hexadecimal digits that depend on the secret key and on the value"
+    return hmac.new(key, str(value).encode(), hashlib.sha256).hexdigest()
 
 def _shifted(value, days):
     "A date, or date and time, `days` earlier; `None` if it is no whole date"
     day, time = value[:8], value[8:]
     is_whole = len(day) == 8 and day.isdecimal()
-    if not is_whole or not set(time) <= set('0123456789.+-'): return None
-    try: earlier = date(int(day[:4]), int(day[4:6]), int(day[6:])) - timedelta(days)
+    has_time = set(time) <= set('0123456789.+-')
+    if not is_whole or not has_time: return None
+    year, month, day = int(day[:4]), int(day[4:6]), int(day[6:])
+    try: earlier = date(year, month, day) - timedelta(days)
     except (ValueError, OverflowError): return None
     return earlier.isoformat().replace('-', '') + time
 
@@ -176,7 +183,9 @@ class Treatment:
 
     def new_value(self, e, rule):
         "What takes the place of the value of `e`, a `_NewValue`"
-        if rule == 'pseudonym': return _NewValue(rule, pseudonym(self.key, e.value)[:16])
+        if rule == 'pseudonym':
+            digits = pseudonym(self.key, e.value)
+            return _NewValue(rule, digits[:16])
         values = _values(e)
         if rule == 'shift' and e.VR == 'TM' and _is_time(values): return _NewValue(None, e.value)
         if rule == 'shift':

@@ -520,7 +520,9 @@ def test_no_picture_no_risk_of_text_in_it():
 
 @pytest.mark.parametrize('name', ['SC_rgb_small_odd', 'SC_rgb_small_odd_big_endian'])
 def test_the_last_of_an_odd_number_of_samples_stays(name):
-    """27 samples of 8 bits in 14 words: in big endian the last one stands behind the byte that fills its word (PS3.5 7.3)
+    """27 samples of 8 bits in 14 words.
+
+    In big endian the last one stands behind the byte that fills its word (PS3.5 7.3).
 
     Both files of pydicom hold the same picture."""
     folder = Path(pydicom.__file__).parent/'data'/'test_files'
