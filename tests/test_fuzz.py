@@ -15,8 +15,8 @@ from hypothesis.extra.numpy import arrays
 
 from damage import FUZZ, cut, files, flipped, inside_zip, planted, read_all, retyped
 from medtut.display import windowed
-from medtut.metrics import (accuracy, confusion, dice, hausdorff95, npv, ppv, roc_auc, sensitivity,
-    specificity, surface_dice, volume_ml)
+from medtut.masks import dice, hausdorff95, surface_dice, volume_ml
+from medtut.metrics import accuracy, confusion, npv, ppv, roc_auc, sensitivity, specificity
 from medtut.phantoms.breast import write_duke_breast
 from medtut.rle import rle_decode, rle_encode
 from medtut.splits import split_by_patient
@@ -229,7 +229,7 @@ def first(count, change):
     return lambda raw, rng: change(raw, rng, count)
 
 def test_damaged_nifti(tmp_path):
-    from medtut.volumes import save_nifti
+    from medtut.nifti import save_nifti
     rng = np.random.default_rng(0)
     mask = rng.integers(0, 4, (8, 7, 6)).astype(np.uint8)
     four = rng.normal(size=(8, 7, 6, 2)).astype(np.float32)
@@ -237,12 +237,12 @@ def test_damaged_nifti(tmp_path):
     sources = [save_nifti(mask, affine, tmp_path/'mask.nii'),
                save_nifti(four, affine, tmp_path/'four.nii')]
     ways = [cut, first(352, flipped), first(352, planted)]
-    survives('nifti', ['medtut.volumes:VolumeError'], tmp_path/'plain', sources, ways, 60)
+    survives('nifti', ['medtut.planes:VolumeError'], tmp_path/'plain', sources, ways, 60)
     # packed after the damage, so that the header is reached
     named_gz = [tmp_path/f'{path.stem}.nii.gz' for path in sources]
     for path, name in zip(sources, named_gz): name.write_bytes(path.read_bytes())
     ways = [*map(packed, ways), packed_then_flipped]
-    survives('nifti', ['medtut.volumes:VolumeError'], tmp_path/'packed', named_gz, ways, 40)
+    survives('nifti', ['medtut.planes:VolumeError'], tmp_path/'packed', named_gz, ways, 40)
 
 @pytest.mark.parametrize('reader, stem', [
     ('boxes', 'Annotation_Boxes'), ('mapping', 'Breast-Cancer-MRI-filepath_filename-mapping')])
