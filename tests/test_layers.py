@@ -47,7 +47,8 @@ may_import = dict(
     window=set(), show={'checks', 'window'}, overlays={'show', 'window'}, moving={'show'},
     show_volumes={'checks', 'moving', 'overlays', 'show', 'window'},
     # sample data: only `datasets` reaches for phantoms, and only when asked to
-    datasets={'archives', 'download', 'files'}, archives={'download', 'files'}, download=set(),
+    datasets={'archives', 'download', 'files', 'hosts'}, archives={'download', 'files'},
+    hosts={'archives', 'download', 'files'}, download=set(),
     phantoms={'rle'},
     # what several need
     batch={'files'}, weights={'files'}, checks=set(), files=set(), modes=set(), rle=set(), tables=set(),
