@@ -29,7 +29,7 @@ may_import = dict(
     decoding={'errors', 'layout'}, units={'decoding', 'errors', 'headers'},
     orientation={'errors', 'headers'},
     display={'decoding', 'errors', 'headers', 'orientation', 'units'},
-    profile=set(), hidden_data={'decoding', 'errors', 'headers', 'layout'},
+    profile={'layout'}, hidden_data={'decoding', 'errors', 'headers', 'layout'},
     identity={'errors', 'headers', 'hidden_data', 'layout', 'profile'},
     summary={'decoding', 'display', 'headers', 'orientation', 'profile', 'units'},
     # lessons
