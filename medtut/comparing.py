@@ -10,7 +10,7 @@ from inspect import signature
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy.special import ndtr, stdtrit
 
 from .few_patients import check_level, mean_interval, patients_of
 from .intervals import Interval, bootstrap_interval, number_of_cases, patient_numbers
@@ -44,8 +44,8 @@ def _expanded(level, patients):
     """Level at which percentiles of the bootstrap cover `level` with so few patients: it makes up
     for dividing by n instead of n - 1, and for the normal instead of Student's t
     (Hesterberg 2015)"""
-    t = stats.t.ppf((1 + level)/2, patients - 1)
-    return 2*stats.norm.cdf(t*np.sqrt(patients/(patients - 1))) - 1
+    t = stdtrit(patients - 1, (1 + level)/2)
+    return 2*ndtr(t*np.sqrt(patients/(patients - 1))) - 1
 
 def _by_names(metric):
     "`metric` as a function of (truth, other) by position, also if it takes them by name alone"

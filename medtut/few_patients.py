@@ -9,7 +9,7 @@ __all__ = ['proportion_interval', 'mean_interval', 'auc_interval', 'PredictiveVa
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy.special import ndtri, stdtrit
 from scipy.optimize import brentq
 
 from .intervals import Interval, number_of_cases, patient_numbers
@@ -69,7 +69,7 @@ def proportion_interval(
     # a design effect that few patients give is itself uncertain: Student's t, not the normal
     patients = patient.max() + 1
     tail = (1 + level)/2
-    z = stats.norm.ppf(tail) if patients == len(hits) else stats.t.ppf(tail, max(patients - 1, 1))
+    z = ndtri(tail) if patients == len(hits) else stdtrit(max(patients - 1, 1), tail)
     low, high = _wilson(share, n, z)
     return Interval(share, float(low), float(high))
 
@@ -112,7 +112,7 @@ def mean_interval(
     spread = shares.std(ddof=1)
     if spread < 1e-12*max(1, abs(mean)):
         return _no_limits(mean, f'all {patients} patients have the same value')
-    t = stats.t.ppf((1 + level)/2, patients - 1)
+    t = stdtrit(patients - 1, (1 + level)/2)
     skewness = _skewness(shares)
     error = spread/np.sqrt(patients)
     low = mean - error*_undo_skewness(t, skewness, patients)
@@ -169,7 +169,7 @@ def auc_interval(
     patient = patients_of(score, groups)
     effect = 1. if patient.max() + 1 == len(truth) else _auc_design_effect(truth, score, patient)
     positives, negatives = truth.sum()/effect, (~truth).sum()/effect
-    z = stats.norm.ppf((1 + level)/2)
+    z = ndtri((1 + level)/2)
     def standard_errors_away(limit):
         return (auc - limit)**2 - z**2*_auc_variance(limit, positives, negatives)
     # at 0 and 1 the variance is 0 whatever the data: that root is not the limit
