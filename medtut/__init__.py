@@ -19,7 +19,10 @@ Tools:
   predict           from a network and a list of files to label files
   metrics           how good is it: sensitivity, AUC
   intervals         how sure are we: the bootstrap by patient
+  few_patients      intervals that hold for few patients: shares, means, AUCs, predictive values
+  comparing         two models on the same cases: higher, lower or undecided
   masks             how well outlines agree: Dice, distances, a report
+  summaries         many reports in one table, in which a missed structure counts
   splits            tables split so that no patient is on both sides
   pictures          an image as it should look, and all of a folder as PNG
   conversion        every series of a folder as NIfTI

@@ -105,7 +105,7 @@ def _scores_of_draws(metric, arrays, named, patient, n, seed):
     return np.fromiter(scores, float, n)
 
 # %% ../nbs/toolbox/intervals.ipynb #intervals36d
-def _number_of_cases(arrays, groups):
+def number_of_cases(arrays, groups):
     "How many cases there are; refuses lengths that differ"
     lengths = [len(x) for x in arrays]
     if not any(lengths): raise ValueError('no cases: there is nothing to draw from')
@@ -115,7 +115,7 @@ def _number_of_cases(arrays, groups):
                          'one of each for every case is needed')
     return cases
 
-def _patient_numbers(groups, cases):
+def patient_numbers(groups, cases):
     "The number of each case's patient, counted in the order of their names"
     if groups is None: return np.arange(cases)
     if hasattr(groups, 'detach'): groups = as_array(groups)
@@ -145,10 +145,10 @@ def bootstrap_interval(
     written in two ways (see `check_ids`), and a level outside 0..1"""
     arrays = [as_array(x) for x in arrays]
     named = {name: as_array(x) for name, x in named.items()}
-    cases = _number_of_cases([*arrays, *named.values()], groups)
+    cases = number_of_cases([*arrays, *named.values()], groups)
     if n < 1 or not 0 < level < 1:
         raise ValueError(f'n must be 1 or more and level between 0 and 1, found {n} and {level}')
-    patient = _patient_numbers(groups, cases)
+    patient = patient_numbers(groups, cases)
     value = float(metric(*arrays, **named))
     nan = float('nan')
     if patient.max() == 0:

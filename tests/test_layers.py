@@ -20,8 +20,9 @@ each_module = pytest.mark.parametrize('module', sorted(files))
 one_file = {'decoding', 'display', 'errors', 'headers', 'identity', 'orientation', 'profile',
     'summary', 'units'}
 # What lessons share. They never import each other.
-for_lessons = {'batch', 'checks', 'datasets', 'files', 'intervals', 'masks', 'metrics', 'modes',
-    'nifti', 'planes', 'rle', 'splits', 'tables', 'volumes', 'weights'}
+for_lessons = {'batch', 'checks', 'comparing', 'datasets', 'few_patients', 'files', 'intervals',
+    'masks', 'metrics', 'modes', 'nifti', 'planes', 'rle', 'splits', 'summaries', 'tables',
+    'volumes', 'weights'}
 
 may_import = dict(
     # one DICOM file
@@ -42,7 +43,9 @@ may_import = dict(
     volumes={'checks', 'planes', 'series', 'stacks'}, nifti={'files', 'planes', 'volumes'},
     # scores
     splits={'datasets'}, metrics=set(), masks={'checks', 'metrics'},
-    intervals={'metrics', 'splits'},
+    intervals={'metrics', 'splits'}, few_patients={'intervals', 'metrics'},
+    comparing={'few_patients', 'intervals', 'metrics'},
+    summaries={'comparing', 'few_patients', 'intervals'},
     # pictures
     window=set(), show={'checks', 'window'}, overlays={'show', 'window'}, moving={'show'},
     show_volumes={'checks', 'moving', 'overlays', 'show', 'window'},

@@ -1,0 +1,97 @@
+"""A sentence about a result is printed by the cell that has the result, or asserted in the cell before it
+
+What a model scores changes with its seed, its phantoms and the versions of what it is built on. Prose
+does not. So a prose cell holds no number beside a measure's name and no verdict, unless the cells
+before it, back to the last prose, assert something. Definitions and figures of others are
+exceptions, each with its reason."""
+import re
+
+import pytest
+from fastcore.nbio import read_nb
+
+from lessons import all_lessons
+
+lessons = all_lessons()
+each_lesson = pytest.mark.parametrize('lesson', lessons, ids=lambda lesson: lesson.path.stem)
+
+MEASURE = (r'AUC|Dice|accuracy|sensitivity|specificity|PPV|NPV|HD95|Hausdorff|precision|recall|IoU'
+           r'|loss|correlation|score')
+VERDICT = (r'better|worse|best|worst|beats?|gone|highest|lowest|outperforms?|no difference'
+           r'|as good as|improves?|(?:fails?|missed) first|most reliabl\w+')
+# not a lesson's or a goal's number, nor part of a word or a version
+NUMBER = r'(?<![\w.,/-])(?<![Ll]esson )(?<!goal )\d+(?:\.\d+)?(?: ?%)?(?![\w/-])'
+# a place where a result is stated by the code itself
+ASSERTED = r'\bassert\b|\btest_(?:eq|close|fail|ne)\('
+
+
+class Reason:
+    "Why a sentence may stand as it is"
+    DEFINITION = 'says what a measure is, or what is true of it whatever the result'
+    TASK = 'asks, or says what to look for'
+    PUBLISHED = 'a figure of others, with its source'
+    SET_BY_HAND = 'follows from numbers that the cell before it sets by hand'
+
+
+# lesson, how the sentence begins: why it may stand
+EXCEPTIONS = {}
+
+
+def prose(markdown):
+    "Sentences without code, folded answers, tables and what links lead to"
+    text = re.sub(r'```.*?```|<details>.*?</details>|\$\$.*?\$\$', '', markdown, flags=re.S)
+    text = re.sub(r'^\|.*$|^#.*$', '', text, flags=re.M)
+    text = re.sub(r'`[^`]*`', 'CODE', text)
+    text = re.sub(r'!?\[([^\]]*)\]\([^)]*\)', r'\1', text)
+    for paragraph in re.split(r'\n\s*\n|\n[-\d>]', text):
+        for sentence in re.split(r'(?<=[.!?:])\s+', ' '.join(paragraph.split())):
+            if sentence: yield sentence
+
+
+def claims_a_result(sentence):
+    "Whether it gives a number for a measure, or a verdict"
+    gives_number = re.search(rf'\b(?:{MEASURE})\b', sentence) and re.search(NUMBER, sentence)
+    return bool(gives_number or re.search(rf'\b(?:{VERDICT})\b', sentence))
+
+
+def unasserted_claims(cells):
+    "Sentences that claim a result which no cell since the last prose asserts"
+    asserted = False
+    for cell in cells:
+        if cell.cell_type == 'code':
+            asserted = asserted or re.search(ASSERTED, cell.source)
+            continue
+        for sentence in prose(cell.source):
+            if claims_a_result(sentence) and not asserted: yield sentence
+        asserted = False
+
+
+def is_excepted(lesson, sentence):
+    return any(number == lesson.number and sentence.startswith(beginning)
+               for number, beginning in EXCEPTIONS)
+
+
+@each_lesson
+def test_results_are_computed(lesson):
+    claims = [sentence for sentence in unasserted_claims(read_nb(lesson.path).cells)
+              if not is_excepted(lesson, sentence)]
+    assert not claims, 'print it from the cell that has the result, assert it there, or say less'
+
+
+def test_no_exception_is_left_over():
+    "Each of them still stands in its lesson"
+    found = {lesson.number: list(unasserted_claims(read_nb(lesson.path).cells)) for lesson in lessons}
+    for number, beginning in EXCEPTIONS:
+        assert any(sentence.startswith(beginning) for sentence in found[number]), beginning
+
+
+@pytest.mark.parametrize('sentence', [
+    'The interval of the AUC begins at 0.91.', 'Grad-CAM points at it, and CAM is better.',
+    'As a rule the small ones are missed first.', 'On healthy films the map is gone.',
+    'Our Dice of 0.83 is that of the paper.'])
+def test_known_kinds_are_found(sentence): assert claims_a_result(sentence)
+
+
+@pytest.mark.parametrize('sentence', [
+    'Lesson 3 chooses a threshold by its sensitivity.', 'The AUC has an interval of its own.',
+    'Draw 12 patients.'])
+def test_other_sentences_are_not(sentence): assert not claims_a_result(sentence)

@@ -1,0 +1,116 @@
+"Two models on the same cases: the difference with its interval, and what may be said of it"
+import numpy as np
+import pytest
+from scipy import stats
+
+from medtut.comparing import Difference, chosen_interval, mean_difference, paired_difference
+from medtut.metrics import UndefinedMetric, roc_auc, sensitivity, specificity
+
+
+def two_models(rng, n, first, second):
+    "Truth and the scores of two models, correlated by .5, with these AUCs"
+    truth = np.arange(n) < n//2
+    shared = rng.normal(size=n)
+    scores = [np.sqrt(.5)*shared + np.sqrt(.5)*rng.normal(size=n)
+              + truth*np.sqrt(2)*stats.norm.ppf(auc) for auc in (first, second)]
+    return truth, *scores
+
+
+@pytest.mark.parametrize('n, first, second', [(23, .9, .8), (45, .85, .85)])
+def test_differences_are_covered(n, first, second):
+    rng = np.random.default_rng(7)
+    differences = [paired_difference(roc_auc, *two_models(rng, n, first, second), n=200)
+                   for _ in range(300)]
+    assert np.mean([d.low <= first - second <= d.high for d in differences]) >= .93
+
+
+def test_pairing_is_worth_it():
+    "Two models that rank nearly alike: the difference is known better than either score"
+    rng = np.random.default_rng(1)
+    truth, score, _ = two_models(rng, 60, .8, .8)
+    better = score + .15*truth
+    d = paired_difference(roc_auc, truth, better, score, seed=3)
+    assert d.verdict == 'higher' and d.high - d.low < .1
+    turned = paired_difference(roc_auc, truth, score, better, seed=3)
+    assert turned == pytest.approx([-d.value, -d.high, -d.low])
+
+
+def test_metrics_that_take_names_alone():
+    truth, a, b = [1, 1, 1, 1, 0, 0], [1, 1, 1, 0, 0, 1], [1, 0, 0, 0, 0, 0]
+    d = paired_difference(sensitivity, truth, a, b, n=200)
+    assert d.value == .5
+
+
+def test_patients_are_drawn_whole():
+    rng = np.random.default_rng(2)
+    truth, a, b = two_models(rng, 20, .8, .7)
+    once = paired_difference(roc_auc, truth, a, b)
+    copied = paired_difference(roc_auc, *[np.repeat(x, 5) for x in (truth, a, b)],
+                               groups=np.repeat(np.arange(20), 5))
+    assert copied == pytest.approx(once, abs=.02)
+
+
+@pytest.mark.parametrize('low, high, verdict', [
+    (.1, .3, 'higher'), (-.3, -.1, 'lower'), (-.1, .1, 'undecided'), (0, .2, 'undecided'),
+    (np.nan, np.nan, 'undecided')])
+def test_verdict(low, high, verdict): assert Difference(.2, low, high).verdict == verdict
+
+
+def test_sentences():
+    assert Difference(.12, .05, .2).sentence('the net', 'chance') == \
+        'the net is higher than chance: +0.12 (+0.05 to +0.20)'
+    assert Difference(-.01, -.05, .03).sentence('A', 'B', '+.0%') == \
+        'undecided between A and B: -1% (-5% to +3%)'
+
+
+def test_equal_models_are_undecided_in_words():
+    with pytest.warns(UndefinedMetric, match='differ by the same'):
+        d = paired_difference(roc_auc, [0, 1, 0, 1], [1, 2, 3, 4], [1, 2, 3, 4])
+    assert d.value == 0 and d.verdict == 'undecided'
+    with pytest.warns(UndefinedMetric, match='too little'):
+        assert paired_difference(roc_auc, [0, 1], [1, 2], [2, 1]).verdict == 'undecided'
+
+
+def test_mean_difference_is_a_paired_test():
+    rng = np.random.default_rng(4)
+    a = rng.normal(size=30)
+    b = a + .1 + .05*rng.normal(size=30)
+    d = mean_difference(b, a)
+    assert d.verdict == 'higher' and d.value == pytest.approx(np.mean(b - a))
+    assert d[1:] == pytest.approx(tuple(stats.ttest_rel(b, a).confidence_interval()), abs=.003)
+    with pytest.raises(ValueError, match='shape'): mean_difference(a, b[1:])
+
+
+def tenth_of_the_ill(truth, score): return np.quantile(score[truth], .1)
+
+
+def specificity_at(truth, score, threshold):
+    return specificity(truth=truth, prediction=score >= threshold)
+
+
+def judged(rng, n_valid, n_test, **kwargs):
+    valid, test = [two_models(rng, n, .9, .9)[:2] for n in (n_valid, n_test)]
+    return chosen_interval(tenth_of_the_ill, specificity_at, valid, test, n=200, **kwargs)
+
+
+def test_a_threshold_from_few_cases_costs_certainty():
+    "Five times as many cases to judge on do not make up for few to choose on"
+    few = judged(np.random.default_rng(5), 20, 400)
+    many = judged(np.random.default_rng(5), 400, 400)
+    assert few.high - few.low > 1.5*(many.high - many.low)
+
+
+def test_a_chosen_threshold_is_covered():
+    "Of the rule as a whole: threshold from 40 cases, specificity among all others"
+    rng = np.random.default_rng(6)
+    everybody = two_models(rng, 20_000, .9, .9)[:2]
+    thresholds = [tenth_of_the_ill(*two_models(rng, 40, .9, .9)[:2]) for _ in range(300)]
+    rule = np.mean([specificity_at(*everybody, threshold) for threshold in thresholds])
+    found = [judged(rng, 40, 60) for _ in range(150)]
+    assert np.mean([i.low <= rule <= i.high for i in found]) >= .93
+
+
+def test_draws_without_a_choice_are_said():
+    with pytest.warns(UndefinedMetric, match='of 300 draws have no value'):
+        chosen_interval(tenth_of_the_ill, specificity_at, ([1, 0, 0], [.9, .1, .2]),
+                        ([1, 0, 0, 1], [.8, .3, .2, .9]), n=300)

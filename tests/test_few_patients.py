@@ -1,0 +1,195 @@
+"Intervals with few patients: coverage simulated from known truths, each method beside a reference"
+import numpy as np
+import pytest
+from scipy import stats
+
+from medtut.few_patients import auc_interval, mean_interval, predictive_values, proportion_interval
+from medtut.metrics import UndefinedMetric
+
+SIZES = [12, 23, 45]
+LEAST = .93 # coverage, where .95 is meant
+each_size = pytest.mark.parametrize('n', SIZES)
+
+
+def coverage(interval_of, truth, draws, seed):
+    "Share of samples whose interval holds the truth"
+    rng = np.random.default_rng(seed)
+    intervals = [interval_of(rng) for _ in range(draws)]
+    return np.mean([i.low <= truth <= i.high for i in intervals])
+
+
+@each_size
+@pytest.mark.parametrize('share', [.5, .9, .97])
+def test_proportions_are_covered(n, share):
+    "Exactly: each possible number of hits, with its binomial probability"
+    hits = np.arange(n + 1)
+    intervals = [proportion_interval(np.arange(n) < k) for k in hits]
+    holds = np.array([i.low <= share <= i.high for i in intervals])
+    assert stats.binom.pmf(hits, n, share) @ holds >= LEAST
+
+
+def test_wilson_is_scipys():
+    for hits, n in [(0, 12), (5, 12), (12, 12), (44, 45)]:
+        ours = proportion_interval(np.arange(n) < hits)
+        reference = stats.binomtest(hits, n).proportion_ci(method='wilson')
+        assert ours[1:] == pytest.approx(reference, abs=1e-12)
+
+
+@each_size
+@pytest.mark.parametrize('share', [.5, .9, .97])
+def test_proportions_of_patients_with_several_cases(n, share):
+    "Three cases a patient, correlated by .5 (beta-binomial)"
+    patient = np.repeat(np.arange(n), 3)
+
+    def interval_of(rng):
+        own_share = rng.beta(share, 1 - share, n)
+        hits = rng.random((n, 3)) < own_share[:, None]
+        return proportion_interval(hits.ravel(), patient)
+
+    assert coverage(interval_of, share, 1000, seed=1) >= LEAST
+
+
+def test_more_cases_of_the_same_patients_tell_no_more():
+    hits = [1, 0, 1, 1, 1, 0, 1, 1]
+    once = proportion_interval(hits)
+    copied = proportion_interval(np.repeat(hits, 10), np.repeat(np.arange(8), 10))
+    independent = proportion_interval(np.repeat(hits, 10))
+    assert copied.low <= once.low and copied.high >= once.high
+    assert independent.high - independent.low < (once.high - once.low)/2
+
+
+def test_all_or_nothing_has_limits():
+    assert proportion_interval([1]*29) == (1, pytest.approx(.883, abs=1e-3), 1)
+    assert proportion_interval([0]*29, np.arange(29)).high == pytest.approx(.117, abs=1e-3)
+
+
+SKEWED = {'beta(17, 2)': (17, 2), 'beta(8, 1.2)': (8, 1.2)}
+
+
+@each_size
+@pytest.mark.parametrize('dice', SKEWED)
+def test_means_of_skewed_dice_are_covered(n, dice):
+    a, b = SKEWED[dice]
+    def interval_of(rng): return mean_interval(rng.beta(a, b, n), bounds=(0, 1))
+    assert coverage(interval_of, a/(a + b), 2000, seed=2) >= LEAST
+
+
+def test_mean_of_what_is_not_skewed_is_students():
+    values = np.array([-3., -1, 0, 1, 3])
+    reference = stats.ttest_1samp(values, 0).confidence_interval()
+    assert mean_interval(values)[1:] == pytest.approx(tuple(reference))
+
+
+def test_hall_is_the_root_of_its_cubic():
+    values = np.random.default_rng(0).beta(8, 1.2, 20)
+    n, mean, interval = 20, values.mean(), mean_interval(values)
+    error = values.std(ddof=1)/np.sqrt(n)
+    skewness = stats.skew(values, bias=False)*(n - 1)**1.5/(n - 1)/np.sqrt(n - 1)
+    for limit, t in zip(interval[1:], [1, -1]):
+        x = (mean - limit)/error
+        corrected = (x + skewness*x**2/(3*np.sqrt(n)) + skewness**2*x**3/(27*n)
+                     + skewness/(6*np.sqrt(n)))
+        assert corrected == pytest.approx(t*stats.t.ppf(.975, n - 1))
+
+
+def test_means_of_patients_with_several_cases():
+    "Two cases a patient that are the same: as if each came once"
+    values = np.random.default_rng(3).beta(8, 2, 15)
+    once = mean_interval(values)
+    twice = mean_interval(np.repeat(values, 2), np.repeat(np.arange(15), 2))
+    assert twice == pytest.approx(once)
+
+
+@pytest.mark.parametrize('values, why', [([.5]*9, 'the same value'), ([.1, .9], 'too little')])
+def test_means_without_limits_say_why(values, why):
+    with pytest.warns(UndefinedMetric, match=why): interval = mean_interval(values)
+    assert interval.value == np.mean(values) and np.isnan(interval[1:]).all()
+
+
+def test_mean_refuses_what_is_not_finite():
+    with pytest.raises(ValueError, match='1 of 3 values are not finite'):
+        mean_interval([1, np.nan, 2])
+    with pytest.raises(ValueError, match='no cases'): mean_interval([])
+
+
+def binormal(rng, n, auc, cases=1, alike=0):
+    "Truth and score of n patients, half of them ill, whose scores have this AUC"
+    truth = np.repeat(np.arange(n) < n//2, cases)
+    own = np.repeat(rng.normal(size=n), cases)
+    score = np.sqrt(alike)*own + np.sqrt(1 - alike)*rng.normal(size=n*cases)
+    return truth, score + truth*np.sqrt(2)*stats.norm.ppf(auc)
+
+
+@each_size
+@pytest.mark.parametrize('auc', [.8, .95])
+def test_aucs_are_covered(n, auc):
+    def interval_of(rng): return auc_interval(*binormal(rng, n, auc))
+    assert coverage(interval_of, auc, 1000, seed=4) >= LEAST
+
+
+@each_size
+@pytest.mark.parametrize('auc', [.8, .95])
+def test_aucs_of_patients_with_several_cases(n, auc):
+    patient = np.repeat(np.arange(n), 2)
+    def interval_of(rng): return auc_interval(*binormal(rng, n, auc, cases=2, alike=.8), patient)
+    assert coverage(interval_of, auc, 800, seed=5) >= LEAST
+
+
+def test_perfect_auc_has_a_lower_limit():
+    interval = auc_interval([0]*6 + [1]*6, range(12))
+    assert interval.value == interval.high == 1 and .6 < interval.low < .9
+
+
+def test_auc_of_one_class():
+    with pytest.warns(UndefinedMetric): assert np.isnan(auc_interval([1, 1], [.2, .3])).all()
+
+
+@pytest.mark.parametrize('ill, well', [(12, 12), (45, 45), (45, 150)])
+@pytest.mark.parametrize('sensitivity, specificity', [(.9, .8), (.8, .97), (.95, .95)])
+def test_predictive_values_are_covered(ill, well, sensitivity, specificity):
+    prevalence = .02
+    ppv = sensitivity*prevalence/(sensitivity*prevalence + (1 - specificity)*(1 - prevalence))
+    npv = specificity*(1 - prevalence)/(specificity*(1 - prevalence) + (1 - sensitivity)*prevalence)
+    truth = np.arange(ill + well) < ill
+    rng = np.random.default_rng(6)
+    holds = []
+    for _ in range(500):
+        calls = rng.random(len(truth)) < np.where(truth, sensitivity, 1 - specificity)
+        found = predictive_values(truth=truth, prediction=calls, prevalence=prevalence)
+        ppv_holds = found.ppv.low <= ppv <= found.ppv.high
+        npv_holds = found.npv.low <= npv <= found.npv.high
+        holds.append([ppv_holds, npv_holds])
+    assert np.mean(holds, 0).min() >= LEAST
+
+
+def test_predictive_values_at_the_samples_own_prevalence():
+    "They are those that one counts"
+    truth, calls = np.repeat([1, 1, 0, 0], [8, 2, 3, 7]), np.repeat([1, 0, 1, 0], [8, 2, 3, 7])
+    found = predictive_values(truth=truth, prediction=calls, prevalence=.5)
+    assert found.ppv.value == pytest.approx(8/11) and found.npv.value == pytest.approx(7/9)
+
+
+def test_without_false_alarms_the_ppv_still_has_a_lower_limit():
+    truth = np.repeat([1, 0], [20, 30])
+    found = predictive_values(truth=truth, prediction=truth, prevalence=.02)
+    assert found.ppv.value == found.ppv.high == 1 and 0 < found.ppv.low < .5
+
+
+@pytest.mark.parametrize('prevalence', [0, 1, 2])
+def test_prevalence_is_a_share(prevalence):
+    with pytest.raises(ValueError, match='not per cent'):
+        predictive_values(truth=[0, 1], prediction=[0, 1], prevalence=prevalence)
+
+
+@pytest.mark.parametrize('interval', [
+    lambda groups: proportion_interval([1, 0], groups),
+    lambda groups: mean_interval([1, 0], groups),
+    lambda groups: auc_interval([1, 0], [1, 0], groups)])
+def test_patients_written_in_two_ways_are_refused(interval):
+    with pytest.raises(ValueError): interval(['P1', 'p1 '])
+    with pytest.raises(ValueError, match='for 3 groups'): interval([1, 2, 3])
+
+
+@pytest.mark.parametrize('interval', [proportion_interval, mean_interval])
+def test_level_is_a_share(interval):
+    with pytest.raises(ValueError, match='level'): interval([1, 0, 1], level=95)

@@ -1,0 +1,127 @@
+"Reports over patients: a model gains nothing by leaving a structure out"
+import numpy as np
+import pandas as pd
+import pytest
+
+from medtut.masks import segmentation_report
+from medtut.metrics import UndefinedMetric
+from medtut.summaries import compare_summaries, summarise
+
+SAME = 'ignore:.*have the same value:medtut.metrics.UndefinedMetric'
+pytestmark = pytest.mark.filterwarnings(SAME)
+
+CLASSES = {1: 'core', 2: 'edema'}
+DIAGONAL = 35.
+
+
+def scan(seed, with_edema=True, shift=1, find_edema=True, invent=False):
+    "Report of a made-up scan: two blocks, found one voxel or so beside their place"
+    rng = np.random.default_rng(seed)
+    truth = np.zeros((20, 20, 20), int)
+    corner = rng.integers(3, 8, 3)
+    truth[tuple(slice(c, c + 5) for c in corner)] = 1
+    if with_edema: truth[tuple(slice(c + 6, c + 9) for c in corner)] = 2
+    prediction = np.roll(truth, shift, 0)
+    if not find_edema: prediction[prediction == 2] = 0
+    if invent: prediction[0, 0, 0] = 2
+    return segmentation_report(
+        truth=truth, prediction=prediction, spacing=(1, 1, 1), classes=CLASSES)
+
+
+@pytest.fixture(scope='module')
+def found():
+    "Twelve scans, four of them without edema"
+    return {f'case {i}': scan(i, with_edema=i % 3 > 0, shift=i % 2) for i in range(12)}
+
+
+@pytest.fixture(scope='module')
+def left_out():
+    "The same, by a model that never says edema"
+    return {f'case {i}': scan(i, with_edema=i % 3 > 0, shift=i % 2, find_edema=False)
+            for i in range(12)}
+
+
+def test_means_and_counts(found):
+    summary = summarise(found, worst_mm=DIAGONAL)
+    assert list(summary.index) == ['core', 'edema']
+    counts = summary.loc['edema', ['cases', 'present', 'missed', 'invented']]
+    assert counts.tolist() == [12, 8, 0, 0]
+    edema = [report.dice.edema for report in found.values() if report.label_ml.edema]
+    assert summary.dice.edema.value == pytest.approx(np.mean(edema))
+    assert summary.detected.edema.value == 1 and summary.detected.edema.low < .7
+    assert summary.rightly_absent.edema.value == 1
+
+
+def test_missing_everything_improves_no_mean(found, left_out):
+    better, worse = [summarise(reports, worst_mm=DIAGONAL) for reports in (found, left_out)]
+    assert worse.missed.edema == 8 and worse.detected.edema.value == 0
+    for measure in ('dice', 'surface_dice'):
+        assert worse[measure].edema.value < better[measure].edema.value
+    assert worse.hd95_mm.edema.value == DIAGONAL > better.hd95_mm.edema.value
+
+
+def test_left_out_is_counted_all_the_same(found):
+    reports = found | {'missed': scan(20, find_edema=False)}
+    kept = summarise(reports, missed='leave out', worst_mm=DIAGONAL)
+    worst = summarise(reports, missed='worst', worst_mm=DIAGONAL)
+    assert kept.missed.edema == worst.missed.edema == 1
+    assert kept.dice.edema.value > worst.dice.edema.value
+    assert kept.detected.edema.value == pytest.approx(8/9)
+
+
+def test_an_invented_structure_counts(found):
+    reports = found | {'invented': scan(30, with_edema=False, invent=True)}
+    summary = summarise(reports, worst_mm=DIAGONAL)
+    assert summary.invented.edema == 1 and summary.rightly_absent.edema.value == pytest.approx(4/5)
+    assert summary.dice.edema.value < summarise(found, worst_mm=DIAGONAL).dice.edema.value
+
+
+def test_what_is_in_neither(found):
+    alone = summarise(found, empty='leave out', worst_mm=DIAGONAL)
+    perfect = summarise(found, empty='perfect', worst_mm=DIAGONAL)
+    dice = [report.dice.edema for report in found.values() if report.label_ml.edema]
+    assert perfect.dice.edema.value == pytest.approx((sum(dice) + 4)/12)
+    assert alone.dice.core == perfect.dice.core
+
+
+def test_patients_with_several_scans(found):
+    "Each scan twice says no more than once"
+    twice = found | {f'{case} again': report for case, report in found.items()}
+    patients = {case: case.removesuffix(' again') for case in twice}
+    once = summarise(found, worst_mm=DIAGONAL)
+    both = summarise(twice, patients=patients, worst_mm=DIAGONAL)
+    assert both.dice.core == pytest.approx(once.dice.core)
+
+
+def test_a_table_does_as_well(found):
+    table = pd.concat(found, names=['case', 'region']).reset_index()
+    assert str(summarise(table, worst_mm=DIAGONAL)) == str(summarise(found, worst_mm=DIAGONAL))
+
+
+def test_two_models(found, left_out):
+    table = compare_summaries(found, left_out, ('dice', 'hd95_mm'), worst_mm=DIAGONAL)
+    assert table.dice.edema.verdict == 'higher' and table.hd95_mm.edema.verdict == 'lower'
+    first, second = [summarise(reports, ('dice',)).dice.core.value for reports in (found, found)]
+    with pytest.warns(UndefinedMetric): same = compare_summaries(found, found, ('dice',))
+    assert first == second and same.dice.core.verdict == 'undecided'
+
+
+@pytest.mark.parametrize('settings, message', [
+    (dict(missed='zero'), "missed must be one of .*found 'zero'"),
+    (dict(empty='one'), "empty must be one of .*found 'one'"),
+    (dict(measures=('jaccard',)), "no measure 'jaccard': the reports have dice"),
+    (dict(measures=('hd95_mm',)), 'give worst_mm'),
+    (dict(measures=('dice',), patients={'case 0': 'P0'}), 'case case 1 is not in patients')])
+def test_refused(found, settings, message):
+    with pytest.raises(ValueError, match=message): summarise(found, **settings)
+
+
+def test_refused_tables(found):
+    with pytest.raises(ValueError, match='no reports'): summarise({})
+    with pytest.raises(ValueError, match='no column case'): summarise(found['case 0'])
+    table = pd.concat(found, names=['case', 'region']).reset_index()
+    with pytest.raises(ValueError, match='case case 0 has core twice'):
+        summarise(pd.concat([table, table]))
+    without_first = {case: report for case, report in found.items() if case != 'case 0'}
+    with pytest.raises(ValueError, match='case case 0, region core: only one of the two'):
+        compare_summaries(found, without_first)
