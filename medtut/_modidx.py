@@ -89,6 +89,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                             'medtut.cli._convert': ('toolbox/cli.html#_convert', 'medtut/cli.py'),
                             'medtut.cli._counts': ('toolbox/cli.html#_counts', 'medtut/cli.py'),
                             'medtut.cli._deidentify': ('toolbox/cli.html#_deidentify', 'medtut/cli.py'),
+                            'medtut.cli._expected_errors': ('toolbox/cli.html#_expected_errors', 'medtut/cli.py'),
                             'medtut.cli._finish': ('toolbox/cli.html#_finish', 'medtut/cli.py'),
                             'medtut.cli._for_a_table': ('toolbox/cli.html#_for_a_table', 'medtut/cli.py'),
                             'medtut.cli._get': ('toolbox/cli.html#_get', 'medtut/cli.py'),

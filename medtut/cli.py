@@ -522,15 +522,21 @@ def _say(message, *args, **kwargs):
     "A warning in one line"
     typer.echo(f'medtut: {message}', err=True)
 
+def _expected_errors():
+    "What ends a command with one sentence"
+    # a light install lacks what `download` stands on, and then raises none of its errors
+    download = sys.modules.get('medtut.download')
+    of_data = [download.DataError] if download else []
+    return (ImportError, ValueError, OSError, *of_data)
+
 def main():
     "The command `medtut`"
     from concurrent.futures.process import BrokenProcessPool
-    from medtut.download import DataError
     warnings.showwarning = _say
     # other processes note them in a table, or repeat them
     os.environ.setdefault('PYTHONWARNINGS', 'ignore')
     try: app(prog_name='medtut')
-    except (DataError, ValueError, OSError) as e: problem = e
+    except _expected_errors() as e: problem = e
     except (MemoryError, BrokenProcessPool):
         problem = 'out of memory, or a process was killed: call it again, with fewer --jobs'
     else: return
