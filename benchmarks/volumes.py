@@ -75,7 +75,7 @@ def compare(args, folder, ending, image, label, affine):
     tiny = write_set(folder/f'tiny{ending}', ending, tiny_image, label[corner], affine)
     for way in ways.values(): way(tiny)
     seconds = seconds_of(path, args.rounds)
-    # with --quick, a process for each would take longer than all else, and say nothing of a small file
+    # with --quick, a process for each would take longest, and say nothing of so small a file
     memory = {}
     if not args.quick:
         for name in ways: memory[name] = peak(name, path) - peak(name, tiny)

@@ -157,7 +157,7 @@ def many(sets, tmp_path_factory):
     return folder, pd.DataFrame(rows, columns=['patient', 'slice', 'path', 'label'])
 
 def growth(call, *args, sizes=(60, 160)):
-    """Bytes that each file beyond the first few adds: to the peak while `call` runs, and to its result
+    """Bytes that each file beyond the first few adds to the peak of `call`, and to its result
 
     Traced, not the system's: the same on every machine"""
     found = []
