@@ -33,7 +33,8 @@ Tools:
 
 Data:
   datasets          four sets, real or made of phantoms, behind one call
-  archives          where the real sets come from
+  archives          what the real sets are, and their terms
+  hosts             how each real set is fetched
   download          fetch files, resume, check
   phantoms.brain    four MR sequences of a head with a glioma
   phantoms.breast   breast MRI with a lesion

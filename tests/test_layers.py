@@ -29,7 +29,7 @@ may_import = dict(
     decoding={'errors', 'layout'}, units={'decoding', 'errors', 'headers'},
     orientation={'errors', 'headers'},
     display={'decoding', 'errors', 'headers', 'orientation', 'units'},
-    profile=set(), hidden_data={'decoding', 'errors', 'headers', 'layout'},
+    profile={'layout'}, hidden_data={'decoding', 'errors', 'headers', 'layout'},
     identity={'errors', 'headers', 'hidden_data', 'layout', 'profile'},
     summary={'decoding', 'display', 'headers', 'orientation', 'profile', 'units'},
     # lessons
@@ -47,7 +47,8 @@ may_import = dict(
     window=set(), show={'checks', 'window'}, overlays={'show', 'window'}, moving={'show'},
     show_volumes={'checks', 'moving', 'overlays', 'show', 'window'},
     # sample data: only `datasets` reaches for phantoms, and only when asked to
-    datasets={'archives', 'download', 'files'}, archives={'download', 'files'}, download=set(),
+    datasets={'archives', 'download', 'files', 'hosts'}, archives={'download', 'files'},
+    hosts={'archives', 'download', 'files'}, download=set(),
     phantoms={'rle'},
     # what several need
     batch={'files'}, weights={'files'}, checks=set(), files=set(), modes=set(), rle=set(), tables=set(),
