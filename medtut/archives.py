@@ -70,7 +70,7 @@ SETS = {s.name: s for s in (
         'Terms of the SIIM-ACR Pneumothorax challenge; not redistributable',
         'Filice et al. 2020, J Digit Imaging 33:490, doi:10.1007/s10278-019-00299-9',
         'https://www.kaggle.com/c/siim-acr-pneumothorax-segmentation',
-        'medtut.phantoms.chest:write_siim_small', 'labels.csv', _missing_siim,
+        'medtut.phantoms.chest_files:write_siim_small', 'labels.csv', _missing_siim,
         {'siim_small.tgz': Remote('https://s3.amazonaws.com/fast-ai-imagelocal/siim_small.tgz',
             33_276_453, 'md5-1MiB:2f88ac350dce1d971ecbb5ec722da75f')}),
     DataSet('duke_breast', 'Breast MRI before contrast, tumours boxed (Duke-Breast-Cancer-MRI, "pre" series)',

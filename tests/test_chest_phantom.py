@@ -8,7 +8,8 @@ import pytest
 from pydicom.config import RAISE
 from pydicom.dataelem import DataElement
 
-from medtut.phantoms.chest import chest, to_dicom, write_siim_small
+from medtut.phantoms.chest import chest
+from medtut.phantoms.chest_files import to_dicom, write_siim_small
 
 WRITE = 'import sys; from medtut.phantoms.chest import write_siim_small as w; w(sys.argv[1], n=6, size=128, n_jobs=int(sys.argv[2]), progress=False)'
 

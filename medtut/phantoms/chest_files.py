@@ -31,8 +31,10 @@ _IMPLEMENTATION_UID = '2.25.283190456284917603918264019385720165' # of this writ
 
 def _uid(seed, kind):
     "A DICOM UID that depends on nothing but its arguments"
-    digest = hashlib.sha256(f'medtut {seed} {kind}'.encode()).digest()
-    return f'2.25.{int.from_bytes(digest[:15], "big")}'
+    text = f'medtut {seed} {kind}'
+    digest = hashlib.sha256(text.encode()).digest()
+    number = int.from_bytes(digest[:15], 'big')
+    return f'2.25.{number}'
 
 def _file_meta(uid, syntax):
     meta = FileMetaDataset()
@@ -115,8 +117,11 @@ _BLOCK = 25 # films in a row, of which close to the wanted share are sick
 def _is_sick(i, seed, prevalence):
     "Whether film `i` shows a pneumothorax"
     block, place = divmod(i, _BLOCK)
-    count = round(_BLOCK*prevalence*(block + 1)) - round(_BLOCK*prevalence*block)
-    return bool(np.random.default_rng([seed, block, 1]).permutation(_BLOCK)[place] < count)
+    until = round(_BLOCK*prevalence*(block + 1))
+    before = round(_BLOCK*prevalence*block)
+    rng = np.random.default_rng([seed, block, 1])
+    order = rng.permutation(_BLOCK)
+    return bool(order[place] < until - before)
 
 def _patient_id(seed, patient):
     "A random UUID, as SIIM's patients have, marked as a phantom's"
@@ -126,11 +131,12 @@ def _patient_id(seed, patient):
 def plan_siim_small(
     n:int=250,               # films
     seed:int=0,              # of the set
-    prevalence:float=.28,    # part of the films with a pneumothorax; close to it in every 25 in a row
+    prevalence:float=.28,    # part of the films with a pneumothorax,
+                             # close to it in every 25 in a row
     repeat_p:float=.15,      # chance that a film is of a patient seen before
     monochrome1_p:float=.05, # chance of MONOCHROME1
-)->pd.DataFrame:             # a row per film: file, label, pneumothorax, patient (number), patient_id,
-                             # monochrome1
+)->pd.DataFrame:             # a row per film: file, label, pneumothorax, patient (number),
+                             # patient_id, monochrome1
     """Decide what each file of the set is, before any is drawn.
 
     More films leave the first ones as they are. Raises `ValueError` for a prevalence
@@ -157,13 +163,17 @@ def _drawn_area(area, seed, i):
     "Area of film `i`, between the least and the greatest wanted; small ones as often as large ones"
     if area is None: return None
     low, high = np.log(area)
-    return float(np.exp(np.random.default_rng([seed, i, 4]).uniform(low, high)))
+    rng = np.random.default_rng([seed, i, 4])
+    return float(np.exp(rng.uniform(low, high)))
 
 def _write_film(folder, seed, i, row, area, film_settings):
     "Draw film `i` and write its file; what was drawn, and the mask as a run-length code"
-    film = chest([seed, i], row.pneumothorax, patient=[seed, row.patient, 3],
-                 area=_drawn_area(area, seed, i), **film_settings)
-    ds = to_dicom(film, f'{_VERSION} {seed} {i}', row.patient_id, row.monochrome1)
+    film = chest(
+        [seed, i], row.pneumothorax,
+        patient=[seed, row.patient, 3],
+        area=_drawn_area(area, seed, i), **film_settings)
+    uid = f'{_VERSION} {seed} {i}'
+    ds = to_dicom(film, uid, row.patient_id, row.monochrome1)
     ds.save_as(folder/row.file, enforce_file_format=True)
     return dict(film.drawn._asdict(), rle=rle_encode(film.mask))
 

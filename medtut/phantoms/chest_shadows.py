@@ -9,8 +9,8 @@ __all__ = ['Samples', 'tube', 'splat', 'ribs', 'girdle', 'spine', 'airways', 'de
 from typing import NamedTuple
 import numpy as np
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
-from scipy.special import expit
-from .chest_anatomy import MU_CORTEX, MU_MARROW, MU_WATER, cage
+from medtut.phantoms.chest_anatomy import (MU_CORTEX, MU_MARROW, MU_WATER, bell, cage,
+    soft_step)
 from .chest_patient import ChestPatient, FilmSettings, View
 
 # %% ../../nbs/toolbox/phantoms/chest_shadows.ipynb #chest038
@@ -27,10 +27,29 @@ def _unit(vectors, least):
 def _frames(axis):
     "Two directions across a curve at each of its points: upwards, and along the beam"
     along = _unit(np.gradient(axis, axis=0), 1e-9)
-    up = _unit(np.array([0, 0, 1]) - along*along[:, 2:], 1e-6)
+    # the vertical, less its part along the curve
+    up = np.array([0, 0, 1]) - along*along[:, 2:]
+    up = _unit(up, 1e-6)
     return up, np.cross(along, up)
 
-def _single(*arrays): return [a.astype(np.float32) for a in arrays]
+def _along(curve, step):
+    """Where samples lie along a curve, mm from its start, and where its points do"""
+    pieces = np.linalg.norm(np.diff(curve, axis=0), axis=1)
+    points = np.r_[0, np.cumsum(pieces)]
+    n = max(2, int(points[-1]/step))
+    samples = (np.arange(n) + .5)*points[-1]/n
+    return samples, points
+
+def _rings(tall, deep, turn, solid):
+    "Rings of samples round a tube: their radii, 1 at its wall, and the area of each sample"
+    m = len(turn)
+    if not solid:
+        wall = np.hypot(tall*np.sin(turn), deep*np.cos(turn))
+        return [1.], wall*2*np.pi/m
+    n = m//6 + 1
+    radii = np.sqrt((np.arange(n) + .5)/n) # equal areas from ring to ring
+    area = np.pi*tall*deep/m/n
+    return radii.tolist(), area + 0*turn
 
 def tube(
     curve:np.ndarray, # (n, 3) the axis: x, y, z, mm
@@ -41,30 +60,28 @@ def tube(
     solid:bool=False, # filled, or a wall only
 )->Samples:
     "Sample a bent tube in three dimensions; `splat` casts its shadow"
-    way = np.r_[0, np.cumsum(np.linalg.norm(np.diff(curve, axis=0), axis=1))]
-    n = max(2, int(way[-1]/step))
-    at = (np.arange(n) + .5)*way[-1]/n
-    def along(values): return np.interp(at, way, np.broadcast_to(values, len(way)))[:, None]
-    tall, deep, weight = along(tall), along(deep), along(weight)
-    axis = np.stack([np.interp(at, way, c) for c in curve.T], 1)
+    at, way = _along(curve, step)
+    def along(values):
+        values = np.broadcast_to(values, len(way))
+        return np.interp(at, way, values)[:, None]
+    tall, deep, weight = map(along, (tall, deep, weight))
+    axis = np.hstack([along(c) for c in curve.T])
     up, across = _frames(axis)
 
-    m = int(np.clip(2*np.pi*tall.max()/step, 8, 200)) # samples round the tube
+    round_about = 2*np.pi*tall.max()
+    m = int(np.clip(round_about/step, 8, 200)) # samples in a ring
     turn = (np.arange(m) + .5)/m*2*np.pi
-    if solid:
-        # radii of rings with equal areas between them
-        rings = np.sqrt((np.arange(m//6 + 1) + .5)/(m//6 + 1)).tolist()
-        area = np.pi*tall*deep/m/len(rings) + 0*turn
-    else:
-        rings = [1.]
-        area = np.hypot(tall*np.sin(turn), deep*np.cos(turn))*2*np.pi/m
-    share = weight*area*way[-1]/n
-    a, b, axis, up, across, share = _single(
-        tall*np.cos(turn), deep*np.sin(turn), axis, up, across, share)
+    radii, area = _rings(tall, deep, turn, solid)
+    share = weight*area*way[-1]/len(at)
+    arrays = tall*np.cos(turn), deep*np.sin(turn), axis, up, across, share
+    a, b, axis, up, across, share = (q.astype(np.float32) for q in arrays)
 
-    def ring(r, i): return (axis[:, i:i+1] + r*(a*up[:, i:i+1] + b*across[:, i:i+1])).ravel()
-    x, z = (np.concatenate([ring(r, i) for r in rings]) for i in (0, 2))
-    return Samples(x, z, np.tile(share.ravel(), len(rings)))
+    def coordinates(i): # x is column 0 of the points, z column 2
+        offset = a*up[:, i, None] + b*across[:, i, None]
+        rings = [(axis[:, i, None] + r*offset).ravel() for r in radii]
+        return np.concatenate(rings)
+    weights = np.tile(share.ravel(), len(radii))
+    return Samples(coordinates(0), coordinates(2), weights)
 
 # %% ../../nbs/toolbox/phantoms/chest_shadows.ipynb #chest039
 def splat(
@@ -73,17 +90,20 @@ def splat(
     blur:float=.5, # pixels
 )->np.ndarray:     # (size, size) attenuation
     "Cast the shadow of many samples on the film"
-    x, z, weight = (np.concatenate(parts) for parts in zip(*samples))
-    # on a grid twice as fine
-    column = (x + v.midline(z).astype(np.float32) + v.fov/2)*(2/v.px)
-    row = (z + v.top)*(2/v.px)
-    size = 2*v.size
-    inside = (column >= 0) & (row >= 0) & (column < size) & (row < size)
+    x, z, weight = map(np.concatenate, zip(*samples))
+    # a grid twice as fine as the film
+    size, per_mm = 2*v.size, 2/v.px
+    midline = v.midline(z).astype(np.float32)
+    column = (x + midline + v.fov/2)*per_mm
+    row = (z + v.top)*per_mm
+    inside = (column >= 0) & (column < size)
+    inside &= (row >= 0) & (row < size)
+    column, row = (q[inside].astype(np.int32) for q in (column, row))
     # pixel number = row*size + column
-    pixel = row[inside].astype(np.int32)*size + column[inside].astype(np.int32)
-    shadow = np.bincount(pixel, weight[inside], size*size)
-    shadow = shadow.reshape(v.size, 2, v.size, 2).sum((1, 3))
-    return gaussian_filter((shadow/v.px**2).astype(np.float32), blur)
+    shadow = np.bincount(row*size + column, weight[inside], size*size)
+    shadow = shadow.reshape(v.size, 2, v.size, 2)
+    shadow = shadow.sum((1, 3))/v.px**2
+    return gaussian_filter(shadow.astype(np.float32), blur)
 
 # %% ../../nbs/toolbox/phantoms/chest_shadows.ipynb #chest043
 _BONE, _MARROW = MU_CORTEX - MU_WATER, MU_MARROW - MU_WATER # more than the soft tissue they replace
@@ -91,23 +111,31 @@ _BONE, _MARROW = MU_CORTEX - MU_WATER, MU_MARROW - MU_WATER # more than the soft
 # Ribs by number, 0 the uppermost: how far they fall to the front (mm), how far round they reach
 _RIB_DROP = [0, 1, 2, 4, 10], [40, 60, 84, 112, 128]
 _RIB_END = [0, 2, 7, 10], [.78, .76, .7, .55]
+# Along a rib, by the angle from the spine: its height, and how much bone is left of its wall
+_RIB_TALL = [0, .3, 1.5, 2.3], [.8, .95, 1, 1.15]
+_RIB_BONE = [0, 1.4, 1.8, 3], [1, 1, .85, .7]
 
 def _rib(p, i, side, step):
     "Wall and marrow of one rib"
     drop = np.interp(i, *_RIB_DROP)*p.scale*p.rib_drop
     end = np.pi*np.interp(i, *_RIB_END)
     turn = np.linspace(.1, end, 70) # from the spine to the front
-    z = -6 + i*p.rib_gap + drop*(turn/np.pi)**1.25 - 9*np.sin(2*turn)*(i > 0)
+    z = -6 + i*p.rib_gap
+    z = z + drop*(turn/np.pi)**1.25
+    z = z - 9*np.sin(2*turn)*(i > 0)
     wide, deep = cage(p, z)
     sin, cos = np.sin(turn), np.cos(turn)
-    r = (sin**2.5 + np.abs(cos)**2.5)**-.4
-    curve = np.c_[side*(wide + 3.5)*sin*r, -(deep + 3.5)*cos*r, z]
+    r = sin**2.5 + np.abs(cos)**2.5
+    r = r**-.4 # the cage's outline, an ellipse with fuller corners
+    x, y = side*(wide + 3.5)*sin*r, -(deep + 3.5)*cos*r
+    curve = np.c_[x, y, z]
 
-    tall = p.rib_half*np.interp(turn, [0, .3, 1.5, 2.3], [.8, .95, 1, 1.15])
+    tall = p.rib_half*np.interp(turn, *_RIB_TALL)
     fade = np.interp(turn, [0, end - .25, end], [1, 1, .25])
-    fade = fade*np.interp(turn, [0, 1.4, 1.8, 3], [1, 1, .85, .7])
-    return [tube(curve, tall, 3.4*p.scale, p.rib_cortex*fade*_BONE, step),
-            tube(curve, .62*tall, 2*p.scale, 2.3*fade*_MARROW, step)]
+    fade = fade*np.interp(turn, *_RIB_BONE)
+    wall, marrow = p.rib_cortex*fade*_BONE, 2.3*fade*_MARROW
+    return [tube(curve, tall, 3.4*p.scale, wall, step),
+            tube(curve, .62*tall, 2*p.scale, marrow, step)]
 
 def ribs(
     p:ChestPatient, # from `draw_chest_patient`
@@ -117,7 +145,8 @@ def ribs(
     where they fade into cartilage"""
     samples = []
     for i in range(11):
-        for side in (-1, 1): samples += _rib(p, i, side, step)
+        samples += _rib(p, i, -1, step)
+        samples += _rib(p, i, 1, step)
     return samples
 
 # %% ../../nbs/toolbox/phantoms/chest_shadows.ipynb #chest044
@@ -128,34 +157,45 @@ class _Outline(NamedTuple):
     wall:float   # thickness of its wall
 
 _SHOULDER = [
-    _Outline([(42, 44), (26, 80), (4, 128), (-6, 150)], 3.4, .9),                 # outer border
-    _Outline([(-6, 150), (-14, 120), (-20, 80), (-20, 48), (-4, 14)], 1.2, .55),  # inner border
-    _Outline([(-22, 46), (10, 26), (44, 6), (66, 0)], 4.6, .8),                   # spine and acromion
-    _Outline([(18, 26), (30, 18), (36, 32)], 6, .7),                              # coracoid
-    _Outline([(70, 34), (78, 110), (92, 260)], 11, 1.6)]                          # shaft of the humerus
+    _Outline([(42, 44), (26, 80), (4, 128), (-6, 150)], 3.4, .9), # outer border
+    _Outline([(-6, 150), (-14, 120), (-20, 80), (-20, 48), (-4, 14)], 1.2, .55), # inner border
+    _Outline([(-22, 46), (10, 26), (44, 6), (66, 0)], 4.6, .8), # spine and acromion
+    _Outline([(18, 26), (30, 18), (36, 32)], 6, .7), # coracoid
+    _Outline([(70, 34), (78, 110), (92, 260)], 11, 1.6)] # shaft of the humerus
+
+_CLAVICLE_THICK = [0, .12, .5, .85, 1], [9, 6.5, 5.3, 6, 6.5] # mm, from the sternum outwards
 
 def _clavicle(p, f, side, step):
     u = np.linspace(0, 1, 40)
     x = side*(17 + 1.06*p.width*u)
-    z = 22 + f.clavicle - (20 + f.clavicle)*u + 4*p.scale*np.sin(2*np.pi*u)
-    curve = np.c_[x, 60*np.sin(2.2*u), z]
-    thick = np.interp(u, [0, .12, .5, .85, 1], [9, 6.5, 5.3, 6, 6.5])
+    y = 60*np.sin(2.2*u)
+    z = 22 + f.clavicle - (20 + f.clavicle)*u
+    z = z + 4*p.scale*np.sin(2*np.pi*u)
+    curve = np.c_[x, y, z]
+    thick = np.interp(u, *_CLAVICLE_THICK)
     return [tube(curve, thick, thick, 1.7*_BONE, step),
             tube(curve, .6*thick, .6*thick, 3*_MARROW, step)]
 
 def _along_outline(outline, side, edge, step):
-    u = np.linspace(0, 1, 40)*(len(outline.points) - 1)
-    points = np.array([(side*(edge + x), -40, z) for x, z in outline.points], float)
-    curve = np.stack([np.interp(u, range(len(points)), c) for c in points.T], 1)
+    corners = np.arange(len(outline.points))
+    u = np.linspace(0, 1, 40)*corners[-1]
+    x, z = np.array(outline.points, float).T
+    x = np.interp(u, corners, side*(edge + x))
+    z = np.interp(u, corners, z)
+    curve = np.c_[x, np.full(40, -40.), z]
     curve = gaussian_filter1d(curve, 2.2, axis=0, mode='nearest')
-    return tube(curve, outline.half, outline.half, outline.wall*_BONE, step)
+    wall = outline.wall*_BONE
+    return tube(curve, outline.half, outline.half, wall, step)
 
 def _shoulder_joint(side, edge, step):
     "The socket, and the head of the humerus in it"
     turn = np.linspace(0, 2*np.pi, 60)
-    socket = np.c_[side*(edge + 46 + 5*np.cos(turn)), 0*turn - 40, 46 + 19*np.sin(turn)]
+    x = side*(edge + 46 + 5*np.cos(turn))
+    z = 46 + 19*np.sin(turn)
+    socket = np.c_[x, 0*turn - 40, z]
     across = np.linspace(-24, 24, 40)
-    head = np.array([(side*(edge + 72 + d), 0, 38) for d in across])
+    x = side*(edge + 72 + across)
+    head = np.c_[x, np.zeros(40), np.full(40, 38.)]
     half = np.sqrt(25**2 - across**2)
     return [tube(socket, 1.3, 1.3, _BONE, step),
             tube(head, half, 20, .5*_MARROW, 1.5*step, solid=True)]
@@ -176,7 +216,7 @@ def girdle(
 # %% ../../nbs/toolbox/phantoms/chest_shadows.ipynb #chest045
 def _ring(dx, dz, radius, width):
     "A ring of height 1 round the middle"
-    return np.exp(-.5*((np.hypot(dx, dz) - radius)/width)**2)
+    return bell(np.hypot(dx, dz), radius, width)
 
 def spine(
     p:ChestPatient, # from `draw_chest_patient`
@@ -189,13 +229,16 @@ def spine(
     turn = (z - f.disc)/gap
     d = np.abs(turn - np.round(turn))*gap # mm from the nearest disc
     out = np.abs(x)
-    inside = expit((15.5 + 1.8*np.cos(2*np.pi*turn) - out)/.55)
-    marrow = expit((d - 2.6)/.5)*15*_MARROW
-    end_plates = .05*np.exp(-.5*((d - 3.4)/.7)**2)
-    pedicles = _ring(out - 10, (d - .3*gap)/1.5, 3.6, .8)
-    spinous = _ring(out, (d - .46*gap)/2.2, 2.2, .7)
-    transverse = expit((4 - np.abs(d - .36*gap))/.7)*expit(27 - out)*(out > 13)
-    return inside*(marrow + end_plates) + .06*pedicles + .05*spinous + .05*transverse
+    half_width = 15.5 + 1.8*np.cos(2*np.pi*turn)
+    marrow = soft_step(d, 2.6, .5)*15*_MARROW
+    end_plates = .05*bell(d, 3.4, .7)
+    attenuation = soft_step(out, half_width, -.55)*(marrow + end_plates)
+    pedicle_z, spinous_z = (d - .3*gap)/1.5, (d - .46*gap)/2.2
+    attenuation += .06*_ring(out - 10, pedicle_z, 3.6, .8)
+    attenuation += .05*_ring(out, spinous_z, 2.2, .7)
+    off_process = np.abs(d - .36*gap)
+    transverse = soft_step(off_process, 4, -.7)*soft_step(out, 27, -1)
+    return attenuation + .05*(transverse*(out > 13))
 
 # %% ../../nbs/toolbox/phantoms/chest_shadows.ipynb #chest061
 def airways(
@@ -203,16 +246,22 @@ def airways(
     step:float,     # distance between samples, mm
 )->list:            # of `Samples`: negative, for air takes the place of tissue
     "The trachea and the two main bronchi"
-    u, fork = np.linspace(0, 1, 30), .3*p.height
+    u = np.linspace(0, 1, 30)
+    fork = .3*p.height
     def branch(x, z, radius, part):
         curve = np.c_[x, 0*u - 20, z]
         return tube(curve, radius, radius, -part*MU_WATER, step, solid=True)
-    return [branch(3*u, -100 + u*(fork + 100), 8.5, .75),
+    trachea_z = -100 + u*(fork + 100)
+    return [branch(3*u, trachea_z, 8.5, .75),
             branch(3 - 32*u, fork + 36*u, 7, .6),
             branch(3 + 40*u, fork + 34*u, 6, .6)]
 
 # %% ../../nbs/toolbox/phantoms/chest_shadows.ipynb #chest065
-def _bezier(u, a, b, c): return (1 - u)**2*a + 2*u*(1 - u)*b + u**2*c
+def _bezier(u, start, middle, end):
+    "A curve from start to end that bends towards the middle"
+    from_start = (1 - u)**2*start
+    from_middle = 2*u*(1 - u)*middle
+    return from_start + from_middle + u**2*end
 
 def _chest_tube(path, step):
     "Its wall, and a stripe of barium along it"
@@ -221,7 +270,8 @@ def _chest_tube(path, step):
 
 def _lead(path, step):
     "A wire and the electrode at its end"
-    electrode = path[0] + [[-3, 0, 0], [3, 0, 0]]
+    to_the_side = np.array([3, 0, 0])
+    electrode = np.stack([path[0] - to_the_side, path[0] + to_the_side])
     return [tube(path, .6, .6, .45, step, solid=True),
             tube(electrode, 4, 1.5, .12, step, solid=True)]
 
@@ -237,14 +287,16 @@ def devices(
     u = np.linspace(0, 1, 40)[:, None]
     normal = rng.normal
     # all is drawn whether or not it is used: the leads lie where they lie without a tube
-    enters = p.width + 45, 0, normal(.8, .06)*p.height
-    bends = p.width*normal(.75, .1), 0, normal(.7, .08)*p.height
-    ends = p.width*normal(.45, .06), 0, normal(.13, .04)*p.height
-    wires = [rng.uniform((-110, 60, 20), (110, 60, 200), (3, 3)) for _ in range(3)]
+    def place(x, z): return np.array([x*p.width, 0, z*p.height])
+    enters = np.array([p.width + 45, 0, normal(.8, .06)*p.height])
+    bends = place(normal(.75, .1), normal(.7, .08))
+    ends = place(normal(.45, .06), normal(.13, .04))
+    low, high = (-110, 60, 20), (110, 60, 200)
+    wires = [rng.uniform(low, high, (3, 3)) for _ in range(3)]
     samples = []
     if tube_on:
-        path = _bezier(u, *np.array([enters, bends, ends]))*[side, 1, 1]
-        samples += _chest_tube(path, step)
+        path = _bezier(u, enters, bends, ends)
+        samples += _chest_tube(path*[side, 1, 1], step)
     if leads_on:
         for wire in wires:
             wire[2, 2] = 330 # all leave the film at its lower edge
