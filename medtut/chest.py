@@ -24,6 +24,7 @@ from pydicom import Dataset
 from scipy.optimize import minimize_scalar
 from torch import nn
 
+from .decoding import data_set_name
 from .dicom import DicomError, read_dicom, scan, to_display
 from .rle import rle_decode, rle_encode
 from .splits import check_ids, split_by_patient
@@ -142,8 +143,7 @@ class PILRadiograph(PILImageBW):
         ds = source if isinstance(source, Dataset) else read_dicom(source)
         shown = to_display(ds)
         if shown.ndim == 4 or shown.ndim == 3 and shown.shape[-1] != 3:
-            name = getattr(ds, 'filename', None) or 'data set'
-            raise DicomError(f'{name}: {len(shown)} frames, a radiograph has one; '
+            raise DicomError(f'{data_set_name(ds)}: {len(shown)} frames, a radiograph has one; '
                              'give to_display(ds, frame=0)')
         return Image.fromarray(shown).convert('L')
 

@@ -18,26 +18,26 @@ each_module = pytest.mark.parametrize('module', sorted(files))
 # command line, above all else. Under `datasets` lie `archives` (where each set comes from) and
 # `download`; `rle` is a code that sets and lessons share; `files` and `weights` write and read what
 # lessons and tools keep, `tables` reads what comes from outside, `modes` runs a model and leaves it as
-# found. `folders` goes through trees of files, and `batch` is how it, `predict` and `slices` go on after an
+# found, `checks` asks of arguments what many functions ask. `folders` goes through trees of files, and `batch` is how it, `predict` and `slices` go on after an
 # interruption.
-for_lessons = {'batch', 'volumes', 'splits', 'metrics', 'datasets', 'rle', 'files', 'weights', 'tables', 'modes'}
+for_lessons = {'batch', 'checks', 'volumes', 'splits', 'metrics', 'datasets', 'rle', 'files', 'weights', 'tables', 'modes'}
 may_import = dict(
     decoding=set(), headers={'decoding'}, identity={'decoding', 'headers'},
-    dicom={'decoding', 'headers', 'identity'},
-    slices=for_lessons | {'dicom'}, chest=for_lessons | {'dicom'},
+    dicom={'decoding', 'headers', 'identity'}, checks=set(),
+    slices=for_lessons | {'decoding', 'dicom'}, chest=for_lessons | {'decoding', 'dicom'},
     cam=for_lessons, grading=for_lessons, segmentation=for_lessons,
     planes={'decoding', 'headers', 'dicom'}, series={'planes', 'decoding', 'dicom'},
-    volumes={'series', 'planes', 'files'},
-    splits={'datasets'}, metrics={'datasets', 'splits'}, show={'datasets'},
+    volumes={'series', 'planes', 'files', 'checks'},
+    splits={'datasets'}, metrics={'checks', 'datasets', 'splits'}, show={'checks', 'datasets'},
     datasets={'archives', 'download', 'files'}, archives={'download', 'files'}, download=set(),
     phantoms={'rle'}, rle=set(), files=set(), batch={'files'}, weights={'files'}, tables=set(), modes=set(),
     folders={'batch', 'decoding', 'dicom', 'files', 'identity', 'planes', 'series', 'volumes'},
-    predict={'batch', 'folders', 'planes', 'series', 'segmentation', 'volumes', 'metrics', 'files'},
+    predict={'batch', 'checks', 'folders', 'planes', 'series', 'segmentation', 'volumes', 'metrics', 'files'},
     cli={'dicom', 'datasets', 'archives', 'download', 'slices', 'predict', 'files', 'splits',
         'folders', 'identity', 'volumes'})
 # what a table of DICOM files, a volume or a score must not make anyone wait for
 light = ['', 'decoding', 'headers', 'identity', 'dicom', 'planes', 'series', 'volumes', 'metrics', 'splits',
-    'files', 'batch', 'folders', 'tables', 'cli']
+    'checks', 'files', 'batch', 'folders', 'tables', 'cli']
 frameworks = {'torch', 'torchvision', 'fastai'}
 notebook_tools = {'nbdev', 'IPython', 'ipywidgets', 'jupyterlab', 'notebook', 'sphinx', 'myst_nb'}
 
