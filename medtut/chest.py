@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['read_labels', 'TensorRadiograph', 'PILRadiograph', 'chest_dataloaders', 'small_xresnet', 'threshold_for_sensitivity',
-           'fit_temperature', 'rle_decode', 'rle_encode', 'load_weights', 'save_weights']
+           'fit_temperature']
 
 # %% ../nbs/03_pneumothorax.ipynb #chest3020
 from pathlib import Path
@@ -26,11 +26,7 @@ from torch import nn
 
 from .decoding import data_set_name
 from .dicom import DicomError, read_dicom, scan, to_display
-from .rle import rle_decode, rle_encode
 from .splits import check_ids, split_by_patient
-from .weights import load_weights, save_weights
-
-_all_ = ['rle_decode', 'rle_encode', 'load_weights', 'save_weights']
 
 # %% ../nbs/03_pneumothorax.ipynb #chest3021
 def _one_way(patient, where):
@@ -38,28 +34,53 @@ def _one_way(patient, where):
     try: return check_ids(patient)
     except ValueError as e: raise ValueError(f'{where}: {e}') from e
 
+def _read_table(path):
+    "A set's `labels.csv`, with a file and a label in each row"
+    where = path/'labels.csv'
+    try: table = pd.read_csv(where)
+    except ValueError as e:
+        raise ValueError(f'{where}: not a readable table ({e}); '
+                         'was a web page saved in its place?') from e
+    missing = {'file', 'label'} - set(table)
+    if missing:
+        raise ValueError(f'{where} has no column {sorted(missing)}; it has {list(table)}')
+    if not len(table) or not table.file.map(type).eq(str).all():
+        raise ValueError(f'{where}: no rows, or rows without a file: '
+                         f'each needs a path below {path}')
+    return table
+
+def _patients_in_headers(path, files, n_jobs, progress):
+    "PatientID of each file"
+    headers = scan([path/f for f in files], pixels=False, n_jobs=n_jobs, progress=progress)
+    bad = headers.error[headers.error != '']
+    if len(bad):
+        raise ValueError(f'{len(bad)} of {len(files)} files can not be read, '
+                         f'the first: {bad.iloc[0]}')
+    patient = headers.reindex(columns=['PatientID']).PatientID
+    patient = patient.fillna('').astype(str).str.strip().to_numpy()
+    nameless = files[patient == '']
+    if len(nameless):
+        raise ValueError(f'{len(nameless)} of {len(files)} files have no PatientID, '
+                         f'the first is {nameless.iloc[0]}: add a column "patient" to labels.csv, '
+                         'or films of one patient may land in training and test')
+    return patient
+
 def read_labels(
-    path,                # folder with `labels.csv` and the files it names
-    n_jobs:int=None,     # processes that read headers, as in joblib; None: one, or what `joblib.parallel_config` says
-    progress:bool=False, # show a progress bar
-)->pd.DataFrame: # labels.csv, and `patient`: its own column of that name, or each file's PatientID
+    path:str|Path,        # folder with `labels.csv` and the files it names
+    n_jobs:int|None=None, # processes that read headers, as in joblib; None: one,
+                          # or what `joblib.parallel_config` says
+    progress:bool=False,  # show a progress bar
+)->pd.DataFrame:          # labels.csv, and `patient`: its own column of that name,
+                          # or each file's PatientID
     """Files, labels and patients of a set laid out as `siim_small`.
 
-    Raises `ValueError` for no table, for columns or files that are missing, for files without a patient, and for patients
-    who may be one (see `check_ids`)"""
-    where = Path(path)/'labels.csv'
-    try: table = pd.read_csv(where)
-    except ValueError as e: raise ValueError(f'{where}: not a readable table ({e}); was a web page saved in its place?') from e
-    if missing := {'file', 'label'} - set(table): raise ValueError(f'{where} has no column {sorted(missing)}; it has {list(table)}')
-    if not len(table) or not table.file.map(type).eq(str).all(): raise ValueError(f'{where}: no rows, or rows without a file: each needs a path below {path}')
-    if 'patient' in table: return table.assign(patient=_one_way(table.patient, where))
-    headers = scan([Path(path)/f for f in table.file], pixels=False, n_jobs=n_jobs, progress=progress)
-    if (bad := headers.error != '').any(): raise ValueError(f'{bad.sum()} of {len(table)} files can not be read, the first: {headers.error[bad].iloc[0]}')
-    patient = headers.reindex(columns=['PatientID']).PatientID.fillna('').astype(str).str.strip()
-    if (gone := patient == '').any():
-        raise ValueError(f'{gone.sum()} of {len(table)} files have no PatientID, the first is {table.file[gone].iloc[0]}: '
-                         'add a column "patient" to labels.csv, or films of one patient may land in training and test')
-    return table.assign(patient=_one_way(patient.to_numpy(), where))
+    Raises `ValueError` for no table, for columns or files that are missing, for files without
+    a patient, and for patients who may be one (see `check_ids`)"""
+    path = Path(path)
+    table = _read_table(path)
+    if 'patient' in table: patient = table.patient
+    else: patient = _patients_in_headers(path, table.file, n_jobs, progress)
+    return table.assign(patient=_one_way(patient, path/'labels.csv'))
 
 # %% ../nbs/03_pneumothorax.ipynb #chest3031
 class TensorRadiograph(TensorImageBW):
@@ -118,7 +139,8 @@ def _opened(file):
 
 class PILRadiograph(PILImageBW):
     "A radiograph as an 8-bit grey image that fastai can show and turn into a `TensorRadiograph`"
-    _show_args, _tensor_cls = dict(cmap='gray'), TensorRadiograph
+    _show_args = dict(cmap='gray')
+    _tensor_cls = TensorRadiograph
 
     @classmethod
     def create(cls,
@@ -149,61 +171,101 @@ class PILRadiograph(PILImageBW):
 
 # %% ../nbs/03_pneumothorax.ipynb #chest3040
 class _Film(Transform):
-    "Opens films at `size` x `size` and keeps them: decoding all files anew in every epoch would take as long as learning from them"
-    input_types = object # `learn.predict` asks which step of the pipeline takes what it was given: this one
+    """Opens films at `size` x `size` and keeps them:
+    decoding all files anew in every epoch would take as long as learning from them"""
+    # `learn.predict` asks which step of the pipeline takes what it was given: this one
+    input_types = object
     def __init__(self, path, size):
         super().__init__()
         self.path, self.size, self.kept = Path(path), size, {}
     def __getstate__(self): return dict(vars(self), kept={}) # an exported model carries no pictures
-    def open(self, source): # whole film, black margins if it is not square
-        return PILRadiograph(ImageOps.pad(PILRadiograph.create(source), (self.size, self.size), Image.Resampling.BILINEAR, color=0))
-    def encodes(self, item): # a row of the table, or whatever `PILRadiograph.create` takes
+    def open(self, source):
+        "The whole film, with black margins if it is not square"
+        film = PILRadiograph.create(source)
+        size = self.size, self.size
+        return PILRadiograph(ImageOps.pad(film, size, Image.Resampling.BILINEAR, color=0))
+    def encodes(self, item):
+        "A film of a row of the table, or of whatever `PILRadiograph.create` takes"
         if not isinstance(item, pd.Series): return self.open(item)
         if item.file not in self.kept: self.kept[item.file] = self.open(self.path/item.file)
         return self.kept[item.file]
 
-def _three(table): return [np.flatnonzero(table.split == part).tolist() for part in ('train', 'valid', 'test')]
+_PARTS = 'train', 'valid', 'test'
+def _rows_of_parts(table): return [np.flatnonzero(table.split == part).tolist() for part in _PARTS]
 def _label(row): return row.label
 
+def _check_split(table):
+    "Known parts, and no patient in two of them"
+    odd = set(table.split) - set(_PARTS)
+    if odd:
+        raise ValueError(f'split holds {sorted(map(str, odd))}; it must say train, valid or test')
+    if 'patient' not in table: return
+    check_ids(table.patient)
+    torn = table.groupby('patient').split.nunique() > 1
+    if torn.any():
+        raise ValueError(f'{torn.sum()} patients are in more than one part, '
+                         f'the first is {torn.idxmax()}: split by patient')
+
+def _augmentations():
+    return aug_transforms(
+        max_rotate=5, max_zoom=1.1, max_warp=0, max_lighting=.2, pad_mode='zeros')
+
 def chest_dataloaders(
-    path,                          # folder with `labels.csv`, as `siim_small`
-    size:int=128,                  # rows and columns after resizing, pixels
-    bs:int=32,                     # films in a batch
-    seed:int=0,                    # of the split and of the order of films; the augmentation draws from the global generators
-    fractions=(.7, .1, .2),        # of the patients, for train, valid and test
-    table:pd.DataFrame=None,       # file, label, patient, and perhaps split; None: `read_labels`
-    augment:bool=True,             # flip, turn, shift, zoom and change contrast of training films, a little
-    num_workers:int=0,             # processes; films opened are kept where there are none
-    device=None,                   # torch device; None: fastai's choice
-)->DataLoaders: # train, valid and test: `dls.train`, `dls.valid`, `dls[2]`; each has its rows of the table as `.items`
+    path:str|Path,                  # folder with `labels.csv`, as `siim_small`
+    size:int=128,                   # rows and columns after resizing, pixels
+    bs:int=32,                      # films in a batch
+    seed:int=0,                     # of the split and of the order of films; the augmentation
+                                    # draws from the global generators
+    fractions:tuple=(.7, .1, .2),   # of the patients, for train, valid and test
+    table:pd.DataFrame|None=None,   # file, label, patient, and perhaps split; None: `read_labels`
+    augment:bool=True,              # flip, turn, shift, zoom and change contrast of training films,
+                                    # a little
+    num_workers:int=0,              # processes; films opened are kept where there are none
+    device=None,                    # torch device; None: fastai's choice
+)->DataLoaders:                     # train, valid and test: `dls.train`, `dls.valid`, `dls[2]`;
+                                    # each has its rows of the table as `.items`
     """Radiographs and labels in batches (films, 1, size, size), split by patient.
 
-    Raises `ValueError` as `read_labels` and `split_by_patient` do, for a patient in two parts, and for patients who may be one"""
-    table = (read_labels(path) if table is None else table).reset_index(drop=True)
+    Raises `ValueError` as `read_labels` and `split_by_patient` do, for a patient in two parts,
+    and for patients who may be one"""
+    if table is None: table = read_labels(path)
+    table = table.reset_index(drop=True)
     if 'split' not in table: table['split'] = split_by_patient(table, fractions, seed=seed)
-    if odd := set(table.split) - {'train', 'valid', 'test'}: raise ValueError(f'split holds {sorted(map(str, odd))}; it must say train, valid or test')
-    if 'patient' in table: check_ids(table.patient)
-    if 'patient' in table and (torn := table.groupby('patient').split.nunique() > 1).any():
-        raise ValueError(f'{torn.sum()} patients are in more than one part, the first is {torn.idxmax()}: split by patient')
-    tfms = aug_transforms(max_rotate=5, max_zoom=1.1, max_warp=0, max_lighting=.2, pad_mode='zeros') if augment else []
-    block = DataBlock((TransformBlock(batch_tfms=IntToFloatTensor), CategoryBlock), get_x=_Film(path, size), get_y=_label, splitter=_three,
-                      batch_tfms=[*tfms, Normalize.from_stats([.5], [.25])]) # round numbers: the same for every set, so that models can be exchanged
-    with no_random(seed): return block.dataloaders(table, path=path, bs=bs, num_workers=num_workers, device=device)
+    _check_split(table)
+    # round numbers: the same for every set, so that models can be exchanged
+    normalise = Normalize.from_stats([.5], [.25])
+    block = DataBlock(
+        (TransformBlock(batch_tfms=IntToFloatTensor), CategoryBlock),
+        get_x=_Film(path, size), get_y=_label,
+        splitter=_rows_of_parts,
+        batch_tfms=[*(_augmentations() if augment else []), normalise])
+    with no_random(seed):
+        return block.dataloaders(table, path=path, bs=bs, num_workers=num_workers, device=device)
 
 # %% ../nbs/03_pneumothorax.ipynb #chest3050
 def small_xresnet(
-    n_out:int=2,               # classes
-    c_in:int=1,                # channels of the input
-    widths=(16, 32, 64, 64),   # channels of each block; each but the first halves rows and columns
-    act_cls=Mish,              # activation
-    sa:bool=False,             # self-attention in the last block
-    p:float=.1,                # dropout before the last layer
-)->nn.Sequential: # (batch, c_in, rows, columns) -> (batch, n_out) logits; its last features `model[:-4]` have 1/16 of the rows
-    "A small relative of fastai's `xresnet`: one block a stage, a stem of one convolution, mean over the image, one linear layer (blocks: He et al. 2019, arXiv:1812.01187)"
+    n_out:int=2,                   # classes
+    c_in:int=1,                    # channels of the input
+    widths:tuple=(16, 32, 64, 64), # channels of each block; each but the first halves
+                                   # rows and columns
+    act_cls:type=Mish,             # activation
+    sa:bool=False,                 # self-attention in the last block
+    p:float=.1,                    # dropout before the last layer
+)->nn.Sequential:                  # (batch, c_in, rows, columns) -> (batch, n_out) logits;
+                                   # its last features `model[:-4]` have 1/16 of the rows
+    """A small relative of fastai's `xresnet`: one block a stage, a stem of one convolution,
+    mean over the image, one linear layer.
+
+    (Blocks: He et al. 2019, arXiv:1812.01187.)"""
     stem = ConvLayer(c_in, widths[0], ks=5, stride=2, act_cls=act_cls)
-    blocks = [ResBlock(1, ni, nf, stride=1 + (i > 0), act_cls=act_cls, sa=sa and i == len(widths) - 1)
-              for i, (ni, nf) in enumerate(zip((widths[0], *widths), widths))]
-    return nn.Sequential(stem, *blocks, nn.AdaptiveAvgPool2d(1), Flatten(), nn.Dropout(p), nn.Linear(widths[-1], n_out))
+    blocks, n_in = [], widths[0]
+    for i, width in enumerate(widths):
+        stride = 1 if i == 0 else 2
+        attends = sa and i == len(widths) - 1
+        blocks.append(ResBlock(1, n_in, width, stride=stride, act_cls=act_cls, sa=attends))
+        n_in = width
+    head = nn.AdaptiveAvgPool2d(1), Flatten(), nn.Dropout(p), nn.Linear(n_in, n_out)
+    return nn.Sequential(stem, *blocks, *head)
 
 # %% ../nbs/03_pneumothorax.ipynb #chest3083
 def threshold_for_sensitivity(
@@ -215,7 +277,8 @@ def threshold_for_sensitivity(
 
     Raises `ValueError` without positives, for a truth other than 0 and 1,
     and for scores that are nan."""
-    if not 0 < wanted <= 1: raise ValueError(f'wanted is a sensitivity above 0 and up to 1, not {wanted}')
+    if not 0 < wanted <= 1:
+        raise ValueError(f'wanted is a sensitivity above 0 and up to 1, not {wanted}')
     y, p = np.asarray(y), np.asarray(p)
     if y.ndim != 1 or y.shape != p.shape:
         raise ValueError('need one score for each case, (cases,) both, '
@@ -227,17 +290,13 @@ def threshold_for_sensitivity(
                          'or find out why')
     positives = np.sort(p[y == 1])[::-1]
     if not len(positives): raise ValueError('no positives: a threshold for sensitivity needs some')
-    return float(positives[int(np.ceil(wanted*len(positives) - 1e-9)) - 1])
+    # 1e-9: a product such as .9*10 may come out a little above the whole number
+    needed = int(np.ceil(wanted*len(positives) - 1e-9))
+    return float(positives[needed - 1])
 
 # %% ../nbs/03_pneumothorax.ipynb #chest3097
-def fit_temperature(
-    logits,  # (cases, classes)
-    y,       # class of each case
-)->float: # divide logits by it; above 1 the model was too sure, below 1 not sure enough
-    """The temperature that makes the labels most likely (Guo et al. 2017, arXiv:1706.04599).
-
-    Raises `ValueError` if there is none, for logits that are not finite,
-    and for a label that is no class of them."""
+def _checked(logits, y):
+    "Logits and class numbers as tensors that fit each other"
     logits, y = torch.as_tensor(logits).detach().double().cpu(), torch.as_tensor(y).cpu()
     if logits.ndim != 2 or not len(logits):
         raise ValueError(f'logits have shape (cases, classes), found {tuple(logits.shape)}')
@@ -251,12 +310,25 @@ def fit_temperature(
     if len(unknown):
         raise ValueError(f'label {unknown[0].item()} is no class: the logits have {classes} '
                          f'classes, 0 to {classes - 1}')
+    return logits, labels
+
+def fit_temperature(
+    logits,  # (cases, classes)
+    y,       # class of each case
+)->float: # divide logits by it; above 1 the model was too sure, below 1 not sure enough
+    """The temperature that makes the labels most likely (Guo et al. 2017, arXiv:1706.04599).
+
+    Raises `ValueError` if there is none, for logits that are not finite,
+    and for a label that is no class of them."""
+    logits, labels = _checked(logits, y)
     if (logits.argmax(1) == labels).all():
-        raise ValueError(f'all {len(y)} cases are right: the surer the better, '
+        raise ValueError(f'all {len(labels)} cases are right: the surer the better, '
                          'and no temperature is best; give more cases')
-    if not (logits.gather(1, labels[:, None])[:, 0] - logits.mean(1)).mean() > 0:
+    of_truth = logits.gather(1, labels[:, None])[:, 0]
+    if not (of_truth - logits.mean(1)).mean() > 0:
         raise ValueError('logits no better than chance: no temperature is best; '
                          'are labels or classes exchanged?')
     # convex in 1/T: one minimum
     def loss(log_t): return nn.functional.cross_entropy(logits/np.exp(log_t), labels).item()
-    return float(np.exp(minimize_scalar(loss, bounds=(np.log(1e-3), np.log(1e3)), method='bounded').x))
+    best = minimize_scalar(loss, bounds=(np.log(1e-3), np.log(1e3)), method='bounded')
+    return float(np.exp(best.x))
