@@ -12,7 +12,8 @@ from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
 from _rows import hand_over, options
-from medtut.cam import grad_cam, upsample
+from medtut.cam import grad_cam
+from medtut.heatmaps import upsample
 
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

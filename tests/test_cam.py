@@ -13,7 +13,8 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from scipy.spatial.distance import cdist
 from torch import nn
 
-from medtut.cam import Hook, ReceptiveField, cam, grad_cam, pointing_game, receptive_field, upsample
+from medtut.cam import Hook, cam, grad_cam, receptive_field
+from medtut.heatmaps import ReceptiveField, pointing_game, upsample
 
 def net3d():
     "A volume classifier with in-place ReLUs, as many have them"
