@@ -24,8 +24,9 @@ from pydicom import Dataset
 from scipy.optimize import minimize_scalar
 from torch import nn
 
-from .decoding import data_set_name
-from .dicom import DicomError, read_dicom, scan, to_display
+from .dicom import read_dicom, scan
+from .display import to_display
+from .errors import DicomError, data_set_name
 from .splits import check_ids, split_by_patient
 
 # %% ../nbs/03_pneumothorax.ipynb #chest3021
@@ -149,7 +150,7 @@ class PILRadiograph(PILImageBW):
                   # is 65535), bool, or floats from 0, black, to 1
         **kwargs, # fastai's; unused
     ):
-        """Window, photometric interpretation and bits as `medtut.dicom.to_display` handles them.
+        """Window, photometric interpretation and bits as `medtut.display.to_display` handles them.
 
         Raises `DicomError` for DICOM that can't be shown, and `ValueError` for pictures of another
         shape or type."""

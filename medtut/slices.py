@@ -19,8 +19,11 @@ import torch
 from torch.utils.data import Dataset
 
 from .batch import Item, make_files
-from .decoding import data_set_name
-from .dicom import DicomError, pixels, read_dicom, to_display
+from .errors import data_set_name
+from .dicom import read_dicom
+from .display import to_display
+from .errors import DicomError
+from .units import pixels
 from .files import atomic_write
 from .splits import check_ids
 from .tables import read_table
