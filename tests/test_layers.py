@@ -20,7 +20,7 @@ each_module = pytest.mark.parametrize('module', sorted(files))
 # command line, above all else. Under `datasets` lie `archives` (where each set comes from) and
 # `download`; `rle` is a code that sets and lessons share; `files` and `weights` write and read what
 # lessons and tools keep, `tables` reads what comes from outside, `modes` runs a model and leaves it as
-# found, `checks` asks of arguments what many functions ask. `folders` goes through trees of files, and `batch` is how it, `predict` and `slices` go on after an
+# found, `checks` asks of arguments what many functions ask. `heatmaps` places and scores what `cam` draws. `folders` goes through trees of files, and `batch` is how it, `predict` and `slices` go on after an
 # interruption.
 for_lessons = {'batch', 'checks', 'volumes', 'splits', 'metrics', 'datasets', 'rle', 'files', 'weights', 'tables', 'modes'}
 # what one DICOM file says, shows and gives away
@@ -34,7 +34,7 @@ may_import = dict(
     identity={'errors', 'headers', 'hidden_data', 'layout', 'profile'},
     summary={'decoding', 'display', 'headers', 'orientation', 'profile', 'units'},
     dicom=one_file, slices=for_lessons | one_file | {'dicom'}, chest=for_lessons | one_file | {'dicom'},
-    cam=for_lessons, grading=for_lessons, segmentation=for_lessons,
+    heatmaps=set(), cam=for_lessons | {'heatmaps'}, grading=for_lessons, segmentation=for_lessons,
     planes={'dicom', 'errors', 'headers'}, series={'planes', 'dicom', 'errors', 'units'},
     volumes={'series', 'planes', 'files', 'checks'},
     splits={'datasets'}, metrics={'checks', 'datasets', 'splits'},
