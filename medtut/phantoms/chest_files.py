@@ -24,8 +24,10 @@ from .chest import Chest, chest
 from .marks import mark_dicom, phantom_id, write_readme
 from ..rle import rle_encode
 
+# %% ../../nbs/toolbox/phantoms/chest_files.ipynb #cfile005
+VERSION = 2 # rises whenever the same seed gives other bytes; `get_data` names its folders by it
+
 # %% ../../nbs/toolbox/phantoms/chest_files.ipynb #chest085
-_VERSION = 2       # rises whenever the same seed gives other bytes
 _JPEG_QUALITY = 92 # Pillow's, of the quantisation table in a real file of the set
 _IMPLEMENTATION_UID = '2.25.283190456284917603918264019385720165' # of this writer
 
@@ -172,7 +174,7 @@ def _write_film(folder, seed, i, row, area, film_settings):
         [seed, i], row.pneumothorax,
         patient=[seed, row.patient, 3],
         area=_drawn_area(area, seed, i), **film_settings)
-    uid = f'{_VERSION} {seed} {i}'
+    uid = f'{VERSION} {seed} {i}'
     ds = to_dicom(film, uid, row.patient_id, row.monochrome1)
     ds.save_as(folder/row.file, enforce_file_format=True)
     return dict(film.drawn._asdict(), rle=rle_encode(film.mask))
