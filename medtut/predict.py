@@ -23,7 +23,7 @@ from .batch import Failed, Item, make_files, same_name
 from .checks import check_spacing
 from .files import nifti_stem
 from .folders import NAME, series_fields
-from .metrics import volume_ml
+from .masks import volume_ml
 from .planes import read_images
 from .segmentation import load_unet, predict_volume, standardize
 from .series import one_series

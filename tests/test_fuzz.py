@@ -14,7 +14,8 @@ from hypothesis.extra.numpy import arrays
 
 from damage import FUZZ, cut, files, flipped, inside_zip, planted, read_all, retyped
 from medtut.display import windowed
-from medtut.metrics import (accuracy, confusion, dice, hausdorff95, npv, ppv, roc_auc, sensitivity, specificity, surface_dice, volume_ml)
+from medtut.masks import dice, hausdorff95, surface_dice, volume_ml
+from medtut.metrics import accuracy, confusion, npv, ppv, roc_auc, sensitivity, specificity
 from medtut.phantoms.breast import write_duke_breast
 from medtut.rle import rle_decode, rle_encode
 from medtut.splits import split_by_patient
