@@ -29,13 +29,14 @@ may_import = dict(
     decoding={'errors', 'layout'}, units={'decoding', 'errors', 'headers'},
     orientation={'errors', 'headers'},
     display={'decoding', 'errors', 'headers', 'orientation', 'units'},
-    profile=set(), hidden_data={'decoding', 'errors', 'headers', 'layout'},
+    profile={'layout'}, hidden_data={'decoding', 'errors', 'headers', 'layout'},
     identity={'errors', 'headers', 'hidden_data', 'layout', 'profile'},
     summary={'decoding', 'display', 'headers', 'orientation', 'profile', 'units'},
     # lessons
     dicom=one_file, slices=for_lessons | one_file | {'dicom'},
     chest=for_lessons | one_file | {'dicom'},
-    cam=for_lessons, grading=for_lessons, segmentation=for_lessons,
+    heatmaps=set(), cam=for_lessons | {'heatmaps'},
+    grading=for_lessons, segmentation=for_lessons,
     # slices in space, and volumes of them
     labels=set(), planes={'dicom', 'headers', 'labels'},
     series={'dicom', 'labels', 'planes', 'units'}, stacks={'dicom', 'planes', 'series', 'units'},
