@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import (CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian, HTJ2KLossless,
+from pydicom.uid import (CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian,
     ImplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless, MPEG2MPML,
     MPEG4HP41, RLELossless)
 
@@ -17,7 +17,7 @@ from medtut.dicom import read_dicom, scan
 from medtut.display import to_display
 from medtut.errors import DicomError
 from medtut.headers import element_value
-from medtut.orientation import Orientation, orientation, pixel_aspect
+from medtut.orientation import orientation, pixel_aspect
 from medtut.units import pixel_unit, pixels, suv
 
 def image(values, dtype=None, **elements):
