@@ -333,10 +333,11 @@ def test_killed_and_run_again(slices, root, tmp_path, n_jobs):
 
 def test_memory_stays_bounded(tmp_path):
     "400 slices of 512 x 512 take as float32 420 MB; exporting them takes a fraction of that"
-    from medtut.phantoms.breast import draw_patient, breast_phantom, slice_dataset
-    b = breast_phantom(draw_patient(np.random.default_rng(0)), 32, 8)
+    from medtut.phantoms.breast import SliceUids, breast_phantom, slice_dataset
+    from medtut.phantoms.breast_anatomy import draw_breast_patient
+    b = breast_phantom(draw_breast_patient(np.random.default_rng(0)), 32, 8)
     b.image = np.random.default_rng(0).integers(0, 4000, (1, 512, 512)).astype(b.image.dtype)
-    ds = slice_dataset(b, 1, 'P', ('1.2', '1.3', '1.4', '1.5'), 'pre')
+    ds = slice_dataset(b, 1, 'P', SliceUids('1.2', '1.3', '1.4', '1.5'), 'pre')
     (tmp_path/'root').mkdir()
     ds.save_as(tmp_path/'root'/'1-001.dcm', enforce_file_format=True)
     for k in range(2, 401): os.link(tmp_path/'root'/'1-001.dcm', tmp_path/'root'/f'1-{k:03d}.dcm')
