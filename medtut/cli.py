@@ -13,7 +13,7 @@ from typing import Annotated, Optional
 import typer
 
 from . import __version__
-from .files import atomic_write
+from .files import atomic_write, nifti_stem
 
 # %% ../nbs/toolbox/cli.ipynb #cli005
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -288,7 +288,7 @@ def _scans(images, uids, jobs, quiet):
     scans = []
     for path in images:
         if path.is_dir(): scans += series_cases(path, uids or None, jobs, not quiet).items()
-        else: scans.append((path.name.removesuffix('.gz').removesuffix('.nii'), path))
+        else: scans.append((nifti_stem(path), path))
     return scans
 
 @app.command(short_help='Outline what a network was trained to find in scans.')

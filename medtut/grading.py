@@ -24,7 +24,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
-from .files import read_json
+from .files import nifti_stem, read_json
 from .splits import check_ids
 from .volumes import VolumeError, check_same_grid, load_nifti, reorient, spacing
 
@@ -51,14 +51,13 @@ _LAYOUTS = dict(
 
 _GRADES = 'HGG', 'LGG'
 
-def _base(path): return re.sub(r'\.nii(\.gz)?$', '', path.name, flags=re.IGNORECASE)
-
 def _niftis(folder):
     "The files of each name, which is in lower case and has no ending"
     by_name = {}
     for path in sorted(folder.iterdir()):
-        if path.name.startswith('.') or _base(path) == path.name or not path.is_file(): continue
-        by_name.setdefault(_base(path).lower(), []).append(path)
+        is_nifti = nifti_stem(path) != path.name and path.is_file()
+        if path.name.startswith('.') or not is_nifti: continue
+        by_name.setdefault(nifti_stem(path).lower(), []).append(path)
     return by_name
 
 def _only(paths, what):
@@ -100,7 +99,7 @@ def _brats_case(folder, files, layout):
         row[key] = _only(files.pop(f'{start}{word}'.lower(), []), key)
         if row[key] is None: lacking.append(key)
     others = [path for paths in files.values() for path in paths]
-    odd = [path for path in others if 'seg' in _base(path).lower()]
+    odd = [path for path in others if 'seg' in nifti_stem(path).lower()]
     if 'seg' in lacking and len(odd) == 1:
         row['seg'] = odd[0]
         notes.append(f'mask is named {odd[0].name}')
@@ -232,8 +231,8 @@ def _msd_part(root, part, listed, sequences):
     "Rows of imagesTr and labelsTr, or of imagesTs and labelsTs; test cases need no mask"
     folders = dict(image=root/f'images{part}', mask=root/f'labels{part}')
     images, masks = (_niftis(f) if f.is_dir() else {} for f in folders.values())
-    names = {_base(path).lower(): _base(path) for path in listed}
-    for key, paths in (*masks.items(), *images.items()): names[key] = _base(paths[0])
+    names = {nifti_stem(path).lower(): nifti_stem(path) for path in listed}
+    for key, paths in (*masks.items(), *images.items()): names[key] = nifti_stem(paths[0])
     rows = []
     for key, name in sorted(names.items()):
         image, seg = _only(images.get(key, []), name), _only(masks.get(key, []), name)

@@ -17,6 +17,8 @@ import numpy as np, pandas as pd, torch
 from torch import nn
 
 from .batch import Failed, Item, make_files, same_name
+from .checks import check_spacing
+from .files import nifti_stem
 from .folders import NAME, series_fields
 from .metrics import volume_ml
 from .planes import read_images
@@ -41,11 +43,9 @@ def _require(good, name, wanted, found):
 
 def _check(patch, spacing=None, per='volume', inside=None, orientation=None, **others):
     "Raise `ValueError` for settings that fit no scan, so that no scan is blamed for them"
-    mm = spacing if np.iterable(spacing) else [spacing]*3
     _require(_three(patch, (int, np.integer)), 'patch', 'three whole numbers of voxels', patch)
     _require(per in ('slice', 'volume'), 'per', "'slice' or 'volume'", per)
-    _require(spacing is None or _three(mm, (int, float, np.number)), 'spacing',
-             'mm, one number or three, or None', spacing)
+    if spacing is not None: check_spacing(spacing, one_for_all=True)
     _require(inside in (None, 'head'), 'inside', "'head' or None", inside)
     _require(orientation is None or _leads(orientation), 'orientation',
              'one each of L/R, A/P and I/S, or None', orientation)
@@ -198,7 +198,7 @@ def _cases(paths, out):
     "Case -> list of its files; names are checked before anything is written"
     if isinstance(paths, (str, Path, Series)): raise ValueError(f'{_name_of(paths)}: give a list of files, or a dict, case -> file')
     if isinstance(paths, dict): named = list(paths.items())
-    else: named = [(Path(f).name.removesuffix('.gz').removesuffix('.nii'), f) for f in paths]
+    else: named = [(nifti_stem(f), f) for f in paths]
     # absolute, for a worker may stand in another folder
     cases = [(str(case), [f if isinstance(f, Series) else Path(f).absolute() for f in _list_of(files)]) for case, files in named]
     count = Counter(same_name(case) for case, _ in cases)

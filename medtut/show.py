@@ -21,6 +21,8 @@ from matplotlib.patheffects import withStroke
 from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
 from PIL import Image, ImageDraw
 
+from .checks import check_spacing
+
 # %% ../nbs/toolbox/show.ipynb #show010
 class Picture(Figure):
     "A matplotlib figure outside pyplot that shows itself in a notebook, with a description in words as its text form"
@@ -89,10 +91,7 @@ def _span(lo, hi, unit): return f'{lo:.5g} to {hi:.5g} {unit}'.rstrip()
 def _pixel(spacing):
     "Row and column distance in mm; 1, 1 if unknown"
     if spacing is None: return 1, 1
-    found = np.asarray(spacing, float)
-    if found.shape!=(2,) or not ((0 < found) & (found < np.inf)).all():
-        raise ValueError(f'spacing must be two positive numbers, (row, column) in mm, found {spacing}; leave it out if it is not known')
-    return found
+    return check_spacing(spacing, 2, order='(row, column), or None if not known')
 
 _OPPOSITE = dict(zip('RLAPHFSI', 'LRPAFHIS'))
 
@@ -454,8 +453,7 @@ def _upright(volume, affine, spacing):
     if volume.ndim!=3 or not volume.size: raise ValueError(f'volume: need (x, y, z), found shape {volume.shape}; of several channels choose one')
     if affine is None:
         if spacing is None: return volume, None, np.array([[0,1], [1,1], [2,1]])
-        mm = np.asarray(spacing, float)
-        if mm.shape!=(3,) or not ((0 < mm) & (mm < np.inf)).all(): raise ValueError(f'spacing must be three positive numbers, mm along x, y, z; found {spacing}')
+        mm = check_spacing(spacing, order='along x, y, z')
         return volume, mm, np.array([[0,1], [1,1], [2,1]])
     if spacing is not None: raise ValueError('found affine and spacing: give one, the affine holds the spacing')
     affine = np.asarray(affine, float)
