@@ -267,7 +267,8 @@ def slices(
     The table says of each slice what became of it. Exit status 1 if a slice could not be written."""
     from medtut.archives import BOXES, MAPPING
     from medtut.datasets import get_data
-    from medtut.slices import balance, export_slices, label_slices, read_boxes, read_mapping
+    from medtut.pngs import export_slices
+    from medtut.slices import balance, label_slices, read_boxes, read_mapping
     from medtut.splits import check_ids
     folder = get_data('duke_breast', 'local', root=folder)
     boxes, mapping = (read(next(f for e in ('.xlsx', '.csv') if (f := folder/f'{stem}{e}').is_file()))

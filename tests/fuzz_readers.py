@@ -70,7 +70,7 @@ def archive(path):
 def dicom(path):
     from test_dicom_damaged import use
     from medtut.dicom import scan
-    from medtut.slices import save_slice
+    from medtut.pngs import save_slice
     from medtut.dicom import read_dicom
     from medtut.errors import DicomError
     use(path)

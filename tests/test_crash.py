@@ -14,7 +14,8 @@ from medtut.planes import read_images
 from medtut.predict import predict_cases, series_cases
 from medtut.segmentation import UNet3D
 from medtut.phantoms.breast import write_duke_breast
-from medtut.slices import export_slices, label_slices, read_boxes, read_mapping
+from medtut.pngs import export_slices
+from medtut.slices import label_slices, read_boxes, read_mapping
 from test_folders import bundled, slices as write_series
 from test_datasets import MSD, SIIM, msd_at, siim_at
 

@@ -20,8 +20,8 @@ each_module = pytest.mark.parametrize('module', sorted(files))
 # command line, above all else. Under `datasets` lie `archives` (where each set comes from) and
 # `download`; `rle` is a code that sets and lessons share; `files` and `weights` write and read what
 # lessons and tools keep, `tables` reads what comes from outside, `modes` runs a model and leaves it as
-# found, `checks` asks of arguments what many functions ask. `folders` goes through trees of files, and `batch` is how it, `predict` and `slices` go on after an
-# interruption.
+# found, `checks` asks of arguments what many functions ask. `folders` goes through trees of files,
+# `pngs` makes pictures of slices, and `batch` is how they and `predict` go on after an interruption.
 for_lessons = {'batch', 'checks', 'volumes', 'splits', 'metrics', 'datasets', 'rle', 'files', 'weights', 'tables', 'modes'}
 # what one DICOM file says, shows and gives away
 one_file = {'decoding', 'display', 'errors', 'headers', 'identity', 'orientation', 'profile', 'summary',
@@ -33,7 +33,8 @@ may_import = dict(
     profile=set(), hidden_data={'decoding', 'errors', 'headers', 'layout'},
     identity={'errors', 'headers', 'hidden_data', 'layout', 'profile'},
     summary={'decoding', 'display', 'headers', 'orientation', 'profile', 'units'},
-    dicom=one_file, slices=for_lessons | one_file | {'dicom'}, chest=for_lessons | one_file | {'dicom'},
+    dicom=one_file, pngs=one_file | {'batch', 'dicom', 'files'},
+    slices=for_lessons | one_file | {'dicom'}, chest=for_lessons | one_file | {'dicom'},
     cam=for_lessons, grading=for_lessons, segmentation=for_lessons,
     planes={'dicom', 'errors', 'headers'}, series={'planes', 'dicom', 'errors', 'units'},
     volumes={'series', 'planes', 'files', 'checks'},
@@ -42,7 +43,7 @@ may_import = dict(
     phantoms={'rle'}, rle=set(), files=set(), batch={'files'}, weights={'files'}, tables=set(), modes=set(),
     folders=one_file | {'batch', 'dicom', 'files', 'planes', 'series', 'volumes'},
     predict={'batch', 'checks', 'folders', 'planes', 'series', 'segmentation', 'volumes', 'metrics', 'files'},
-    cli={'dicom', 'datasets', 'archives', 'download', 'slices', 'predict', 'files', 'splits',
+    cli={'dicom', 'datasets', 'archives', 'download', 'pngs', 'slices', 'predict', 'files', 'splits',
         'folders', 'identity', 'volumes'})
 # what a table of DICOM files, a volume or a score must not make anyone wait for
 light = ['', *sorted(one_file), 'layout', 'hidden_data', 'dicom', 'planes', 'series', 'volumes', 'metrics', 'splits',

@@ -22,7 +22,8 @@ from medtut.dicom import scan
 from medtut.download import DataError, unpack
 from medtut.files import atomic_write
 from medtut.phantoms.breast import write_duke_breast
-from medtut.slices import export_slices, label_slices, read_boxes, read_mapping
+from medtut.pngs import export_slices
+from medtut.slices import label_slices, read_boxes, read_mapping
 from medtut.tables import read_table
 from medtut.volumes import VolumeError, load_nifti
 from medtut.weights import load_weights, read_card, read_weights, save_weights

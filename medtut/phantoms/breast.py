@@ -277,8 +277,7 @@ def truth_row(b, pid, short_names, lost):
         'side': 'L' if lesion.side > 0 else 'R',
         'density': 'abcd'[a.density],
         'manufacturer': scanner.maker, 'model': scanner.model,
-        'slices': len(b.image),
-        'falling': scanner.falling,
+        'slices': len(b.image), 'falling': scanner.falling,
         'short_names': short_names, 'lost_slice': lost}
 
 def write_patient(folder, number, seed, matrix, slices, short_names, loses_one):

@@ -26,8 +26,7 @@ def _spline(field, axis, mm, spacing):
              3*f**3 - 6*f**2 + 4,
              1 + 3*f + 3*f**2 - 3*f**3,
              f**3]
-    shape = [1, 1, 1]
-    shape[axis] = -1
+    shape = np.where(np.arange(3) == axis, -1, 1)
     nodes = [np.take(field, node + k, axis) for k in range(4)]
     weights = [w.reshape(shape) for w in np.stack(basis)/6]
     return sum(w*values for w, values in zip(weights, nodes))
