@@ -15,8 +15,8 @@ each_module = pytest.mark.parametrize('module', sorted(files))
 # `orientation`, `display`, `summary`; for de-identification `profile`, `hidden_data`, `identity`) the
 # cellar below it, in this order. `volumes` stands on
 # `series`, which makes volumes of slices, and that on `planes`, which reads where a slice lies.
-# `show` draws for notebooks, and `phantoms` make sample data: `datasets` alone reaches for them, and
-# only when asked to. `predict` stands above the lessons and uses what one of them built; `cli` is the
+# `window`, `show`, `overlays`, `moving` and `show_volumes` draw for notebooks, and `phantoms` make sample
+# data: `datasets` alone reaches for them, and only when asked to. `predict` stands above the lessons and uses what one of them built; `cli` is the
 # command line, above all else. Under `datasets` lie `archives` (where each set comes from) and
 # `download`; `rle` is a code that sets and lessons share; `files` and `weights` write and read what
 # lessons and tools keep, `tables` reads what comes from outside, `modes` runs a model and leaves it as
@@ -38,7 +38,9 @@ may_import = dict(
     cam=for_lessons, grading=for_lessons, segmentation=for_lessons,
     planes={'dicom', 'errors', 'headers'}, series={'planes', 'dicom', 'errors', 'units'},
     volumes={'series', 'planes', 'files', 'checks'},
-    splits={'datasets'}, metrics={'checks', 'datasets', 'splits'}, show={'checks', 'datasets'},
+    splits={'datasets'}, metrics={'checks', 'datasets', 'splits'},
+    window=set(), show={'checks', 'window'}, overlays={'show', 'window'}, moving={'show'},
+    show_volumes={'checks', 'moving', 'overlays', 'show', 'window'},
     datasets={'archives', 'download', 'files'}, archives={'download', 'files'}, download=set(),
     phantoms={'rle'}, rle=set(), files=set(), batch={'files'}, weights={'files'}, tables=set(), modes=set(),
     folders=one_file | {'batch', 'dicom', 'files', 'planes', 'series', 'volumes'},
