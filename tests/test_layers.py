@@ -35,7 +35,8 @@ may_import = dict(
     # lessons
     dicom=one_file, slices=for_lessons | one_file | {'dicom'},
     chest=for_lessons | one_file | {'dicom'},
-    cam=for_lessons, grading=for_lessons, segmentation=for_lessons,
+    heatmaps=set(), cam=for_lessons | {'heatmaps'},
+    grading=for_lessons, segmentation=for_lessons,
     # slices in space, and volumes of them
     labels=set(), planes={'dicom', 'headers', 'labels'},
     series={'dicom', 'labels', 'planes', 'units'}, stacks={'dicom', 'planes', 'series', 'units'},
