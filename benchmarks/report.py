@@ -27,7 +27,7 @@ def volumes(ml, step=1):
 
 def ours(pred, label):
     from medtut.metrics import TUMOUR_REGIONS, segmentation_report
-    return segmentation_report(pred, label, SPACING, CLASSES, TUMOUR_REGIONS, TOLERANCE)[['dice', 'sensitivity', 'specificity', 'precision', 'hd95_mm', 'surface_dice']].to_numpy()
+    return segmentation_report(truth=label, prediction=pred, spacing=SPACING, classes=CLASSES, regions=TUMOUR_REGIONS, tolerance=TOLERANCE)[['dice', 'sensitivity', 'specificity', 'precision', 'hd95_mm', 'surface_dice']].to_numpy()
 
 def monai(pred, label):
     import torch, warnings

@@ -35,20 +35,35 @@ def _binary(x, name):
     if wrong.size: raise ValueError(f'{name} must hold 0 and 1, or False and True; found {wrong[0]!r} and {wrong.size - 1} others: compare with a threshold or a class first')
     return x == 1
 
-def _same_shape(a, b, names):
-    if a.shape != b.shape: raise ValueError(f'{names[0]} has shape {a.shape}, {names[1]} {b.shape}: one for each case is needed')
-    if not a.size: raise ValueError(f'{names[0]} and {names[1]} are empty: there is nothing to score')
+def _same_shape(truth, other, name):
+    if truth.shape != other.shape:
+        raise ValueError(f'truth has shape {truth.shape}, {name} {other.shape}: '
+                         'one for each case is needed')
+    if not truth.size: raise ValueError(f'truth and {name} are empty: there is nothing to score')
+
+def _binary_pair(truth, prediction):
+    "Both as bool, in one shape"
+    truth, prediction = _binary(truth, 'truth'), _binary(prediction, 'prediction')
+    _same_shape(truth, prediction, 'prediction')
+    return truth, prediction
+
+def _counts(truth, prediction):
+    "How many are true, how many are called so, and how many are both"
+    return [int(np.count_nonzero(x)) for x in (truth, prediction, truth & prediction)]
 
 # %% ../nbs/toolbox/metrics.ipynb #metrics008
 def confusion(
-    y, # truth, 0 or 1 for each case; any shape, torch tensors too
-    pred, # decisions, 0 or 1 or bool, in the shape of `y`
-)->Confusion: # (tn, fp, fn, tp)
-    "Counts of right and wrong decisions. Raises `ValueError` for other values, shapes that differ, and no cases at all"
-    y,pred = _binary(y, 'y'),_binary(pred, 'pred')
-    _same_shape(y, pred, ('y', 'pred'))
-    positive,called,tp = (int(np.count_nonzero(x)) for x in (y, pred, y & pred))
-    return Confusion(y.size - positive - called + tp, called - tp, positive - tp, tp)
+    *,
+    truth,      # 0 or 1 for each case; any shape, torch tensors too
+    prediction, # decisions, 0 or 1 or bool, in the shape of `truth`
+)->Confusion:   # (tn, fp, fn, tp)
+    """Counts of right and wrong decisions.
+
+    Raises `ValueError` for other values, shapes that differ, and no cases at all"""
+    truth, prediction = _binary_pair(truth, prediction)
+    positive, called, tp = _counts(truth, prediction)
+    fp, fn = called - tp, positive - tp
+    return Confusion(truth.size - tp - fp - fn, fp, fn, tp)
 
 # %% ../nbs/toolbox/metrics.ipynb #metrics013
 def _undefined(score, why, stacklevel=3):
@@ -60,89 +75,119 @@ def _share(part, whole, score, whom): return part/whole if whole else _undefined
 
 # %% ../nbs/toolbox/metrics.ipynb #metrics014
 def sensitivity(
-    y, # truth, 0 or 1 for each case
-    pred, # decisions, 0 or 1 for each case
-)->float: # tp / (tp + fn)
-    "Share of the positives that are called positive; also recall, true positive rate. `NaN` and a warning if there are none"
-    c = confusion(y, pred)
+    *,
+    truth,      # 0 or 1 for each case
+    prediction, # decisions, 0 or 1 for each case
+)->float:       # tp / (tp + fn)
+    """Share of the positives that are called positive; also recall, true positive rate.
+
+    `NaN` and a warning if there are none"""
+    c = confusion(truth=truth, prediction=prediction)
     return _share(c.tp, c.tp + c.fn, 'sensitivity', 'positives')
 
 def specificity(
-    y, # truth, 0 or 1 for each case
-    pred, # decisions, 0 or 1 for each case
-)->float: # tn / (tn + fp)
-    "Share of the negatives that are called negative; also true negative rate. `NaN` and a warning if there are none"
-    c = confusion(y, pred)
+    *,
+    truth,      # 0 or 1 for each case
+    prediction, # decisions, 0 or 1 for each case
+)->float:       # tn / (tn + fp)
+    """Share of the negatives that are called negative; also true negative rate.
+
+    `NaN` and a warning if there are none"""
+    c = confusion(truth=truth, prediction=prediction)
     return _share(c.tn, c.tn + c.fp, 'specificity', 'negatives')
 
 def ppv(
-    y, # truth, 0 or 1 for each case
-    pred, # decisions, 0 or 1 for each case
-)->float: # tp / (tp + fp)
-    "Share of those called positive that are; also precision. Depends on how common positives are. `NaN` and a warning if none is called so"
-    c = confusion(y, pred)
+    *,
+    truth,      # 0 or 1 for each case
+    prediction, # decisions, 0 or 1 for each case
+)->float:       # tp / (tp + fp)
+    """Share of those called positive that are; also precision.
+
+    Depends on how common positives are. `NaN` and a warning if none is called so"""
+    c = confusion(truth=truth, prediction=prediction)
     return _share(c.tp, c.tp + c.fp, 'PPV', 'positive decisions')
 
 def npv(
-    y, # truth, 0 or 1 for each case
-    pred, # decisions, 0 or 1 for each case
-)->float: # tn / (tn + fn)
-    "Share of those called negative that are. Depends on how common positives are. `NaN` and a warning if none is called so"
-    c = confusion(y, pred)
+    *,
+    truth,      # 0 or 1 for each case
+    prediction, # decisions, 0 or 1 for each case
+)->float:       # tn / (tn + fn)
+    """Share of those called negative that are.
+
+    Depends on how common positives are. `NaN` and a warning if none is called so"""
+    c = confusion(truth=truth, prediction=prediction)
     return _share(c.tn, c.tn + c.fn, 'NPV', 'negative decisions')
 
 def accuracy(
-    y, # truth, 0 or 1 for each case
-    pred, # decisions, 0 or 1 for each case
-)->float: # (tp + tn) / all
+    *,
+    truth,      # 0 or 1 for each case
+    prediction, # decisions, 0 or 1 for each case
+)->float:       # (tp + tn) / all
     "Share of right decisions; compare it with always giving the more common answer"
-    c = confusion(y, pred)
+    c = confusion(truth=truth, prediction=prediction)
     return (c.tp + c.tn)/sum(c)
 
 def balanced_accuracy(
-    y, # truth, 0 or 1 for each case
-    pred, # decisions, 0 or 1 for each case
-)->float: # one half is what a constant answer gets
-    "Mean of sensitivity and specificity. `NaN` and a warning if positives or negatives are missing"
-    c = confusion(y, pred)
-    both = _share(c.tp, c.tp + c.fn, 'balanced accuracy', 'positives'),_share(c.tn, c.tn + c.fp, 'balanced accuracy', 'negatives')
-    return sum(both)/2
+    *,
+    truth,      # 0 or 1 for each case
+    prediction, # decisions, 0 or 1 for each case
+)->float:       # one half is what a constant answer gets
+    """Mean of sensitivity and specificity.
+
+    `NaN` and a warning if positives or negatives are missing"""
+    c = confusion(truth=truth, prediction=prediction)
+    of_positives = _share(c.tp, c.tp + c.fn, 'balanced accuracy', 'positives')
+    of_negatives = _share(c.tn, c.tn + c.fp, 'balanced accuracy', 'negatives')
+    return (of_positives + of_negatives)/2
 
 # %% ../nbs/toolbox/metrics.ipynb #metrics024
-def _scored(y, p):
-    "`y` as bool and `p` as floats, one for each case"
-    y,p = _binary(y, 'y'),_array(p)
-    if p.ndim == 2 and p.shape[1] == 2: raise ValueError(f'p has shape {p.shape}, one column for each class: give that of the positive one, p[:, 1]')
-    _same_shape(y, p, ('y', 'p'))
-    if p.dtype.kind not in 'biuf' or not np.isfinite(p).all(): raise ValueError(f'p must be finite numbers; found {p.dtype} with {np.sum(p != p)} NaN')
-    return y.ravel(),p.ravel()
+def _scored(truth, score):
+    "`truth` as bool and `score` as floats, one for each case"
+    truth, score = _binary(truth, 'truth'), _array(score)
+    if score.ndim == 2 and score.shape[1] == 2:
+        raise ValueError(f'score has shape {score.shape}, one column for each class: '
+                         'give that of the positive one, score[:, 1]')
+    _same_shape(truth, score, 'score')
+    if score.dtype.kind not in 'biuf' or not np.isfinite(score).all():
+        raise ValueError(f'score must be finite numbers; found {score.dtype} '
+                         f'with {np.sum(score != score)} NaN')
+    return truth.ravel(), score.ravel()
 
 # %% ../nbs/toolbox/metrics.ipynb #metrics025
 def roc_auc(
-    y, # truth, 0 or 1 for each case
-    p, # score for each case, higher for more likely positive; probabilities or any other number
-)->float: # 0.5 is what guessing gets
-    """Area under the ROC curve: how often a positive case has a higher score than a negative one, ties counting half.
-    `NaN` and a warning if either is missing; raises `ValueError` for scores that are NaN. (Hanley and McNeil 1982, doi:10.1148/radiology.143.1.7063747)"""
-    y,p = _scored(y, p)
-    if y.all() or not y.any(): return _undefined('ROC AUC', f'no {"negatives" if y.all() else "positives"} among the cases')
-    positives,negatives = np.sort(p[y]), np.sort(p[~y]) # both: quicker to look up in order
-    won = np.searchsorted(negatives, positives, 'left') + np.searchsorted(negatives, positives, 'right')
-    return float(won.mean()/2/len(negatives))
+    truth, # 0 or 1 for each case
+    score, # of each case, higher for more likely positive; probabilities or any other number
+)->float:  # 0.5 is what guessing gets
+    """Area under the ROC curve: how often a positive case has a higher score than a negative one,
+    ties counting half. (Hanley and McNeil 1982, doi:10.1148/radiology.143.1.7063747)
+
+    `NaN` and a warning if either is missing; raises `ValueError` for scores that are NaN"""
+    truth, score = _scored(truth, score)
+    if not truth.any(): return _undefined('ROC AUC', 'no positives among the cases')
+    if truth.all(): return _undefined('ROC AUC', 'no negatives among the cases')
+    # both in order: quicker to look up
+    positives, negatives = np.sort(score[truth]), np.sort(score[~truth])
+    below = np.searchsorted(negatives, positives, 'left')
+    below_or_equal = np.searchsorted(negatives, positives, 'right')
+    return float((below + below_or_equal).mean()/2/len(negatives))
 
 def average_precision(
-    y, # truth, 0 or 1 for each case
-    p, # score for each case, higher for more likely positive
-)->float: # the share of positives is what guessing gets
-    """Precision averaged over the positives, each at the threshold that just finds it; the area under the precision-recall curve, by steps.
+    truth, # 0 or 1 for each case
+    score, # of each case, higher for more likely positive
+)->float:  # the share of positives is what guessing gets
+    """Precision averaged over the positives, each at the threshold that just finds it;
+    the area under the precision-recall curve, by steps.
+
     `NaN` and a warning if there are no positives; raises `ValueError` for scores that are NaN"""
-    y,p = _scored(y, p)
-    if not y.any(): return _undefined('average precision', 'no positives among the cases')
-    order = np.argsort(p)[::-1]
-    y,p = y[order],p[order]
-    last = np.r_[np.flatnonzero(np.diff(p)), len(p) - 1] # equal scores pass a threshold together
-    tp = np.cumsum(y)[last]
-    return float(np.sum(tp/(last + 1)*np.diff(tp, prepend=0))/tp[-1])
+    truth, score = _scored(truth, score)
+    if not truth.any(): return _undefined('average precision', 'no positives among the cases')
+    order = np.argsort(score)[::-1]
+    truth, score = truth[order], score[order]
+    # equal scores pass a threshold together: look at the last of each
+    last = np.r_[np.flatnonzero(np.diff(score)), len(score) - 1]
+    tp = np.cumsum(truth)[last]
+    precision, newly_found = tp/(last + 1), np.diff(tp, prepend=0)
+    return float(np.sum(precision*newly_found)/tp[-1])
 
 # %% ../nbs/toolbox/metrics.ipynb #metrics036
 class Interval(NamedTuple):
@@ -183,59 +228,78 @@ def _rows_of(drawn, size, first, rows):
     # the row at place k among them is the (k - begin)-th of its patient: rows[first + k - begin]
     return rows[np.repeat(first[drawn] - begin, length) + np.arange(length.sum())]
 
-def _scores_of_draws(metric, data, patient, n, seed):
+def _scores_of_counts(of_counts, truth, score, patient, draws):
+    "The metric of each draw from the numbers at each score, for metrics that depend on no more"
+    place, places = _places(truth, score)
+    order = place.argsort() # what is counted side by side lies side by side in memory
+    place, patient = place[order], patient[order]
+    for drawn in draws:
+        times_drawn = np.bincount(drawn, minlength=patient.max() + 1)
+        counts = np.bincount(place, times_drawn[patient], places)
+        yield of_counts(*counts.reshape(2, -1))
+
+def _scores_of_rows(metric, arrays, named, patient, draws):
+    "The metric of the rows of each draw"
+    rows, size = patient.argsort(kind='stable'), np.bincount(patient)
+    first = size.cumsum() - size # where each patient's rows begin
+    one_each = len(rows) == len(size)
+    for drawn in draws:
+        r = rows[drawn] if one_each else _rows_of(drawn, size, first, rows)
+        yield metric(*[x[r] for x in arrays], **{k: x[r] for k, x in named.items()})
+
+def _scores_of_draws(metric, arrays, named, patient, n, seed):
     "The metric of `n` draws of patients with replacement; `patient` is the number of each case's"
-    rng, size, scores = np.random.default_rng(seed), np.bincount(patient), np.empty(n)
-    def draw(): return rng.integers(0, len(size), len(size))
-    of_counts = next((f for known, f in _OF_COUNTS if metric is known), None)
-    if of_counts and data[0].ndim == 1:
-        place, places = _places(*_scored(*data))
-        order = place.argsort() # what is counted side by side lies side by side in memory
-        place, patient = place[order], patient[order]
-        for i in range(n):
-            times = np.bincount(draw(), minlength=len(size))
-            scores[i] = of_counts(*np.bincount(place, times[patient], places).reshape(2, -1))
-        return scores
-    rows, first = patient.argsort(kind='stable'), size.cumsum() - size
-    for i in range(n):
-        drawn = rows[draw()] if len(rows) == len(size) else _rows_of(draw(), size, first, rows)
-        scores[i] = metric(*(x[drawn] for x in data))
-    return scores
+    rng, patients = np.random.default_rng(seed), patient.max() + 1
+    draws = (rng.integers(0, patients, patients) for _ in range(n))
+    of_counts = [f for known, f in _OF_COUNTS if metric is known]
+    if of_counts and all(x.ndim == 1 for x in [*arrays, *named.values()]):
+        scores = _scores_of_counts(*of_counts, *_scored(*arrays, **named), patient, draws)
+    else: scores = _scores_of_rows(metric, arrays, named, patient, draws)
+    return np.fromiter(scores, float, n)
+
+def _patients(groups, cases):
+    "Number of each case's patient, in the order of their sorted names"
+    if groups is None: return np.arange(cases)
+    ids = check_ids(groups, 'group').to_numpy()
+    if ids.dtype == object: ids = np.array([str(x) for x in ids])
+    return np.unique(ids, return_inverse=True)[1]
 
 def bootstrap_interval(
-    metric, # function of (y, p), or of y alone if there is no `p`; NaN where it has no value
-    y, # truth for each case, or whatever `metric` takes; cases along the first axis
-    p=None, # scores or decisions for each case
-    groups=None, # the patient of each case: patients are drawn, with all their cases; None: every case is a patient of its own
-    n:int=2000, # draws
-    seed:int=0, # of the draws
+    metric,          # function of arrays with one value a case; NaN where it has no value
+    *arrays,         # what `metric` takes by position, cases along the first axis
+    groups=None,     # the patient of each case: patients are drawn, with all their cases;
+                     # None: every case is a patient of its own
+    n:int=2000,      # draws
+    seed:int=0,      # of the draws
     level:float=.95, # share of draws inside the interval
-)->Interval: # value of the metric on all cases, and limits
-    """Percentile bootstrap interval of `metric`, patients drawn with replacement. (Efron and Tibshirani 1993, doi:10.1201/9780429246593)
+    **named,         # what `metric` takes by name, such as `truth=y, prediction=p`
+)->Interval:         # value of the metric on all cases, and limits
+    """Percentile bootstrap interval of `metric`, patients drawn with replacement.
+    (Efron and Tibshirani 1993, doi:10.1201/9780429246593)
 
-    Draws in which the metric is NaN are left out; more than 5 % of them are said in a warning. With a single patient, or if the metric is NaN
-    for all cases, limits are `NaN`. Raises `ValueError` for lengths that differ, groups that are
-    empty or may be one patient written in two ways (see `check_ids`), and a level outside 0..1"""
-    data = [_array(x) for x in (y, p) if x is not None]
-    cases = len(data[0])
-    ids = np.arange(cases)
-    if groups is not None: ids = pd.Series(_array(groups) if hasattr(groups, 'detach') else groups)
-    if {len(x) for x in data} != {len(ids)}:
-        raise ValueError(f'found {[len(x) for x in data]} values for {len(ids)} groups: '
+    Draws in which the metric is NaN are left out; more than 5 % of them are said in a warning.
+    With a single patient, or if the metric is NaN for all cases, limits are `NaN`.
+    Raises `ValueError` for lengths that differ, groups that are empty or may be one patient
+    written in two ways (see `check_ids`), and a level outside 0..1"""
+    arrays, named = [_array(x) for x in arrays], {k: _array(x) for k, x in named.items()}
+    lengths = [len(x) for x in [*arrays, *named.values()]]
+    if not any(lengths): raise ValueError('no cases: there is nothing to draw from')
+    cases = lengths[0]
+    if groups is not None: groups = pd.Series(_array(groups) if hasattr(groups, 'detach') else groups)
+    if set(lengths) != {cases if groups is None else len(groups)}:
+        raise ValueError(f'found {lengths} values for {cases if groups is None else len(groups)} groups: '
                          'one of each for every case is needed')
-    if not cases: raise ValueError('no cases: there is nothing to draw from')
-    if n < 1 or not 0 < level < 1: raise ValueError(f'n must be 1 or more and level between 0 and 1, found {n} and {level}')
-    if groups is not None: ids = check_ids(ids, 'group').to_numpy()
-    if ids.dtype == object: ids = np.array([str(x) for x in ids])
-    value = float(metric(*data))
-    patients, patient = np.unique(ids, return_inverse=True)
-    if len(patients) == 1:
+    if n < 1 or not 0 < level < 1:
+        raise ValueError(f'n must be 1 or more and level between 0 and 1, found {n} and {level}')
+    patient = _patients(groups, cases)
+    value = float(metric(*arrays, **named))
+    if patient.max() == 0:
         nan = _undefined('interval', 'one patient alone says nothing about others')
         return Interval(value, nan, nan)
     if np.isnan(value): return Interval(value, value, value)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', UndefinedMetric) # they are counted below
-        scores = _scores_of_draws(metric, data, patient, n, seed)
+        scores = _scores_of_draws(metric, arrays, named, patient, n, seed)
     lost = np.isnan(scores).mean()
     if lost > .05:
         warnings.warn(f'the metric is undefined in {lost:.0%} of {n} draws, which are left out: '
@@ -244,24 +308,25 @@ def bootstrap_interval(
     return Interval(value, *np.nanquantile(scores, [(1 - level)/2, (1 + level)/2]).tolist())
 
 # %% ../nbs/toolbox/metrics.ipynb #metrics049
-def _masks(pred, label):
-    pred,label = _binary(pred, 'pred'),_binary(label, 'label')
-    _same_shape(pred, label, ('pred', 'label'))
-    return pred,label
-
-def _dice(found, pred, label, epsilon=0): return (2*found + epsilon)/(pred + label + epsilon) if pred + label + epsilon else float('nan')
+def _dice(both, prediction, truth, epsilon=0):
+    "Dice of counts; NaN where nothing is counted"
+    sizes = prediction + truth + epsilon
+    return (2*both + epsilon)/sizes if sizes else float('nan')
 
 # %% ../nbs/toolbox/metrics.ipynb #metrics050
 def dice(
-    pred, # predicted mask, 0 or 1; any shape, torch tensors too
-    label, # true mask, in the shape of `pred`
+    truth,           # true mask, 0 or 1; any shape, torch tensors too
+    prediction,      # predicted mask, in the shape of `truth`
     epsilon:float=0, # added above and below the line, as losses do; two empty masks then have 1
-)->float: # 0 for no overlap to 1 for equal masks
-    """Overlap of two masks: twice the voxels in both, by the voxels of each. (Dice 1945, doi:10.2307/1932409)
-    0 if just one mask is empty; `NaN` and a warning if both are. Raises `ValueError` for anything but 0 and 1 and for shapes that differ"""
-    pred,label = _masks(pred, label)
-    found = _dice(*(int(np.count_nonzero(x)) for x in (pred & label, pred, label)), epsilon)
-    return _undefined('Dice', 'both masks are empty') if np.isnan(found) else found
+)->float:            # 0 for no overlap to 1 for equal masks
+    """Overlap of two masks: twice the voxels in both, by the voxels of each.
+    (Dice 1945, doi:10.2307/1932409)
+
+    0 if just one mask is empty; `NaN` and a warning if both are.
+    Raises `ValueError` for anything but 0 and 1 and for shapes that differ"""
+    true, called, both = _counts(*_binary_pair(truth, prediction))
+    score = _dice(both, called, true, epsilon)
+    return _undefined('Dice', 'both masks are empty') if np.isnan(score) else score
 
 # %% ../nbs/toolbox/metrics.ipynb #metrics061
 def _spacing(spacing, ndim):
@@ -285,11 +350,12 @@ def _box(mask):
     spans = [np.flatnonzero(mask.any(tuple(a for a in range(mask.ndim) if a != axis))) for axis in range(mask.ndim)]
     return tuple(slice(s[0], s[-1] + 1) if len(s) else slice(0, 0) for s in spans)
 
-def _distances(pred, label, spacing):
-    "From each surface voxel to the nearest of the other mask's, mm: those of `pred`, those of `label`; infinite if the other has none"
+def _distances(truth, prediction, spacing):
+    """From each surface voxel to the nearest of the other mask's, mm: those of `truth`, those of
+    `prediction`; infinite if the other has none"""
     from scipy.spatial import cKDTree
-    box = _box(pred | label)
-    points = [_surface(mask[box], spacing) for mask in (pred, label)]
+    box = _box(truth | prediction)
+    points = [_surface(mask[box], spacing) for mask in (truth, prediction)]
     if not all(map(len, points)): return [np.full(len(p), np.inf) for p in points]
     trees = [cKDTree(p) for p in points]
     return [trees[1].query(points[0])[0],trees[0].query(points[1])[0]]
@@ -300,37 +366,47 @@ def _within(distances, tolerance): return float(np.mean(np.concatenate(distances
 
 # %% ../nbs/toolbox/metrics.ipynb #metrics066
 def hausdorff95(
-    pred, # predicted mask, 0 or 1
-    label, # true mask, in the shape of `pred`
-    spacing, # distance between voxels along each axis, mm
+    truth,               # true mask, 0 or 1
+    prediction,          # predicted mask, in the shape of `truth`
+    spacing,             # distance between voxels along each axis, mm
     percentile:float=95, # 100 for the Hausdorff distance itself
-)->float: # mm
-    """95th percentile of the distances between the surfaces of two masks, the larger of both directions. (BraTS: Menze et al. 2015,
-    doi:10.1109/TMI.2014.2377694) `NaN` and a warning if a mask is empty; raises `ValueError` for a wrong spacing or masks that don't match"""
-    pred,label = _masks(pred, label)
-    spacing = _spacing(spacing, pred.ndim)
-    if not (pred.any() and label.any()): return _undefined('HD95', f'{"pred" if label.any() else "label"} is empty and has no surface')
-    return _hd(_distances(pred, label, spacing), percentile)
+)->float:                # mm
+    """95th percentile of the distances between the surfaces of two masks, the larger of both
+    directions. (BraTS: Menze et al. 2015, doi:10.1109/TMI.2014.2377694)
+
+    `NaN` and a warning if a mask is empty; raises `ValueError` for a wrong spacing or masks that
+    don't match"""
+    truth, prediction = _binary_pair(truth, prediction)
+    spacing = _spacing(spacing, truth.ndim)
+    if not truth.any(): return _undefined('HD95', 'truth is empty and has no surface')
+    if not prediction.any(): return _undefined('HD95', 'prediction is empty and has no surface')
+    return _hd(_distances(truth, prediction, spacing), percentile)
 
 def surface_dice(
-    pred, # predicted mask, 0 or 1
-    label, # true mask, in the shape of `pred`
-    spacing, # distance between voxels along each axis, mm
+    truth,           # true mask, 0 or 1
+    prediction,      # predicted mask, in the shape of `truth`
+    spacing,         # distance between voxels along each axis, mm
     tolerance:float, # distance that counts as none, mm
-)->float: # share of the surface voxels of both masks, 0 to 1
-    """Share of the surface within `tolerance` of the other mask's. (Nikolov et al. 2021, doi:10.2196/26151, counted in surface voxels)
-    0 if just one mask is empty; `NaN` and a warning if both are. Raises `ValueError` for a wrong spacing or masks that don't match"""
-    pred,label = _masks(pred, label)
-    spacing = _spacing(spacing, pred.ndim)
+)->float:            # share of the surface voxels of both masks, 0 to 1
+    """Share of the surface within `tolerance` of the other mask's.
+    (Nikolov et al. 2021, doi:10.2196/26151, counted in surface voxels)
+
+    0 if just one mask is empty; `NaN` and a warning if both are.
+    Raises `ValueError` for a wrong spacing or masks that don't match"""
+    truth, prediction = _binary_pair(truth, prediction)
+    spacing = _spacing(spacing, truth.ndim)
     if not tolerance >= 0: raise ValueError(f'tolerance must be 0 mm or more, found {tolerance}')
-    if not (pred.any() or label.any()): return _undefined('surface Dice', 'both masks are empty')
-    return _within(_distances(pred, label, spacing), tolerance)
+    if not (truth.any() or prediction.any()):
+        return _undefined('surface Dice', 'both masks are empty')
+    return _within(_distances(truth, prediction, spacing), tolerance)
 
 def volume_ml(
-    mask, # (x, y, z), 0 or 1
+    mask,    # (x, y, z), 0 or 1
     spacing, # distance between voxels along each axis, mm
-)->float: # millilitres
-    "Volume of a mask: its voxels times the volume of one. Raises `ValueError` if there are not three axes"
+)->float:    # millilitres
+    """Volume of a mask: its voxels times the volume of one.
+
+    Raises `ValueError` if there are not three axes"""
     mask = _binary(mask, 'mask')
     if mask.ndim != 3: raise ValueError(f'a volume has three axes (x, y, z), found shape {mask.shape}')
     return float(np.count_nonzero(mask)*np.prod(_spacing(spacing, 3))/1000)
@@ -367,8 +443,9 @@ def _members(parts, classes, region):
 
 # %% ../nbs/toolbox/metrics.ipynb #metrics077
 def segmentation_report(
-    pred, # (x, y, z) predicted label of each voxel, 0 for background
-    label, # (x, y, z) true label of each voxel
+    *,
+    truth, # (x, y, z) true label of each voxel, 0 for background
+    prediction, # (x, y, z) predicted label of each voxel
     spacing, # distance between voxels along each axis, mm
     classes:dict, # label -> name, such as {1: 'edema', 2: 'non-enhancing', 3: 'enhancing'}
     regions:dict=None, # name -> classes it is made of, by (the beginning of) their names or by labels; such as `TUMOUR_REGIONS`
@@ -378,24 +455,24 @@ def segmentation_report(
 
     `volume_ml` is the predicted volume, `label_ml` the true one. What is undefined is `NaN`, and `note` says why.
     Raises `ValueError` for labels that have no name, shapes that differ, a wrong spacing, and regions made of unknown classes"""
-    pred,label = _array(pred),_array(label)
-    _same_shape(pred, label, ('pred', 'label'))
-    if label.ndim != 3: raise ValueError(f'a volume has three axes (x, y, z), found shape {label.shape}')
+    truth, prediction = _array(truth), _array(prediction)
+    _same_shape(truth, prediction, 'prediction')
+    if truth.ndim != 3: raise ValueError(f'a volume has three axes (x, y, z), found shape {truth.shape}')
     spacing = _spacing(spacing, 3)
     classes = {int(v): n for v,n in sorted(classes.items()) if v}
     values = np.array([0, *classes])
     rows = {n: [v] for v,n in classes.items()} | {n: _members(parts, classes, n) for n,parts in (regions or {}).items()}
-    box = _box((pred != 0) | (label != 0))
-    pred_at,label_at = _class_numbers(pred[box], values, 'pred'),_class_numbers(label[box], values, 'label')
+    box = _box((truth != 0) | (prediction != 0))
+    label_at, pred_at = _class_numbers(truth[box], values, 'truth'), _class_numbers(prediction[box], values, 'prediction')
     pairs = np.bincount((label_at*len(values) + pred_at).ravel(), minlength=len(values)**2).reshape(2*(len(values),))
-    pairs[0, 0] += label.size - label_at.size
+    pairs[0, 0] += truth.size - label_at.size
     share = lambda part,whole: part/whole if whole else np.nan
     ml,near,report = np.prod(spacing)/1000,max(spacing) if tolerance is None else tolerance,{}
     for name,members in rows.items():
         inside = np.isin(values, members)
         (tn,fp),(fn,tp) = [[int(pairs[t][:, p].sum()) for p in (~inside, inside)] for t in (~inside, inside)]
         called,true = tp + fp,tp + fn
-        ways = _distances(inside[pred_at], inside[label_at], spacing) if called or true else None
+        ways = _distances(inside[label_at], inside[pred_at], spacing) if called or true else None
         report[name] = dict(
             dice=_dice(tp, called, true),
             sensitivity=share(tp, true),

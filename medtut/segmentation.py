@@ -65,6 +65,7 @@ def soft_dice_loss(
 )->torch.Tensor:          # one number: 1 - Dice, averaged; float32, or float64 as `p` is
     """Soft Dice loss with squared denominator (Milletari et al. 2016, 10.1109/3DV.2016.79).
 
+    Prediction first, as PyTorch's losses take it; scores such as `dice` take the truth first.
     Sums are taken in float32, whatever precision `p` has. Raises `ValueError` if shapes do not fit,
     for a label that is no class of `p`, and for channels beyond 0 to 1."""
     p = _exact(p)
@@ -87,7 +88,8 @@ def dice_ce_loss(
 )->torch.Tensor:          # one number
     """Soft Dice loss plus cross-entropy, equal parts.
 
-    (As in nnU-Net: Isensee et al. 2021, 10.1038/s41592-020-01008-z.) Sums are taken in float32.
+    (As in nnU-Net: Isensee et al. 2021, 10.1038/s41592-020-01008-z.) Prediction first, as PyTorch's losses
+    take it. Sums are taken in float32.
     Raises `ValueError` if shapes do not fit, and for a label that is no class of the logits."""
     logits, y = _exact(logits), _labels(y, logits)
     dice = soft_dice_loss(logits.softmax(1), y, epsilon, background, pooled)

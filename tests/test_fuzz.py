@@ -112,9 +112,9 @@ pairs = st.integers(1, 40).flatmap(lambda n: st.tuples(arrays(bool, n), arrays(b
 def test_confusion_case_by_case(pair):
     y, pred = pair
     tn, fp, fn, tp = [sum((bool(a), bool(b)) == kind for a, b in zip(y, pred)) for kind in ((False, False), (False, True), (True, False), (True, True))]
-    assert confusion(y, pred) == (tn, fp, fn, tp)
+    assert confusion(truth=y, prediction=pred) == (tn, fp, fn, tp)
     for score, part, whole in ((sensitivity, tp, tp + fn), (specificity, tn, tn + fp), (ppv, tp, tp + fp), (npv, tn, tn + fn), (accuracy, tp + tn, len(y))):
-        found = score(y, pred)
+        found = score(truth=y, prediction=pred)
         assert found == part/whole if whole else math.isnan(found), score.__name__
 
 @examples
@@ -138,12 +138,12 @@ def surface(mask):
 def test_masks_voxel_by_voxel(pair, spacing, tolerance):
     pred, label = pair
     both, one, other = (pred & label).sum(), pred.sum(), label.sum()
-    found = dice(pred, label)
+    found = dice(label, pred)
     assert math.isclose(found, 2*both/(one + other)) if one + other else math.isnan(found)
     assert math.isclose(volume_ml(pred, spacing), one*math.prod(spacing)/1000)
     a, b = surface(pred), surface(label)
     def nearest(points, others): return [min(math.dist([x*s for x, s in zip(p, spacing)], [x*s for x, s in zip(q, spacing)]) for q in others) for p in points]
-    near, far = surface_dice(pred, label, spacing, tolerance), hausdorff95(pred, label, spacing)
+    near, far = surface_dice(label, pred, spacing, tolerance), hausdorff95(label, pred, spacing)
     if a and b:
         there, back = nearest(a, b), nearest(b, a)
         # distances such as 2.5 are compared with themselves: a rounding error on one side is no difference

@@ -610,5 +610,5 @@ def test_real_patches_go_through_unchanged():
     assert losses[-1] < losses[0] - .1
     image,label = cases[0]
     p = predict_volume(model, image, (32, 32, 16), progress=False)
-    report = segmentation_report(p.argmax(0), label, (1, 1, 1), {1: 'edema', 2: 'non-enhancing', 3: 'enhancing'})
+    report = segmentation_report(truth=label, prediction=p.argmax(0), spacing=(1, 1, 1), classes={1: 'edema', 2: 'non-enhancing', 3: 'enhancing'})
     assert len(report) and report.dice.between(0, 1).any()
