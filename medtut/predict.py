@@ -18,10 +18,12 @@ from torch import nn
 
 from .batch import Failed, Item, make_files, same_name
 from .folders import NAME, series_fields
+from .intensities import standardize
 from .metrics import volume_ml
 from .planes import read_images
-from .segmentation import load_unet, predict_volume, standardize
 from .series import one_series
+from .tiles import predict_volume
+from .unet import load_unet
 from .volumes import (VolumeError, check_same_grid, load_nifti, load_series, reorient, resample, save_nifti,
                             spacing as voxel_size)
 
@@ -127,7 +129,7 @@ def _prepare(files, model, spacing=None, per='volume', inside=None, orientation=
     if spacing is not None and not np.allclose(voxel_size(affine), spacing):
         image, affine = resample(image, affine, spacing)
     image = np.moveaxis(image, -1, 0)
-    return standardize(image, per, (image != 0).any(0) if inside == 'head' else None), affine, grid
+    return standardize(image, per, inside), affine, grid
 
 def _label(
     model, image, affine, grid, name,

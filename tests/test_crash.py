@@ -12,7 +12,7 @@ from medtut.files import atomic_write
 from medtut.folders import deidentify_files, nifti_files, png_files
 from medtut.planes import read_images
 from medtut.predict import predict_cases, series_cases
-from medtut.segmentation import UNet3D
+from medtut.unet import UNet3D
 from medtut.phantoms.breast import write_duke_breast
 from medtut.slices import export_slices, label_slices, read_boxes, read_mapping
 from test_folders import bundled, slices as write_series

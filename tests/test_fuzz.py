@@ -86,7 +86,7 @@ def test_splits_tear_no_patient(rows, parts, seed, shuffle):
 @given(arrays(np.uint8, st.tuples(*[st.integers(1, 5)]*3), elements=st.integers(0, 2)), st.tuples(*[st.integers(1, 5)]*3), st.floats(0, 1), st.sampled_from([None, (1,), (1, 2)]))
 def test_patches_are_exactly_those_that_qualify(label, patch, share, classes):
     "By brute force, patches larger than the volume among them: padded evenly, as documented"
-    segmentation = pytest.importorskip('medtut.segmentation')
+    patches = pytest.importorskip('medtut.patches')
     pad = [(max(p - n, 0)//2, max(p - n, 0) - max(p - n, 0)//2) for n, p in zip(label.shape, patch)]
     padded = np.pad(label, pad)
     corners = list(product(*[range(n - p + 1) for n, p in zip(padded.shape, patch)]))
@@ -96,9 +96,9 @@ def test_patches_are_exactly_those_that_qualify(label, patch, share, classes):
         good = {tuple(a - b for a, (b, _) in zip(c, pad)) for c, (x,) in held.items() if ((x > 0) if kind is None else (x == kind)).mean() >= share}
         if good: want[kind] = good
     if not want:
-        with pytest.raises(ValueError): segmentation.PatchSampler(label, patch, share, classes)
+        with pytest.raises(ValueError): patches.PatchSampler(label, patch, share, classes)
         return
-    sampler = segmentation.PatchSampler(label, patch, share, classes)
+    sampler = patches.PatchSampler(label, patch, share, classes)
     drawn = {tuple(c) for c in sampler.draw(0, 40*len(corners) + 100).tolist()}
     everything = set().union(*want.values())
     assert drawn <= everything
@@ -214,7 +214,7 @@ def test_damaged_weights(tmp_path):
     survives('weights', ['builtins:ValueError'], tmp_path, [path], [cut, lambda raw, rng: flipped(raw, rng, length), lambda raw, rng: planted(raw, rng, 16), table, table], 120)
 
 def test_damaged_network(tmp_path):
-    from medtut.segmentation import UNet3D, save_unet
+    from medtut.unet import UNet3D, save_unet
     path = save_unet(UNet3D(2, 2, filters=2, depth=2), tmp_path/'u.safetensors', data='none', seed=0, scores={})
     table, length = header_retyped(path)
     def described(raw, rng): # the network's description alone

@@ -13,6 +13,8 @@ each_module = pytest.mark.parametrize('module', sorted(files))
 # Lesson modules never import each other. Reading pixels is the one thing that all share, so `dicom` is
 # the ground floor, and `identity`, `headers` and `decoding` the cellar below it. `volumes` stands on
 # `series`, which makes volumes of slices, and that on `planes`, which reads where a slice lies.
+# Brain tumours: `layouts` knows how two sets name files and labels, `cases` finds and reads patients,
+# `intensities` gives numbers one scale; `patches`, `unet` and `tiles` are the parts of a segmentation.
 # `show` draws for notebooks, and `phantoms` make sample data: `datasets` alone reaches for them, and
 # only when asked to. `predict` stands above the lessons and uses what one of them built; `cli` is the
 # command line, above all else. Under `datasets` lie `archives` (where each set comes from) and
@@ -20,7 +22,8 @@ each_module = pytest.mark.parametrize('module', sorted(files))
 # lessons and tools keep, `tables` reads what comes from outside, `modes` runs a model and leaves it as
 # found. `folders` goes through trees of files, and `batch` is how it, `predict` and `slices` go on after an
 # interruption.
-for_lessons = {'batch', 'volumes', 'splits', 'metrics', 'datasets', 'rle', 'files', 'weights', 'tables', 'modes'}
+for_lessons = {'batch', 'volumes', 'splits', 'metrics', 'datasets', 'rle', 'files', 'weights', 'tables', 'modes',
+    'intensities', 'layouts', 'cases', 'patches', 'unet', 'tiles'}
 may_import = dict(
     decoding=set(), headers={'decoding'}, identity={'decoding', 'headers'},
     dicom={'decoding', 'headers', 'identity'},
@@ -30,14 +33,18 @@ may_import = dict(
     volumes={'series', 'planes', 'files'},
     splits={'datasets'}, metrics={'datasets', 'splits'}, show={'datasets'},
     datasets={'archives', 'download', 'files'}, archives={'download', 'files'}, download=set(),
+    intensities=set(), layouts={'files', 'volumes'},
+    cases={'intensities', 'layouts', 'splits', 'volumes'},
+    patches=set(), unet={'weights'}, tiles={'modes', 'patches'},
     phantoms={'rle'}, rle=set(), files=set(), batch={'files'}, weights={'files'}, tables=set(), modes=set(),
     folders={'batch', 'decoding', 'dicom', 'files', 'identity', 'planes', 'series', 'volumes'},
-    predict={'batch', 'folders', 'planes', 'series', 'segmentation', 'volumes', 'metrics', 'files'},
+    predict={'batch', 'folders', 'intensities', 'planes', 'series', 'tiles', 'unet', 'volumes', 'metrics',
+        'files'},
     cli={'dicom', 'datasets', 'archives', 'download', 'slices', 'predict', 'files', 'splits',
         'folders', 'identity', 'volumes'})
 # what a table of DICOM files, a volume or a score must not make anyone wait for
 light = ['', 'decoding', 'headers', 'identity', 'dicom', 'planes', 'series', 'volumes', 'metrics', 'splits',
-    'files', 'batch', 'folders', 'tables', 'cli']
+    'files', 'batch', 'folders', 'tables', 'cli', 'intensities', 'layouts', 'cases']
 frameworks = {'torch', 'torchvision', 'fastai'}
 notebook_tools = {'nbdev', 'IPython', 'ipywidgets', 'jupyterlab', 'notebook', 'sphinx', 'myst_nb'}
 

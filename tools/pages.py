@@ -138,7 +138,7 @@ def _networks():
     from torchvision.models import resnet18
     from medtut.chest import small_xresnet
     from medtut.grading import adapt_resnet
-    from medtut.segmentation import UNet3D
+    from medtut.unet import UNet3D
     return {
         'ResNet18, 224 x 224': (lambda: adapt_resnet(resnet18(), 1, keep=False), (1, 224, 224)),
         'small_xresnet, 128 x 128': (small_xresnet, (1, 128, 128)),
