@@ -23,8 +23,8 @@ from medtut.volumes import VolumeError, save_nifti
 lps = np.array([[-1., 0, 0, 0], [0, -1, 0, 239], [0, 0, 1, 0], [0, 0, 0, 1]])
 
 def brain(seed, shape=(12, 10, 8)):
-    """Four channels and a mask: a block of brain that is not 0, in it a tumour whose widest slice is
-    the fifth"""
+    """Four channels and a mask: a block of brain that is not 0, in it a tumour whose widest slice
+    is the fifth"""
     rng = np.random.default_rng(seed)
     x = np.zeros((4, *shape), np.int16)
     x[:, 2:10, 2:8, 1:7] = rng.integers(100, 900, (4, 8, 6, 6))
@@ -206,7 +206,8 @@ def test_names_of_each_year(tmp_path, name, layout, patient):
     assert np.array_equal(load_case(row, ('t2', 't1ce')).image, x[[3, 2]])
 
 def test_a_set_without_a_table_gets_no_note_of_one(tmp_path):
-    "BraTS 2021 and later were published without grades; those of 2020 have them in name_mapping.csv"
+    """BraTS 2021 and later were published without grades; those of 2020 have them in
+    name_mapping.csv"""
     for name in 'BraTS2021_00000', 'BraTS2021_00002': write_case(tmp_path/'2021'/name)
     write_case(tmp_path/'2023'/FIRST_2023, 'brats2023')
     assert not find_cases(tmp_path/'2021').note.any() and not find_cases(tmp_path/'2023').note.any()
@@ -274,7 +275,8 @@ def test_masks_of_children_are_read_as_in_2023(tmp_path):
 def test_labels_of_other_years_are_refused(tmp_path):
     row = find_cases(write_case(tmp_path/FIRST_2023, 'brats2023').parent).iloc[0]
     replace(row, 'seg', brain(1)[1])
-    with pytest.raises(VolumeError, match=r'-seg.nii.gz: labels \[4\] in a brats2023 mask, .* cavity'):
+    message = r'-seg.nii.gz: labels \[4\] in a brats2023 mask, .* cavity'
+    with pytest.raises(VolumeError, match=message):
         load_case(row)
 
 @pytest.mark.parametrize('layout, name', [('brats', FIRST_2020), ('brats2023', FIRST_2023)])
@@ -305,7 +307,8 @@ def test_what_is_missing_is_named(tmp_path):
     assert cases.missing.tolist() == ['t1ce, seg', '', 'flair, t1, t1ce, t2, seg']
     assert f'no {FIRST_2023}-t1c, {FIRST_2023}-seg' in cases.note[0]
     assert 'BraTS-GLI-00009-000-t1c.nii.gz' in cases.note[0]
-    with pytest.raises(VolumeError, match=f'{FIRST_2023}: has no t1ce.*00009'): load_case(cases.iloc[0])
+    with pytest.raises(VolumeError, match=f'{FIRST_2023}: has no t1ce.*00009'):
+        load_case(cases.iloc[0])
 
 def test_two_odd_masks(brats):
     folder = brats/FIRST_2020
@@ -363,7 +366,8 @@ def test_other_decathlon_tasks(tmp_path, modality, channels):
 
 def test_a_label_that_the_description_lacks(tmp_path):
     cases = find_cases(write_task(tmp_path, {'0': 'CT'}, {'0': 'background', '1': 'liver'}))
-    with pytest.raises(VolumeError, match=r'organ_001.nii.gz: labels \[2\] in a msd mask.*dataset.json'):
+    message = r'organ_001.nii.gz: labels \[2\] in a msd mask.*dataset.json'
+    with pytest.raises(VolumeError, match=message):
         load_case(cases.iloc[0])
 
 @pytest.mark.parametrize('channels', [1, 3])
@@ -396,7 +400,8 @@ def test_task01_with_other_labels_is_refused(tmp_path):
 def test_gaps_in_a_decathlon_task(tmp_path):
     "Cases that are only listed, that have a mask alone or no mask are rows that say so"
     write_task(tmp_path, {'0': 'MRI'}, {'1': 'a', '2': 'b'}, n=4)
-    for gone in 'imagesTr/organ_001', 'labelsTr/organ_001', 'imagesTr/organ_002', 'labelsTr/organ_003':
+    for gone in ('imagesTr/organ_001', 'labelsTr/organ_001', 'imagesTr/organ_002',
+                 'labelsTr/organ_003'):
         (tmp_path/f'{gone}.nii.gz').unlink()
     cases = find_cases(tmp_path)
     assert cases.missing.tolist() == ['MRI, seg', 'MRI', 'seg', '']
@@ -408,7 +413,8 @@ def test_gaps_in_a_decathlon_task(tmp_path):
 def test_two_files_of_one_decathlon_case(tmp_path, folder):
     write_task(tmp_path, {'0': 'MRI'}, {'1': 'a', '2': 'b'})
     (tmp_path/folder/'organ_001.nii').write_bytes(b'')
-    with pytest.raises(VolumeError, match=r'organ_001.nii and .*organ_001.nii.gz'): find_cases(tmp_path)
+    with pytest.raises(VolumeError, match=r'organ_001.nii and .*organ_001.nii.gz'):
+        find_cases(tmp_path)
 
 def test_a_case_for_training_and_for_test(tmp_path):
     write_msd(tmp_path)
@@ -426,7 +432,8 @@ def test_a_real_decathlon_task():
     assert cases.labels[0] == {1: 'Anterior', 2: 'Posterior'}
     for i in range(0, len(cases), 20):
         case = load_case(cases.iloc[i])
-        assert case.image.shape == (1, *case.label.shape) and set(np.unique(case.label)) == {0, 1, 2}
+        assert case.image.shape == (1, *case.label.shape)
+        assert set(np.unique(case.label)) == {0, 1, 2}
 
 # loading
 
@@ -596,7 +603,8 @@ def test_masks_go_with_their_slices(brats):
     assert ((ds.mask > 0).sum((1, 2)).numpy() == ds.table.area).all()
 
 def test_orientation_does_not_matter(tmp_path):
-    "The same patients written with axes R A S: the same slices, the patient's left on the right side"
+    """The same patients written with axes R A S: the same slices, the patient's left on the right
+    side"""
     cases = find_cases(write_brats(tmp_path, 2))
     a = GradingDataset(cases, 'all', progress=False)
     ras = lps @ nib.affines.from_matvec(np.diag([-1, -1, 1]), (11, 9, 0))

@@ -1,4 +1,5 @@
-"What lesson 6 can't show in passing: independent oracles, random shapes, broken weight files, workers, memory"
+"""What lesson 6 can't show in passing: independent oracles, random shapes, broken weight files,
+workers, memory"""
 import copy
 import os
 import pickle
@@ -20,6 +21,7 @@ from scipy.stats import chisquare
 from torch.utils.data import DataLoader
 
 from medtut.intensities import standardize
+from medtut.layouts import MSD_LABELS
 from medtut.modes import evaluating
 from medtut.patches import PatchDataset, PatchSampler, TUTORIAL_PATCHES, crop
 from medtut.segmentation import dice_ce_loss, soft_dice_loss
@@ -106,7 +108,8 @@ def test_the_tutorials_settings_have_a_name():
     with pytest.raises(ValueError, match='holds 0.05'): PatchSampler(label, **TUTORIAL_PATCHES)
 
 def test_share_is_not_lost_to_rounding():
-    "0.1*30 is a little more than 3 in floating point; three voxels of thirty are enough all the same"
+    """0.1*30 is a little more than 3 in floating point; three voxels of thirty are enough all the
+    same"""
     label = np.zeros((2, 3, 5), int)
     label[0, 0, :3] = 1
     assert len(PatchSampler(label, (2, 3, 5), .1)) == 1
@@ -119,10 +122,10 @@ def test_share_and_the_number_of_voxels(share, voxels):
     assert voxels/27 >= share and not (voxels - 1)/27 >= share
     label = np.zeros((3, 3, 3), int)
     label.reshape(-1)[:voxels] = 1
-    assert len(PatchSampler(label, (3, 3, 3), share)) == 1
+    assert len(PatchSampler(label, (3, 3, 3), share, 'any')) == 1
     if not voxels: return
     label.reshape(-1)[0] = 0
-    with pytest.raises(ValueError): PatchSampler(label, (3, 3, 3), share)
+    with pytest.raises(ValueError): PatchSampler(label, (3, 3, 3), share, 'any')
 
 def held(sampler): return sum(v.nbytes for v in vars(sampler).values() if isinstance(v, np.ndarray))
 
@@ -222,7 +225,8 @@ def a_head():
 
 @pytest.mark.parametrize('order', ['C', 'F'])
 def test_standardize_inside_the_head_by_default(order):
-    "What is not 0 in all channels, a volume at a time: numpy's own mean and deviation of those voxels"
+    """What is not 0 in all channels, a volume at a time: numpy's own mean and deviation of those
+    voxels"""
     image = np.asarray(a_head().astype(np.float32), order=order)
     inside = (image != 0).any(0)
     out = standardize(image)
@@ -637,7 +641,8 @@ def test_predict_refuses(model):
         with pytest.raises(ValueError): predict_volume(**usual | wrong)
     with pytest.raises(ValueError, match='multiple of 2'):
         predict_volume(model, image, (16, 16, 7), progress=False)
-    for wrong in lambda x: x[..., :1], lambda x: x.mean((2, 3, 4)), lambda x: x[:1, :, :, :, :, None]:
+    for wrong in (lambda x: x[..., :1], lambda x: x.mean((2, 3, 4)),
+                  lambda x: x[:1, :, :, :, :, None]):
         with pytest.raises(ValueError, match=re.escape('need (batch, class, *patch)')):
             predict_volume(wrong, image, (16, 16, 4), progress=False)
 
@@ -678,20 +683,27 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
     from safetensors.torch import load_file, save_file
     model = UNet3D(filters=4, depth=2)
     path = save_unet(model, tmp_path/'unet.safetensors', data='', seed=0, scores={})
-    (cut := tmp_path/'cut.safetensors').write_bytes(path.read_bytes()[:-100])
-    torch.save(model, pickled := tmp_path/'unet.pt')
-    save_file(model.state_dict(), bare := tmp_path/'bare.safetensors')
+    cut, pickled, bare = (tmp_path/n for n in ('cut.safetensors', 'unet.pt', 'bare.safetensors'))
+    cut.write_bytes(path.read_bytes()[:-100])
+    torch.save(model, pickled)
+    save_file(model.state_dict(), bare)
     for bad in cut, pickled, bare:
         with pytest.raises(ValueError, match=bad.name): load_unet(bad)
     weights = load_file(path)
     def described(config, weights=weights):
-        save_file(weights, bad := tmp_path/'bad.safetensors', metadata=dict(medtut='{"unet3d": %s, "card": {}}' % config))
+        bad, notes = tmp_path/'bad.safetensors', '{"unet3d": %s, "card": {}}' % config
+        save_file(weights, bad, metadata=dict(medtut=notes))
         return bad
-    for config in '{', '[]', '{"filters": 5}', '{"filters": 4, "depth": 2, "up": "guess"}', '{"filters": 4, "depth": 1000000000}', '{"danger": 1}', \
-            '{"filters": 1000000, "depth": 8}', '{"filters": 4, "depth": 3}':
+    for config in (
+            '{', '[]', '{"filters": 5}', '{"filters": 4, "depth": 2, "up": "guess"}',
+            '{"filters": 4, "depth": 1000000000}', '{"danger": 1}',
+            '{"filters": 1000000, "depth": 8}', '{"filters": 4, "depth": 3}'):
         with pytest.raises(ValueError, match='bad.safetensors'): load_unet(described(config))
-    with pytest.raises(ValueError, match='head.bias'): load_unet(described('{"filters": 4, "depth": 2}', {k: v for k,v in weights.items() if k != 'head.bias'}))
-    with pytest.raises(ValueError, match='must end in'): save_unet(model, tmp_path/'unet.pt2', data='', seed=0, scores={})
+    weights.pop('head.bias')
+    lacking = described('{"filters": 4, "depth": 2}', weights)
+    with pytest.raises(ValueError, match='head.bias'): load_unet(lacking)
+    with pytest.raises(ValueError, match='must end in'):
+        save_unet(model, tmp_path/'unet.pt2', data='', seed=0, scores={})
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     model = UNet3D(filters=4, depth=2)
@@ -699,31 +711,35 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     def full(*args): raise OSError(28, 'No space left on device')
     monkeypatch.setattr('medtut.files.os.replace', full)
     with pytest.raises(OSError): save_unet(model, path, data='second', seed=0, scores={})
-    assert load_unet(path)[1]['data'] == 'first' and os.listdir(tmp_path) == ['unet.safetensors']
+    assert load_unet(path).card['data'] == 'first' and os.listdir(tmp_path) == ['unet.safetensors']
 
 # Real patches
 
 def test_real_patches_go_through_unchanged():
     folder = os.environ.get('MEDTUT_REAL_FILES')
     paths = sorted(Path(folder, 'msd_patches').glob('*.npz')) if folder else []
-    if not paths: pytest.skip('MEDTUT_REAL_FILES does not name a folder with patches of MSD Task01 in msd_patches/')
+    if not paths: pytest.skip('MEDTUT_REAL_FILES does not name a folder with msd_patches/')
     from medtut.metrics import segmentation_report
     cases = []
     for path in paths:
-        with np.load(path) as f: cases.append((standardize(f['image'], mask=(f['image'] != 0).any(0)), f['label']))
-    assert all(x.shape == (4, 160, 160, 16) and np.isfinite(x).all() for x,_ in cases)
-    data = PatchDataset(cases, (32, 32, 16), n=4, classes=(1, 2, 3), min_foreground=.005, flips=(0, 1))
+        with np.load(path) as f: cases.append((standardize(f['image'], 'slice'), f['label']))
+    for x, _ in cases: assert x.shape == (4, 160, 160, 16) and np.isfinite(x).all()
+    data = PatchDataset(cases, (32, 32, 16), n=4, classes=(1, 2, 3), min_foreground=.005,
+                        flips=(0, 1))
     torch.manual_seed(0)
     model = UNet3D(filters=(4, 8, 16))
-    optimizer,losses = torch.optim.AdamW(model.parameters(), 1e-2), []
+    optimizer, losses = torch.optim.AdamW(model.parameters(), 1e-2), []
     for epoch in range(6):
         data.set_epoch(epoch % 2)
-        for x,y in DataLoader(data, batch_size=4):
+        for x, y in DataLoader(data, batch_size=4):
             loss = dice_ce_loss(model(x), y)
-            optimizer.zero_grad(); loss.backward(); optimizer.step()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
             losses.append(loss.item())
     assert losses[-1] < losses[0] - .1
-    image,label = cases[0]
+    image, label = cases[0]
     p = predict_volume(model, image, (32, 32, 16), progress=False)
-    report = segmentation_report(truth=label, prediction=p.argmax(0), spacing=(1, 1, 1), classes={1: 'edema', 2: 'non-enhancing', 3: 'enhancing'})
+    report = segmentation_report(truth=label, prediction=p.argmax(0), spacing=(1, 1, 1),
+                                 classes=MSD_LABELS)
     assert len(report) and report.dice.between(0, 1).any()
