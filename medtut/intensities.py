@@ -57,7 +57,8 @@ def standardize(
     outside, where = None, True
     if inside is None: count = math.prod(image.shape[a] for a in axes)
     else:
-        if isinstance(inside, str): inside = _head(image) # whose outside, all 0, adds nothing to sums
+        # outside the head all is 0, and adds nothing to sums
+        if isinstance(inside, str): inside = _head(image)
         else: inside = where = np.asarray(inside, bool)
         outside = ~inside
         count = np.maximum(np.sum(inside, axes, keepdims=True), 1)
