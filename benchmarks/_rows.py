@@ -19,3 +19,20 @@ def hand_over(args, what, medtut, peer, speed=None, memory=None, least_speed=Non
           *[f'floor {least:g}{"" if found >= least else ": NOT HELD"}' for found, least in ((speed, least_speed), (memory, least_memory)) if least and found is not None]])), flush=True)
     if args.rows:
         with args.rows.open('a', encoding='utf-8') as f: f.write(json.dumps(row) + '\n')
+
+def hand_over_command(
+    args, folder, command, label, tool, jobs=None, seconds=None, cpu=None, memory=None,
+    status=None, results=None, possible=None, lost=None, names=None,
+):
+    """Print a row of the table of commands, and append it to the file `args.rows`.
+
+    Without `seconds` the tool is not installed. `memory` is in bytes; `results` are those that are
+    right, of `possible` ones, and `lost` are the files without one (`None`: nobody knows); `names`:
+    in how many files the patient's name is left, in their content and in their paths"""
+    row = {k: v for k, v in locals().items() if k != 'args'}
+    if seconds is None: print(f'{folder}: {label}: {tool} is not installed', flush=True)
+    else:
+        print(f'{folder}: {label}, {jobs} processes: {seconds:.1f} s, {cpu:.1f} s of CPU, {memory/1e6:.0f} MB, '
+              f'{results} of {possible}, names left {names}, exit status {status}', flush=True)
+    if args.rows:
+        with args.rows.open('a', encoding='utf-8') as f: f.write(json.dumps(row) + '\n')

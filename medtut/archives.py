@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 import pandas as pd, pydicom, requests
 from .download import DataError, check_gzip, fetch, file_digest, link, tar_members, unpack
-from .files import read_json
+from .files import nifti_stem, read_json
 
 # %% ../nbs/toolbox/archives.ipynb #cell006
 def _missing_siim(folder):
@@ -143,7 +143,7 @@ def msd_cases(ds, work, selection, have, progress):
         if name not in members: raise DataError(f'{remote.url} has no {name}')
         return fetch(remote.url, folder/name, *members[name], progress=progress, http=http)
     about = read_json(get('dataset.json', work))
-    pairs = {Path(p['image']).name.removesuffix('.nii.gz'): p for p in sorted(about['training'], key=lambda p: p['image'])}
+    pairs = {nifti_stem(p['image']): p for p in sorted(about['training'], key=lambda p: p['image'])}
     chosen = list(pairs)[:selection] if isinstance(selection, int) else selection
     if unknown := [c for c in chosen if c not in pairs]:
         raise ValueError(f'no training case {unknown[0]!r}: they are {min(pairs)} to {max(pairs)}')

@@ -15,22 +15,22 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from .files import nifti_stem
 from .intensities import standardize
-from .layouts import BRATS_LABELS, LAYOUTS, MODALITIES, layout_of, read_msd_task
+from .brain_sets import BRATS_LABELS, LAYOUTS, MODALITIES, layout_of, read_msd_task
 from .splits import check_ids
 from .volumes import VolumeError, check_same_grid, load_nifti
 
 # %% ../nbs/toolbox/cases.ipynb #cases004
 _GRADES = 'HGG', 'LGG'
 
-def _stem(path): return re.sub(r'\.nii(\.gz)?$', '', path.name, flags=re.IGNORECASE)
-
 def _niftis(folder):
     "The files of each name, which is in lower case and has no ending"
     by_name = {}
     for path in sorted(folder.iterdir()):
-        if path.name.startswith('.') or _stem(path) == path.name or not path.is_file(): continue
-        by_name.setdefault(_stem(path).lower(), []).append(path)
+        is_nifti = nifti_stem(path) != path.name and path.is_file()
+        if path.name.startswith('.') or not is_nifti: continue
+        by_name.setdefault(nifti_stem(path).lower(), []).append(path)
     return by_name
 
 def _only(paths, what):
@@ -52,7 +52,7 @@ def _case_folders(root):
 # %% ../nbs/toolbox/cases.ipynb #cases006
 def _odd_mask(others):
     "The one file with seg in its name, if there is one and no second"
-    masks = [path for path in others if 'seg' in _stem(path).lower()]
+    masks = [path for path in others if 'seg' in nifti_stem(path).lower()]
     return masks[0] if len(masks) == 1 else None
 
 def _not_used(others):
@@ -164,8 +164,8 @@ def _msd_part(root, part, listed, sequences):
     "Rows of imagesTr and labelsTr, or of imagesTs and labelsTs; test cases need no mask"
     folders = root/f'images{part}', root/f'labels{part}'
     images, masks = (_niftis(f) if f.is_dir() else {} for f in folders)
-    names = {_stem(path).lower(): _stem(path) for path in map(Path, listed)}
-    for key, paths in (*masks.items(), *images.items()): names[key] = _stem(paths[0])
+    names = {nifti_stem(path).lower(): nifti_stem(path) for path in map(Path, listed)}
+    for key, paths in (*masks.items(), *images.items()): names[key] = nifti_stem(paths[0])
     rows = []
     for key, name in sorted(names.items()):
         image, seg = _only(images.get(key, []), name), _only(masks.get(key, []), name)

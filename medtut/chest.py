@@ -24,7 +24,10 @@ from pydicom import Dataset
 from scipy.optimize import minimize_scalar
 from torch import nn
 
-from .dicom import DicomError, read_dicom, scan, to_display
+from .errors import data_set_name
+from .dicom import read_dicom, scan
+from .display import to_display
+from .errors import DicomError
 from .rle import rle_decode, rle_encode
 from .splits import check_ids, split_by_patient
 from .weights import load_weights, save_weights
@@ -126,7 +129,7 @@ class PILRadiograph(PILImageBW):
                   # is 65535), bool, or floats from 0, black, to 1
         **kwargs, # fastai's; unused
     ):
-        """Window, photometric interpretation and bits as `medtut.dicom.to_display` handles them.
+        """Window, photometric interpretation and bits as `medtut.display.to_display` handles them.
 
         Raises `DicomError` for DICOM that can't be shown, and `ValueError` for pictures of another
         shape or type."""
@@ -142,8 +145,7 @@ class PILRadiograph(PILImageBW):
         ds = source if isinstance(source, Dataset) else read_dicom(source)
         shown = to_display(ds)
         if shown.ndim == 4 or shown.ndim == 3 and shown.shape[-1] != 3:
-            name = getattr(ds, 'filename', None) or 'data set'
-            raise DicomError(f'{name}: {len(shown)} frames, a radiograph has one; '
+            raise DicomError(f'{data_set_name(ds)}: {len(shown)} frames, a radiograph has one; '
                              'give to_display(ds, frame=0)')
         return Image.fromarray(shown).convert('L')
 

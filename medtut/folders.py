@@ -23,9 +23,11 @@ from pydicom.uid import UID, MediaStorageDirectoryStorage
 from tqdm.auto import tqdm
 
 from .batch import Item, LeftOut, Outcome, make_files, same_name
-from .decoding import DicomError, as_dicom_error, data_set_name
-from .dicom import (WINDOWS, find_dicoms, orientation, pixel_aspect, pixel_unit, read_dicom,
-    to_display, windowed)
+from .errors import DicomError, as_dicom_error, data_set_name
+from .dicom import find_dicoms, read_dicom
+from .display import WINDOWS, to_display, windowed
+from .orientation import orientation, pixel_aspect
+from .units import pixel_unit
 from .files import atomic_write
 from .identity import burned_in_risk, deidentify, identifying_elements
 from .planes import read_images

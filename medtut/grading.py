@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from .cases import Case, load_case
-from .layouts import MODALITIES
+from .brain_sets import MODALITIES
 from .volumes import VolumeError, reorient, spacing
 
 # %% ../nbs/05_grading.ipynb #grading074

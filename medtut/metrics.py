@@ -12,6 +12,7 @@ import warnings
 from typing import NamedTuple
 import numpy as np
 import pandas as pd
+from .checks import check_spacing
 from .splits import check_ids
 
 # %% ../nbs/toolbox/metrics.ipynb #metrics007
@@ -329,12 +330,6 @@ def dice(
     return _undefined('Dice', 'both masks are empty') if np.isnan(score) else score
 
 # %% ../nbs/toolbox/metrics.ipynb #metrics061
-def _spacing(spacing, ndim):
-    found = np.asarray(spacing, float)
-    if found.shape != (ndim,) or not ((0 < found) & (found < np.inf)).all():
-        raise ValueError(f'spacing must be {ndim} positive numbers, mm along each axis; found {spacing}')
-    return found
-
 def _surface(mask, spacing):
     "Where the voxels with a face on the outside lie, mm"
     outside,inner = np.pad(mask, 1),mask.copy()
@@ -377,7 +372,7 @@ def hausdorff95(
     `NaN` and a warning if a mask is empty; raises `ValueError` for a wrong spacing or masks that
     don't match"""
     truth, prediction = _binary_pair(truth, prediction)
-    spacing = _spacing(spacing, truth.ndim)
+    spacing = check_spacing(spacing, truth.ndim)
     if not truth.any(): return _undefined('HD95', 'truth is empty and has no surface')
     if not prediction.any(): return _undefined('HD95', 'prediction is empty and has no surface')
     return _hd(_distances(truth, prediction, spacing), percentile)
@@ -394,7 +389,7 @@ def surface_dice(
     0 if just one mask is empty; `NaN` and a warning if both are.
     Raises `ValueError` for a wrong spacing or masks that don't match"""
     truth, prediction = _binary_pair(truth, prediction)
-    spacing = _spacing(spacing, truth.ndim)
+    spacing = check_spacing(spacing, truth.ndim)
     if not tolerance >= 0: raise ValueError(f'tolerance must be 0 mm or more, found {tolerance}')
     if not (truth.any() or prediction.any()):
         return _undefined('surface Dice', 'both masks are empty')
@@ -409,7 +404,7 @@ def volume_ml(
     Raises `ValueError` if there are not three axes"""
     mask = _binary(mask, 'mask')
     if mask.ndim != 3: raise ValueError(f'a volume has three axes (x, y, z), found shape {mask.shape}')
-    return float(np.count_nonzero(mask)*np.prod(_spacing(spacing, 3))/1000)
+    return float(np.count_nonzero(mask)*np.prod(check_spacing(spacing, 3))/1000)
 
 # %% ../nbs/toolbox/metrics.ipynb #metrics076
 # Regions of the brain tumour challenge, each as its classes' names (Menze et al. 2015, doi:10.1109/TMI.2014.2377694)
@@ -458,7 +453,7 @@ def segmentation_report(
     truth, prediction = _array(truth), _array(prediction)
     _same_shape(truth, prediction, 'prediction')
     if truth.ndim != 3: raise ValueError(f'a volume has three axes (x, y, z), found shape {truth.shape}')
-    spacing = _spacing(spacing, 3)
+    spacing = check_spacing(spacing, 3)
     classes = {int(v): n for v,n in sorted(classes.items()) if v}
     values = np.array([0, *classes])
     rows = {n: [v] for v,n in classes.items()} | {n: _members(parts, classes, n) for n,parts in (regions or {}).items()}

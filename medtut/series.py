@@ -15,7 +15,8 @@ import numpy as np
 from pydicom.uid import UncompressedTransferSyntaxes
 from tqdm.auto import tqdm
 
-from .dicom import pixels, read_dicom
+from .dicom import read_dicom
+from .units import pixels
 from .planes import LABELS, TIMES, Image, Plane, VolumeError, some_of
 
 # %% ../nbs/toolbox/series.ipynb #series032

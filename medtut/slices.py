@@ -19,7 +19,11 @@ import torch
 from torch.utils.data import Dataset
 
 from .batch import Item, make_files
-from .dicom import DicomError, pixels, read_dicom, to_display
+from .errors import data_set_name
+from .dicom import read_dicom
+from .display import to_display
+from .errors import DicomError
+from .units import pixels
 from .files import atomic_write
 from .splits import check_ids
 from .tables import read_table
@@ -139,8 +143,7 @@ def _png(ds, window):
         window = top, top/2
     image = to_display(ds, width=window[0], level=window[1])
     if image.ndim != 2:
-        name = getattr(ds, 'filename', None) or 'data set' # None in a copy, '' in a new one
-        raise DicomError(f'{name}: not one grey image, but {image.shape}')
+        raise DicomError(f'{data_set_name(ds)}: not one grey image, but {image.shape}')
     fast = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
     return cv2.imencode('.png', image, fast)[1].tobytes()
 

@@ -17,6 +17,7 @@ from nibabel import orientations
 from nibabel.spatialimages import HeaderDataError
 from scipy import ndimage as ndi
 
+from .checks import check_spacing
 from .files import atomic_write
 from .planes import VolumeError, read_images
 from .series import check_kinds, one_series, read_voxels, split_volumes, stack, without_copies
@@ -458,9 +459,8 @@ def resample(
         raise VolumeError('give either new_spacing or like=(shape, affine)')
     straight = None
     if like is None:
-        new = np.broadcast_to(np.asarray(new_spacing, float), 3)
-        if not (np.isfinite(new) & (new > 0)).all():
-            raise VolumeError(f'new_spacing must be positive mm, not {new_spacing}')
+        try: new = check_spacing(new_spacing, one_for_all=True)
+        except ValueError as e: raise VolumeError(f'new_spacing: {e}') from None
         straight = _straightened(affine, shape)
         grid, field = straight or (affine, shape)         # `field`: its size in its own voxels
         ratio = new/np.linalg.norm(grid[:3, :3], axis=0)  # a new voxel in those of `grid`

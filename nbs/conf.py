@@ -148,7 +148,11 @@ def prepare(app, docname, source):
     if path in pages: source[0] = prepare_notebook(path, source[0])
     elif docname == 'api': source[0] += '\n'.join(api_index()) + '\n'
     elif docname == 'benchmarks':
-        source[0] = site_markdown(source[0].replace('{benchmarks}', bench.table(json.loads(bench.result.read_text(encoding='utf-8')))))
+        found = json.loads(bench.result.read_text(encoding='utf-8'))
+        tables = {'{benchmarks}': bench.table(found),
+                  '{commands}': bench.command_tables(found['commands'])}
+        for mark, text in tables.items(): source[0] = source[0].replace(mark, text)
+        source[0] = site_markdown(source[0])
         app.env.note_dependency(bench.result)
     else: source[0] = filled_page(source[0])
     if docname == 'index' or path not in pages: app.env.note_reread()  # made from other pages too

@@ -71,7 +71,8 @@ def dicom(path):
     from test_dicom_damaged import use
     from medtut.dicom import scan
     from medtut.slices import save_slice
-    from medtut.dicom import DicomError, read_dicom
+    from medtut.dicom import read_dicom
+    from medtut.errors import DicomError
     use(path)
     assert len(scan([path], progress=False)) == 1
     try: save_slice(read_dicom(path), path.with_suffix('.png'))

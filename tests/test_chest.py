@@ -17,7 +17,8 @@ from sklearn.metrics import roc_curve
 
 from medtut.chest import (PILRadiograph, TensorRadiograph, chest_dataloaders, fit_temperature, load_weights, read_labels, rle_decode, rle_encode,
     save_weights, small_xresnet, threshold_for_sensitivity, _Film)
-from medtut.dicom import DicomError, to_display
+from medtut.display import to_display
+from medtut.errors import DicomError
 from medtut.phantoms.chest import chest, to_dicom, write_siim_small
 
 pytestmark = pytest.mark.filterwarnings('ignore')  # of odd files, and of torch.jit, which fastai uses

@@ -12,7 +12,8 @@ from matplotlib.colors import to_rgb
 from skimage.color import deltaE_ciede2000, rgb2lab
 
 from lessons import nbs, notebooks
-from medtut.show import OKABE_ITO, class_colors
+from medtut.overlays import class_colors
+from medtut.show import OKABE_ITO
 
 CONES = dict(
     all=np.eye(3),

@@ -7,7 +7,12 @@ import numpy as np
 import pydicom
 import pytest
 
-from medtut.dicom import DicomError, deidentify, elements, find_dicoms, identifying_elements, pixels, read_dicom, scan, to_display
+from medtut.dicom import find_dicoms, read_dicom, scan
+from medtut.display import to_display
+from medtut.errors import DicomError
+from medtut.headers import elements
+from medtut.identity import deidentify, identifying_elements
+from medtut.units import pixels
 
 bundled = Path(pydicom.__file__).parent/'data'/'test_files'
 carried = Path(data_store.__file__).parent/'data'
@@ -88,7 +93,8 @@ def test_deidentify_leaves_no_word_of_the_patient_at_any_depth():
 
 def test_pseudonyms_hold_across_processes():
     code = ("import warnings; warnings.simplefilter('ignore')\n"
-            "from medtut.dicom import deidentify, read_dicom\n"
+            "from medtut.dicom import read_dicom\n"
+            "from medtut.identity import deidentify\n"
             f"ds = deidentify(read_dicom({str(bundled/'CT_small.dcm')!r}), key=b'k'); print(ds.PatientID, ds.SeriesInstanceUID)")
     assert len({subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout for _ in range(2)}) == 1
 

@@ -8,8 +8,13 @@ import pytest
 
 import bad_decoders
 from medtut import decoding
-from medtut.dicom import (DicomError, deidentify, elements, find_dicoms, identifying_elements, orientation, pixel_aspect,
-    pixel_unit, pixels, read_dicom, scan, suv, to_display)
+from medtut.dicom import find_dicoms, read_dicom, scan
+from medtut.display import to_display
+from medtut.errors import DicomError
+from medtut.headers import elements
+from medtut.identity import deidentify, identifying_elements
+from medtut.orientation import orientation, pixel_aspect
+from medtut.units import pixel_unit, pixels, suv
 
 bundled = sorted((Path(pydicom.__file__).parent/'data'/'test_files').rglob('*.dcm'))
 pytestmark = pytest.mark.filterwarnings('ignore')

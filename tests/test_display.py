@@ -13,8 +13,12 @@ from pydicom.uid import (CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEn
     ImplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless, MPEG2MPML,
     MPEG4HP41, RLELossless)
 
-from medtut.dicom import (DicomError, Orientation, element_value, orientation, pixel_aspect,
-    pixel_unit, pixels, read_dicom, scan, suv, to_display)
+from medtut.dicom import read_dicom, scan
+from medtut.display import to_display
+from medtut.errors import DicomError
+from medtut.headers import element_value
+from medtut.orientation import Orientation, orientation, pixel_aspect
+from medtut.units import pixel_unit, pixels, suv
 
 def image(values, **elements):
     "A data set with the pixels `values` and whatever else is named"

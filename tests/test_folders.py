@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 from pydicom.uid import generate_uid
 
-from medtut.dicom import find_dicoms, read_dicom, to_display
+from medtut.dicom import find_dicoms, read_dicom
+from medtut.display import to_display
 from medtut.folders import (deidentify_files, new_key, nifti_files, picture, png_files, read_key, save_png)
 from medtut.volumes import load_nifti, load_series
 from test_cli import medtut

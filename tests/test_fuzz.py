@@ -13,7 +13,7 @@ from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 
 from damage import FUZZ, cut, files, flipped, inside_zip, planted, read_all, retyped
-from medtut.dicom import windowed
+from medtut.display import windowed
 from medtut.metrics import (accuracy, confusion, dice, hausdorff95, npv, ppv, roc_auc, sensitivity, specificity, surface_dice, volume_ml)
 from medtut.phantoms.breast import write_duke_breast
 from medtut.rle import rle_decode, rle_encode
@@ -244,4 +244,4 @@ def test_damaged_dicom(duke, tmp_path):
     "Some of the files that `test_dicom_damaged.py` goes through in full, and MRI slices: read, scanned, exported"
     bundled = Path(pydicom.__file__).parent/'data'/'test_files'
     sources = [bundled/'CT_small.dcm', bundled/'MR_small_RLE.dcm', sorted(duke.rglob('*.dcm'))[0]]
-    survives('dicom', ['medtut.dicom:DicomError'], tmp_path, sources, [cut, flipped, planted, lambda raw, rng: flipped(raw, rng, 2000)], 12)
+    survives('dicom', ['medtut.errors:DicomError'], tmp_path, sources, [cut, flipped, planted, lambda raw, rng: flipped(raw, rng, 2000)], 12)

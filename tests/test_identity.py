@@ -17,9 +17,11 @@ from pydicom.uid import (CTImageStorage, DeflatedExplicitVRLittleEndian, Encapsu
     JPEGBaseline8Bit, JPEGLSLossless, RLELossless, SecondaryCaptureImageStorage,
     UltrasoundImageStorage, generate_uid)
 
-from medtut.identity import _OPTIONS
-from medtut.dicom import (DicomError, burned_in_risk, deidentify, find_dicoms,
-    identifying_elements, pixels, read_dicom)
+from medtut.profile import OPTIONS
+from medtut.dicom import find_dicoms, read_dicom
+from medtut.errors import DicomError
+from medtut.identity import burned_in_risk, deidentify, identifying_elements
+from medtut.units import pixels
 
 pytestmark = pytest.mark.filterwarnings('ignore')
 bundled = Path(pydicom.__file__).parent/'data'/'test_files'
@@ -251,7 +253,7 @@ def raw_loosely(ds):
     except Exception: return b'' # some bundled files can be read and not written
     return buffer.getvalue()
 
-def all_but(name): return tuple(set(_OPTIONS) - {name})
+def all_but(name): return tuple(set(OPTIONS) - {name})
 
 @pytest.mark.parametrize('retain', [(), all_but('dates'), all_but('dates shifted')], ids=len)
 def test_what_is_said_is_what_is_done(retain):
@@ -402,15 +404,15 @@ def test_an_option_keeps_what_it_names_and_nothing_else(option, kept):
     dates = 'UNMODIFIED' if option == ('dates',) else 'REMOVED'
     assert clean.LongitudinalTemporalInformationModified == dates
     said = [c.CodeValue for c in clean.DeidentificationMethodCodeSequence]
-    assert said == ['113100', *sorted(_OPTIONS[name][0] for name in option)]
+    assert said == ['113100', *sorted(OPTIONS[name][0] for name in option)]
     assert clean.PatientIdentityRemoved == 'YES'
 
 def test_codes_and_keywords_of_options_are_those_of_the_standard():
     "PS3.16 CID 7050 as pydicom has it; an option keeps what dicom-anonymizer's table changes"
-    from medtut.identity import _KEPT, _profile
+    from medtut.profile import _KEPT, _profile
     listed = [getattr(codes.cid7050, name) for name in codes.cid7050.dir()]
     meanings = {str(code.value): code.meaning for code in listed}
-    for code, meaning, _ in _OPTIONS.values(): assert meanings[code] == meaning
+    for code, meaning, _ in OPTIONS.values(): assert meanings[code] == meaning
     assert meanings['113100'] == 'Basic Application Confidentiality Profile'
     for keyword in set().union(*_KEPT.values()):
         rule = _profile()[pydicom.tag.Tag(keyword)]

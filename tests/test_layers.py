@@ -11,40 +11,50 @@ files = {'.'.join(p.relative_to(package).with_suffix('').parts): p for p in pack
 each_module = pytest.mark.parametrize('module', sorted(files))
 
 # Lesson modules never import each other. Reading pixels is the one thing that all share, so `dicom` is
-# the ground floor, and `identity`, `headers` and `decoding` the cellar below it. `volumes` stands on
+# the ground floor, and what deals with one file (`errors`, `headers`, `layout`, `decoding`, `units`,
+# `orientation`, `display`, `summary`; for de-identification `profile`, `hidden_data`, `identity`) the
+# cellar below it, in this order. `volumes` stands on
 # `series`, which makes volumes of slices, and that on `planes`, which reads where a slice lies.
-# Brain tumours: `layouts` knows how two sets name files and labels, `cases` finds and reads patients,
+# Brain tumours: `brain_sets` knows how two sets name files and labels, `cases` finds and reads patients,
 # `intensities` gives numbers one scale; `patches`, `unet` and `tiles` are the parts of a segmentation.
-# `show` draws for notebooks, and `phantoms` make sample data: `datasets` alone reaches for them, and
-# only when asked to. `predict` stands above the lessons and uses what one of them built; `cli` is the
+# `window`, `show`, `overlays`, `moving` and `show_volumes` draw for notebooks, and `phantoms` make sample
+# data: `datasets` alone reaches for them, and only when asked to. `predict` stands above the lessons and uses what one of them built; `cli` is the
 # command line, above all else. Under `datasets` lie `archives` (where each set comes from) and
 # `download`; `rle` is a code that sets and lessons share; `files` and `weights` write and read what
 # lessons and tools keep, `tables` reads what comes from outside, `modes` runs a model and leaves it as
-# found. `folders` goes through trees of files, and `batch` is how it, `predict` and `slices` go on after an
+# found, `checks` asks of arguments what many functions ask. `folders` goes through trees of files, and `batch` is how it, `predict` and `slices` go on after an
 # interruption.
-for_lessons = {'batch', 'volumes', 'splits', 'metrics', 'datasets', 'rle', 'files', 'weights', 'tables', 'modes',
-    'intensities', 'layouts', 'cases', 'patches', 'unet', 'tiles'}
+for_lessons = {'batch', 'checks', 'volumes', 'splits', 'metrics', 'datasets', 'rle', 'files', 'weights', 'tables', 'modes',
+    'intensities', 'brain_sets', 'cases', 'patches', 'unet', 'tiles'}
+# what one DICOM file says, shows and gives away
+one_file = {'decoding', 'display', 'errors', 'headers', 'identity', 'orientation', 'profile', 'summary',
+    'units'}
 may_import = dict(
-    decoding=set(), headers={'decoding'}, identity={'decoding', 'headers'},
-    dicom={'decoding', 'headers', 'identity'},
-    slices=for_lessons | {'dicom'}, chest=for_lessons | {'dicom'},
+    checks=set(), errors=set(), headers={'errors'}, layout={'errors', 'headers'},
+    decoding={'errors', 'layout'}, units={'decoding', 'errors', 'headers'},
+    orientation={'errors', 'headers'}, display={'decoding', 'errors', 'headers', 'orientation', 'units'},
+    profile=set(), hidden_data={'decoding', 'errors', 'headers', 'layout'},
+    identity={'errors', 'headers', 'hidden_data', 'layout', 'profile'},
+    summary={'decoding', 'display', 'headers', 'orientation', 'profile', 'units'},
+    dicom=one_file, slices=for_lessons | one_file | {'dicom'}, chest=for_lessons | one_file | {'dicom'},
     cam=for_lessons, grading=for_lessons, segmentation=for_lessons,
-    planes={'decoding', 'headers', 'dicom'}, series={'planes', 'decoding', 'dicom'},
-    volumes={'series', 'planes', 'files'},
-    splits={'datasets'}, metrics={'datasets', 'splits'}, show={'datasets'},
+    planes={'dicom', 'errors', 'headers'}, series={'planes', 'dicom', 'errors', 'units'},
+    volumes={'series', 'planes', 'files', 'checks'},
+    splits={'datasets'}, metrics={'checks', 'datasets', 'splits'},
+    window=set(), show={'checks', 'window'}, overlays={'show', 'window'}, moving={'show'},
+    show_volumes={'checks', 'moving', 'overlays', 'show', 'window'},
     datasets={'archives', 'download', 'files'}, archives={'download', 'files'}, download=set(),
-    intensities=set(), layouts={'files', 'volumes'},
-    cases={'intensities', 'layouts', 'splits', 'volumes'},
+    intensities=set(), brain_sets={'files', 'volumes'},
+    cases={'brain_sets', 'files', 'intensities', 'splits', 'volumes'},
     patches=set(), unet={'weights'}, tiles={'modes', 'patches'},
     phantoms={'rle'}, rle=set(), files=set(), batch={'files'}, weights={'files'}, tables=set(), modes=set(),
-    folders={'batch', 'decoding', 'dicom', 'files', 'identity', 'planes', 'series', 'volumes'},
-    predict={'batch', 'folders', 'intensities', 'planes', 'series', 'tiles', 'unet', 'volumes', 'metrics',
-        'files'},
+    folders=one_file | {'batch', 'dicom', 'files', 'planes', 'series', 'volumes'},
+    predict={'batch', 'checks', 'folders', 'intensities', 'planes', 'series', 'tiles', 'unet', 'volumes', 'metrics', 'files'},
     cli={'dicom', 'datasets', 'archives', 'download', 'slices', 'predict', 'files', 'splits',
         'folders', 'identity', 'volumes'})
 # what a table of DICOM files, a volume or a score must not make anyone wait for
-light = ['', 'decoding', 'headers', 'identity', 'dicom', 'planes', 'series', 'volumes', 'metrics', 'splits',
-    'files', 'batch', 'folders', 'tables', 'cli', 'intensities', 'layouts', 'cases']
+light = ['', *sorted(one_file), 'layout', 'hidden_data', 'dicom', 'planes', 'series', 'volumes', 'metrics', 'splits',
+    'checks', 'files', 'batch', 'folders', 'tables', 'cli', 'intensities', 'brain_sets', 'cases']
 frameworks = {'torch', 'torchvision', 'fastai'}
 notebook_tools = {'nbdev', 'IPython', 'ipywidgets', 'jupyterlab', 'notebook', 'sphinx', 'myst_nb'}
 

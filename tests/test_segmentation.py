@@ -21,7 +21,7 @@ from scipy.stats import chisquare
 from torch.utils.data import DataLoader
 
 from medtut.intensities import standardize
-from medtut.layouts import MSD_LABELS
+from medtut.brain_sets import MSD_LABELS
 from medtut.modes import evaluating
 from medtut.patches import PatchDataset, PatchSampler, TUTORIAL_PATCHES, crop
 from medtut.segmentation import dice_ce_loss, soft_dice_loss

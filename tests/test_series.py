@@ -11,7 +11,7 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RLELossless, generate_uid
 
-from medtut.dicom import DicomError
+from medtut.errors import DicomError
 from medtut.planes import VolumeError, read_images
 from medtut.series import split_volumes
 from medtut.volumes import (

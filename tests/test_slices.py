@@ -11,7 +11,9 @@ from pydicom import dcmread
 from pydicom.uid import generate_uid
 from hypothesis import given, settings, strategies as st
 
-from medtut.dicom import DicomError, deidentify, read_dicom
+from medtut.dicom import read_dicom
+from medtut.errors import DicomError
+from medtut.identity import deidentify
 from medtut.phantoms.breast import write_duke_breast
 from medtut.slices import SliceDataset, balance, export_slices, label_slices, read_boxes, read_mapping, save_slice, volume_window
 

@@ -29,6 +29,10 @@ def run(path, quick=False):
         if done.returncode: sys.exit(f'{path.name} failed: no table is written')
         return [json.loads(line) | dict(benchmark=path.stem) for line in rows.read_text(encoding='utf-8').splitlines()]
 
+def is_command(row): return 'command' in row
+
+def name_of(row): return row['label'] if is_command(row) else row['medtut']
+
 def missed(row): return [k for k in ('speed', 'memory') if row[f'least_{k}'] and not (row[k] or 0) >= row[f'least_{k}']]
 
 def ratio(row, kind):
@@ -38,6 +42,9 @@ def ratio(row, kind):
     if not least: return text
     return f'**{text}**, below the floor of {least:.2g}' if kind in missed(row) else f'{text} (floor {least:.2g})'
 
+QUICK = ('> [!WARNING]\n> These figures come from a quick run on small inputs, made to show the '
+         'page. They mean nothing: `make bench` measures.\n')
+
 def table(found):
     "The page's table, and what it was measured with, in Markdown"
     lines = ['| Measured | medtut, against | Speed | Memory |', '|-|-|-|-|']
@@ -45,19 +52,60 @@ def table(found):
     low = sum(bool(missed(r)) for r in found['rows'])
     lines += ['', f'{low} of {len(found["rows"])} rows {"is" if low == 1 else "are"} below a floor.' if low else 'No row is below its floor.',
               '', f'Measured on {found["date"]} with {found["machine"]}. Versions: ' + ', '.join(f'{k} {v}' for k, v in found['versions'].items()) + '.']
-    if found['quick']: lines.insert(0, '> [!WARNING]\n> These figures come from a quick run on small inputs, made to show the page. They mean nothing: `make bench` measures.\n')
+    if found['quick']: lines.insert(0, QUICK)
+    return '\n'.join(lines)
+
+def results(row):
+    "A cell of the table of commands: what came of it"
+    if row['possible'] is None: text = f'{row["results"]:,}'
+    else: text = f'{row["results"]:,} of {row["possible"]:,}'
+    if row['names'] is None: return text
+    in_content, in_paths = row['names']
+    return f'{text}; name left in {in_content:,} files and {in_paths:,} paths'
+
+def command_row(row):
+    "A row of the table of commands"
+    label = row['label']
+    if row['jobs']: label += f', {row["jobs"]} process' + 'es'*(row['jobs'] > 1)
+    if row['seconds'] is None: return f'| {row["folder"]} | {label} | not installed | | | | | |'
+    crashed = row['status'] < 0 or row['status'] > 128  # by a signal, told by the shell or not
+    status = f'{row["status"]} (crashed)' if crashed else row['status']
+    lost = '' if row['lost'] is None else f'{row["lost"]:,}'
+    return (f'| {row["folder"]} | {label} | {row["cpu"]:.1f} | {row["seconds"]:.1f} | '
+            f'{row["memory"]/1e6:.0f} | {results(row)} | {lost} | {status} |')
+
+def command_tables(found):
+    "For each command a table beside other tools', and what they were measured with, in Markdown"
+    lines = []
+    for command in dict.fromkeys(r['command'] for r in found['rows']):
+        lines += [f'### {command}', '', '| Folder | Command | CPU, s | Time, s | Memory, MB | '
+                  'Results | Files lost | Exit status |', '|-|-|-|-|-|-|-|-|']
+        lines += [*(command_row(r) for r in found['rows'] if r['command'] == command), '']
+    tools = sorted({r['tool'] for r in found['rows'] if r['seconds'] is not None})
+    lines.append(f'Measured on {found["date"]} with {found["machine"]}. Versions: '
+                 f'{", ".join(tools)}.')
+    if found['busy']:
+        lines.append('Other work ran on the machine at the same time, so times are longer than '
+                     'they need be, and a second process gains little; CPU seconds are surer.')
+    if found['quick']: lines.insert(0, QUICK)
     return '\n'.join(lines)
 
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('paths', nargs='*', type=lambda p: Path(p).resolve(), metavar='benchmark')
     parser.add_argument('--quick', action='store_true', help='small inputs, once: shows that all run')
+    parser.add_argument('--busy', action='store_true',
+                        help='other work runs beside it: the page says so')
     args = parser.parse_args()
     rows = []
     for i,path in enumerate(chosen := args.paths or benchmarks(), 1):
         print(f'\n{path.stem} ({i} of {len(chosen)}) ...', flush=True)
         rows += run(path, args.quick)
-    versions = {p: version(p) for p in ['medtut', *sorted({p for r in rows for p in r['packages']} | {'numpy', 'torch'})]}
-    found = dict(date=str(date.today()), machine=machine(), versions=versions, quick=args.quick, rows=rows)
+    compared = [r for r in rows if not is_command(r)]
+    packages = {p for r in compared for p in r['packages']} | {'numpy', 'torch'}
+    versions = {p: version(p) for p in ['medtut', *sorted(packages)]}
+    how = dict(date=str(date.today()), machine=machine(), quick=args.quick, busy=args.busy)
+    commands = how | dict(rows=[r for r in rows if is_command(r)])
+    found = how | dict(versions=versions, rows=compared, commands=commands)
     if not args.paths: result.write_text(json.dumps(found, indent=1) + '\n', encoding='utf-8')
-    print(f'\n{table(found)}' + f'\n\nWritten to {result.relative_to(config.config_path)}'*(not args.paths))
+    print(f'\n{table(found)}\n\n{command_tables(commands)}' + f'\n\nWritten to {result.relative_to(config.config_path)}'*(not args.paths))
