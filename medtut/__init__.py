@@ -1,1 +1,72 @@
+"""A course in deep learning for medical images, and the tools that it builds.
+
+Lessons:
+  dicom             1: read files of any scanner, show them correctly, list a folder as a table
+  slices            2: a breast MRI collection as labelled slices
+  chest             3: train on chest films, choose a threshold, calibrate
+  cam               4: where a classifier found its answer
+  grading           5: four volumes of a brain, and a grade for each patient
+  segmentation      6: train a 3D U-Net, predict whole scans without seams; its losses
+
+Tools:
+  cli               the package from a shell
+  show              pictures with window and unit, in grids
+  overlays          masks, classes and heat maps on a picture
+  moving            sliders and animations
+  show_volumes      volumes in three planes and as a film
+  volumes           load series, turn and resample without losing where voxels lie
+  nifti             read and write NIfTI files
+  cases             patients of BraTS and the Decathlon, found and read on one grid
+  brain_sets        how these two name files, sequences and labels
+  intensities       numbers without a unit on one scale
+  patches           boxes to train on, each with enough tumour equally likely
+  unet              a 3D U-Net, and its file with a model card
+  tiles             a volume predicted tile by tile, without seams
+  predict           from a network and a list of files to label files
+  metrics           how good is it: sensitivity, AUC
+  intervals         how sure are we: the bootstrap by patient
+  masks             how well outlines agree: Dice, distances, a report
+  splits            tables split so that no patient is on both sides
+  pictures          an image as it should look, and all of a folder as PNG
+  conversion        every series of a folder as NIfTI
+  pseudonyms        copies without names of a whole folder
+  identity          remove what identifies a patient
+  series            which slices make a volume
+  stacks            slices in order, and where their voxels lie
+  planes            where a slice lies in the patient
+  labels            what else tells it from other slices
+  weights           a model in a file, with what one must know to use it
+
+Data:
+  datasets          four sets, real or made of phantoms, behind one call
+  archives          where the real sets come from
+  download          fetch files, resume, check
+  phantoms.brain    four MR sequences of a head with a glioma
+  phantoms.brain_anatomy    its head, an average one made into a person
+  phantoms.brain_tumour     its tumour, drawn and grown
+  phantoms.breast   breast MRI with a lesion
+  phantoms.chest    chest films with and without a pneumothorax
+  phantoms.marks    what tells a phantom's file from a patient's
+
+Plumbing:
+  headers           the elements of a DICOM file, wherever they stand
+  layout            what a decoder must know of an image
+  decoding          stored pixel values, whatever their compression
+  units             what stored values mean: Hounsfield units, doses, uptake
+  orientation       how an image lies in the patient
+  display           an image in the window that its file asks for
+  summary           what a table can hold of one file
+  profile           what the basic profile of de-identification says of each element
+  hidden_data       pixel data without what hides in it
+  errors            one kind of error for whatever is wrong with a file
+  tables            tables from outside, read without trust
+  rle               run-length codes of masks
+  folders           what lies in a folder, and what became of it
+  batch             many files made of many, and a run that goes on
+  files             files that appear when they are whole
+  window            grey values of a window
+  checks            voxel sizes checked in one place
+  modes             a model run as for evaluation, and left as found
+"""
+
 __version__ = "0.1.0"

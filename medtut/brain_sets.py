@@ -10,7 +10,7 @@ import re
 from typing import NamedTuple
 
 from .files import read_json
-from .volumes import VolumeError
+from .planes import VolumeError
 
 # %% ../nbs/toolbox/brain_sets.ipynb #layouts004
 # the sequences of a brain tumour, in the order in which they become channels

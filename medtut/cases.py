@@ -18,8 +18,10 @@ import pandas as pd
 from .files import nifti_stem
 from .intensities import standardize
 from .brain_sets import BRATS_LABELS, LAYOUTS, MODALITIES, layout_of, read_msd_task
+from .nifti import load_nifti
+from .planes import VolumeError
 from .splits import check_ids
-from .volumes import VolumeError, check_same_grid, load_nifti
+from .volumes import check_same_grid
 
 # %% ../nbs/toolbox/cases.ipynb #cases004
 _GRADES = 'HGG', 'LGG'

@@ -20,7 +20,8 @@ from tqdm.auto import tqdm
 
 from .cases import Case, load_case
 from .brain_sets import MODALITIES
-from .volumes import VolumeError, reorient, spacing
+from .planes import VolumeError
+from .volumes import reorient, spacing
 
 # %% ../nbs/05_grading.ipynb #grading074
 def _check_adaptable(model, in_channels, n_classes):

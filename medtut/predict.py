@@ -21,16 +21,16 @@ from torch import nn
 
 from .batch import Failed, Item, make_files, same_name
 from .checks import check_spacing
+from .conversion import NAME, series_fields
 from .files import nifti_stem
-from .folders import NAME, series_fields
 from .intensities import standardize
-from .metrics import volume_ml
-from .planes import read_images
+from .masks import volume_ml
+from .nifti import load_nifti, save_nifti
+from .planes import VolumeError, read_images
 from .series import one_series
 from .tiles import predict_volume
 from .unet import load_unet
-from .volumes import (VolumeError, check_same_grid, load_nifti, load_series, reorient, resample,
-    save_nifti, spacing as voxel_size)
+from .volumes import check_same_grid, load_series, reorient, resample, spacing as voxel_size
 
 # %% ../nbs/toolbox/predict.ipynb #predict013
 def _three(x, kinds):

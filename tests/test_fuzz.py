@@ -14,7 +14,8 @@ from hypothesis.extra.numpy import arrays
 
 from damage import FUZZ, cut, files, flipped, inside_zip, planted, read_all, retyped
 from medtut.display import windowed
-from medtut.metrics import (accuracy, confusion, dice, hausdorff95, npv, ppv, roc_auc, sensitivity, specificity, surface_dice, volume_ml)
+from medtut.masks import dice, hausdorff95, surface_dice, volume_ml
+from medtut.metrics import accuracy, confusion, npv, ppv, roc_auc, sensitivity, specificity
 from medtut.phantoms.breast import write_duke_breast
 from medtut.rle import rle_decode, rle_encode
 from medtut.splits import split_by_patient
@@ -168,15 +169,15 @@ def survives(reader, documented, folder, sources, ways, n):
     assert read + refused == len(sources)*n*FUZZ and refused, 'damage that nobody noticed is no test'
 
 def test_damaged_nifti(tmp_path):
-    from medtut.volumes import save_nifti
+    from medtut.nifti import save_nifti
     rng = np.random.default_rng(0)
     sources = [save_nifti(rng.integers(0, 4, (8, 7, 6)).astype(np.uint8), np.diag([1, 2, 3, 1.]), tmp_path/'mask.nii'),
                save_nifti(rng.normal(size=(8, 7, 6, 2)).astype(np.float32), np.diag([1, 2, 3, 1.]), tmp_path/'four.nii')]
     def packed(change): return lambda raw, rng: gzip.compress(change(raw, rng), 1)
     head = lambda change: lambda raw, rng: change(raw, rng, 352)
-    survives('nifti', ['medtut.volumes:VolumeError'], tmp_path/'plain', sources, [cut, head(flipped), head(planted)], 60)
+    survives('nifti', ['medtut.planes:VolumeError'], tmp_path/'plain', sources, [cut, head(flipped), head(planted)], 60)
     for s in sources: (tmp_path/f'{s.stem}.nii.gz').write_bytes(s.read_bytes())  # packed after the damage, so that the header is reached
-    survives('nifti', ['medtut.volumes:VolumeError'], tmp_path/'packed', [tmp_path/f'{s.stem}.nii.gz' for s in sources],
+    survives('nifti', ['medtut.planes:VolumeError'], tmp_path/'packed', [tmp_path/f'{s.stem}.nii.gz' for s in sources],
              [*map(packed, (cut, head(flipped), head(planted))), lambda raw, rng: flipped(gzip.compress(raw, 1), rng)], 40)
 
 @pytest.mark.parametrize('reader, stem', [('boxes', 'Annotation_Boxes'), ('mapping', 'Breast-Cancer-MRI-filepath_filename-mapping')])

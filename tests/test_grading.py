@@ -18,7 +18,8 @@ from torchvision.models import resnet18, resnet50
 from medtut.cases import find_cases, load_case
 from medtut.grading import GradingDataset, adapt_resnet
 from medtut.brain_sets import BRATS_LABELS, MODALITIES, MSD_LABELS
-from medtut.volumes import VolumeError, save_nifti
+from medtut.nifti import save_nifti
+from medtut.planes import VolumeError
 
 lps = np.array([[-1., 0, 0, 0], [0, -1, 0, 239], [0, 0, 1, 0], [0, 0, 0, 1]])
 

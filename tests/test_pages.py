@@ -1,79 +1,185 @@
 "The site's pages beside the notebooks: what they take from elsewhere, and that no picture goes without words"
-import re, subprocess, sys
+import re, runpy, subprocess, sys
 from importlib.metadata import version
 
 import pytest
 from fastcore.nbio import mk_cell, new_nb, write_nb
 
-import pages
-from lessons import nbs
+import work
+from api import api_index, constant_comment, documented, is_record, modules, public
+from glossary import glossary, markdown_cells, with_targets
+from lessons import nbs, notebooks
 from medtut.archives import SETS
+from pages import filled_page
+from rooms import rooms
 
 markdown = sorted(nbs.glob('*.md'))
 each_page = pytest.mark.parametrize('path', markdown, ids=lambda p: p.name)
 
-def test_each_page_is_in_the_contents():
-    conf = (nbs/'conf.py').read_text(encoding='utf-8')
-    assert {p.stem for p in markdown} <= set(re.findall(r"'(\w+)'", ' '.join(re.findall(r"toctree\('[\w ]+', (\[.+?\])\)", conf))))
+# --- contents
+
+@pytest.fixture(scope='module')
+def contents():
+    "The site's contents: `{caption: names of pages}`"
+    conf = runpy.run_path(str(nbs/'conf.py'))
+    trees = [cell.source for cell in conf['contents']()]
+    captions = [re.search(':caption: (.+)', tree)[1] for tree in trees]
+    return {caption: tree.splitlines()[4:-1] for caption, tree in zip(captions, trees)}
+
+def test_every_page_is_in_the_contents_once(contents):
+    listed = [page for pages in contents.values() for page in pages]
+    assert len(listed) == len(set(listed))
+    own_pages = {p.stem for p in markdown}
+    books = {str(p.relative_to(nbs)) for p in notebooks()} - {'index.ipynb'}
+    assert set(listed) == own_pages | books
+
+def test_contents_are_grouped_as_the_map(contents):
+    "What a reader wants first comes first, what holds it up last"
+    captions = list(contents)
+    assert captions[0] == 'Lessons' and captions[-1] == 'Reference'
+    toolbox = [caption for caption in captions if caption in list(rooms())[1:]]
+    assert toolbox == list(rooms())[1:]
+    page_of = {module: str(path) for path, module in modules().items()}
+    for room in toolbox:
+        expected = [page_of[f'medtut.{name}'] for name in rooms()[room]]
+        with_a_module = [page for page in contents[room] if page in page_of.values()]
+        assert with_a_module == expected
+
+# --- what pages take from elsewhere
 
 @each_page
 def test_placeholders_are_filled(path):
-    filled = pages.filled_page(path.read_text(encoding='utf-8'))
-    assert '<!--' not in filled and not re.search(r'\]\([\w/]+\.ipynb#\w+\)(?:, \d sentences.*)?$', filled, re.M)
+    page = filled_page(path.read_text(encoding='utf-8'))
+    assert '<!--' not in page
+    assert not re.search(r'\]\([\w/]+\.ipynb#\w+\)(?:, \d sentences.*)?$', page, re.M)
 
-def test_every_set_with_its_licence_and_call():
-    page = pages.filled_page((nbs/'data.md').read_text(encoding='utf-8'))
-    for s in SETS.values():
-        assert all(said in page for said in (s.what, s.size, s.licence, s.page, f"get_data('{s.name}', 'real')", f"get_data('{s.name}', 'sample')"))
-        assert page.count(f'### {s.name}\n') == page.count(f'### A sample of {s.name}\n') == 1
-        assert f'| {s.name} |' in page, 'how the sample differs'
+@pytest.mark.parametrize('record', SETS.values(), ids=lambda r: r.name)
+def test_every_set_with_its_licence_and_call(record):
+    page = filled_page((nbs/'data.md').read_text(encoding='utf-8'))
+    said = [record.what, record.size, record.licence, record.page]
+    said += [f"get_data('{record.name}', '{source}')" for source in ('real', 'sample')]
+    assert all(text in page for text in said)
+    assert page.count(f'### {record.name}\n') == 1
+    assert page.count(f'### A sample of {record.name}\n') == 1
+    assert f'| {record.name} |' in page, 'how the sample differs'
 
 def test_glossary_page():
-    page = pages.filled_page((nbs/'glossary.md').read_text(encoding='utf-8'))
-    entries = pages.glossary()
+    page = filled_page((nbs/'glossary.md').read_text(encoding='utf-8'))
+    entries = glossary()
     assert page.count('\n: ') == len(entries) > 100
     for e in entries: assert f'](#{e.target})' in page
 
 def test_a_target_on_each_term():
     "Links of the glossary end at the words themselves, in the text as the site has it"
-    for e in pages.glossary():
-        text = pages.with_targets(e.path, e.cell, pages.markdown_cells(e.path)[e.cell])
+    for e in glossary():
+        text = with_targets(e.path, e.cell, markdown_cells(e.path)[e.cell])
         assert text.count(f'{{#{e.target}}}') == 1
 
+# --- the API
+
+def test_api_lists_every_name():
+    page = '\n'.join(api_index())
+    for module in modules().values():
+        assert page.count(f'\n## {module}\n') == 1
+        for name in public(module): assert f'| [`{name}`](' in page
+
+def test_comments_of_constants_are_read(tmp_path, monkeypatch):
+    (tmp_path/'with_constants.py').write_text(
+        '# %% ../nbs/a.ipynb #a1\n# What A is,\n# in two lines\nA = 1\n'
+        "B = '#' # what B is\nC, D = 1, 2 # what both are\n\nE = 3\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    said = {name: constant_comment('with_constants', name) for name in 'ABCDE'}
+    assert said == dict(A='What A is, in two lines', B='what B is', C='what both are',
+                        D='what both are', E='')
+
+# Constants that are still without a comment; this list may only become shorter
+UNEXPLAINED = {
+    'grading.MODALITIES', 'segmentation.USE', 'archives.BOXES', 'archives.MAPPING',
+    'archives.IMAGES', 'archives.SETS', 'archives.PRE', 'cli.app', 'datasets.NOTE',
+    'datasets.SOURCES', 'folders.NAME', 'layout.PIXEL_ELEMENTS', 'phantoms.brain.SEQUENCES',
+    'phantoms.brain.CENTRE', 'phantoms.brain.atlas', 'phantoms.brain.tumour_sites',
+    'phantoms.breast.REACH_BY_DENSITY', 'phantoms.breast.SERIES_NAMES',
+    'phantoms.breast.BOX_COLUMNS', 'phantoms.breast.PATH_COLUMNS', 'phantoms.marks.PREFIX',
+    'phantoms.marks.WORDS', 'phantoms.marks.README'}
+
+def is_constant(o): return not (documented(o) or is_record(o))
+
+@pytest.mark.parametrize('module', modules().values())
+def test_every_constant_is_explained(module):
+    "By a comment above it or behind it, which the API shows"
+    constants = [name for name, o in public(module).items() if is_constant(o)]
+    unexplained = [name for name in constants if not constant_comment(module, name)]
+    room = module.removeprefix('medtut.')
+    assert {f'{room}.{name}' for name in unexplained} <= UNEXPLAINED
+
+# --- hours of work
+
 def test_work_is_counted():
-    "torchvision publishes the multiply-adds of ResNet18 for three channels: two operations each, and about as many twice more on the way back"
+    """torchvision publishes the multiply-adds of ResNet18 for three channels: two operations each,
+    and about as many twice more on the way back"""
     from torchvision.models import ResNet18_Weights
     published = ResNet18_Weights.DEFAULT.meta['_ops']
-    assert abs(pages.gflop('ResNet18, 224 x 224')/(3*2*published) - 1) < .1
+    counted = work.gflop('ResNet18, 224 x 224')
+    assert abs(counted/(3*2*published) - 1) < .1
 
-SETTINGS = { # lesson -> what its cells say of epochs, sizes and parts, as the table of hours takes them
-    2: ['epochs=8', 'epochs=12', '< .6,'], 3: ['epochs=18', 'size=128', '(.65, .15, .2)'], 4: ['epochs=12', 'epochs=16', 'widths=(16, 32, 64)'],
-    5: ['fit_one_cycle(12', 'crop=120', '(.6, .1, .3)'], 6: ['n=112', '(48, 48, 48)', 'filters=(8, 8, 16, 32, 64)']}
+# lesson -> what its cells say of epochs, sizes and parts, as the table of hours takes them
+SETTINGS = {
+    2: ['epochs=8', 'epochs=12', '< .6,'],
+    3: ['epochs=18', 'size=128', '(.65, .15, .2)'],
+    4: ['epochs=12', 'epochs=16', 'widths=(16, 32, 64)'],
+    5: ['fit_one_cycle(12', 'crop=120', '(.6, .1, .3)'],
+    6: ['n=112', '(48, 48, 48)', 'filters=(8, 8, 16, 32, 64)']}
 
 @pytest.mark.parametrize('lesson', SETTINGS)
 def test_hours_are_those_of_the_lessons(lesson):
-    from lessons import all_lessons, read_nb
-    path = next(l.path for l in all_lessons() if l.number == lesson)
-    code = '\n'.join(c.source for c in read_nb(path).cells if c.cell_type == 'code')
-    for setting in SETTINGS[lesson]: assert setting in code, f'lesson {lesson} has changed: see RUNS in tools/pages.py'
+    code = work.code_of(lesson)
+    for setting in SETTINGS[lesson]:
+        assert setting in code, f'lesson {lesson} has changed: see RUNS in tools/work.py'
 
-def test_features_name_the_installed_versions():
+@pytest.mark.parametrize('name', ['fastai', 'monai'])
+def test_features_name_the_installed_versions(name):
     page = (nbs/'features.md').read_text(encoding='utf-8')
-    for name in 'fastai', 'monai':
-        said = re.search(rf'{name} (\d[\d.]*\d)', page, re.I)[1]
-        assert said.split('.')[:2] == version(name).split('.')[:2], f'{name} {version(name)} is installed: look at features.md again'
+    said = re.search(rf'{name} (\d[\d.]*\d)', page, re.I)[1]
+    installed = version(name)
+    same = said.split('.')[:2] == installed.split('.')[:2]
+    assert same, f'{name} {installed} is installed: look at features.md again'
+
+# --- pictures
+
+PIXEL = ('iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5Erk'
+    'Jggg==')
+DOT = '<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>'
+PAGE = '''# Page
+
+![a dot](dot.svg)
+
+<p><img src="dot.svg" alt="a dot"></p>
+
+![](dot.svg)
+
+<p><img src="dot.svg"></p>
+
+```{toctree}
+notebook
+```
+'''
 
 def test_no_picture_without_words(root, tmp_path):
-    "Pictures without alt text make the build fail, wherever they come from; those that have it pass"
-    pixel = 'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=='
-    (tmp_path/'dot.svg').write_text('<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>')
-    described = '![a dot](dot.svg)\n\n<p><img src="dot.svg" alt="a dot"></p>\n\n'
-    (tmp_path/'page.md').write_text(f'# Page\n\n{described}![](dot.svg)\n\n<p><img src="dot.svg"></p>\n\n```{{toctree}}\nnotebook\n```\n')
-    shown = dict(output_type='display_data', data={'image/png': pixel}, metadata={})
-    cells = [mk_cell('# Notebook', 'markdown'), mk_cell('draw()', 'code', outputs=[shown]),
-        mk_cell('draw()', 'code', outputs=[shown], metadata=dict(mystnb=dict(image=dict(alt='a dot'))))]
+    """Pictures without alt text make the build fail, wherever they come from; those that have it
+    pass"""
+    (tmp_path/'dot.svg').write_text(DOT)
+    (tmp_path/'page.md').write_text(PAGE)
+    shown = dict(output_type='display_data', data={'image/png': PIXEL}, metadata={})
+    described = dict(mystnb=dict(image=dict(alt='a dot')))
+    cells = [mk_cell('# Notebook', 'markdown'),
+        mk_cell('draw()', 'code', outputs=[shown]),
+        mk_cell('draw()', 'code', outputs=[shown], metadata=described)]
     write_nb(new_nb(cells), tmp_path/'notebook.ipynb')
-    command = [sys.executable, '-m', 'sphinx', '-W', '--keep-going', '--quiet', '-c', root/'nbs', '-D', 'root_doc=page', tmp_path, tmp_path/'html']
+    command = [sys.executable, '-m', 'sphinx', '-W', '--keep-going', '--quiet',
+        '-c', root/'nbs', '-D', 'root_doc=page', tmp_path, tmp_path/'html']
     done = subprocess.run(command, capture_output=True, text=True)
-    found = [line for line in done.stderr.splitlines() if 'a picture without alt text' in line]
-    assert done.returncode != 0 and len(found) == 3 and sum('notebook.ipynb' in line for line in found) == 1, done.stderr
+    lines = done.stderr.splitlines()
+    warnings = [line for line in lines if 'a picture without alt text' in line]
+    assert done.returncode != 0, done.stderr
+    assert len(warnings) == 3, done.stderr
+    assert sum('notebook.ipynb' in line for line in warnings) == 1, done.stderr

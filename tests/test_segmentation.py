@@ -719,7 +719,7 @@ def test_real_patches_go_through_unchanged():
     folder = os.environ.get('MEDTUT_REAL_FILES')
     paths = sorted(Path(folder, 'msd_patches').glob('*.npz')) if folder else []
     if not paths: pytest.skip('MEDTUT_REAL_FILES does not name a folder with msd_patches/')
-    from medtut.metrics import segmentation_report
+    from medtut.masks import segmentation_report
     cases = []
     for path in paths:
         with np.load(path) as f: cases.append((standardize(f['image'], 'slice'), f['label']))

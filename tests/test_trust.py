@@ -24,7 +24,8 @@ from medtut.files import atomic_write
 from medtut.phantoms.breast import write_duke_breast
 from medtut.slices import export_slices, label_slices, read_boxes, read_mapping
 from medtut.tables import read_table
-from medtut.volumes import VolumeError, load_nifti
+from medtut.nifti import load_nifti
+from medtut.planes import VolumeError
 from medtut.weights import load_weights, read_card, read_weights, save_weights
 from test_datasets import msd_at, tar_of
 

@@ -1,4 +1,4 @@
-"The lessons as their notebooks describe themselves: first heading, the quoted line under it, measured minutes"
+"The lessons as their notebooks describe themselves: title, the quoted line under it, minutes"
 import re
 from dataclasses import dataclass
 from importlib.metadata import metadata
@@ -26,25 +26,34 @@ class Lesson:
 
     @property
     def badge(self):
-        url = f'https://colab.research.google.com/github/{config.user}/{config.repo}/blob/{config.branch}/nbs/{self.path.name}'
+        repository = f'{config.user}/{config.repo}/blob/{config.branch}'
+        url = f'https://colab.research.google.com/github/{repository}/nbs/{self.path.name}'
         return f'[![Open in Colab](images/colab.svg)]({url})'
+
+OPENING = re.compile(r'# (?:Lesson \d+: )?(?P<title>.+)\n+> (?P<goal>.+)')
 
 def read_lesson(path):
     "What the notebook at `path` says of itself"
     nb = read_nb(path)
-    head = re.match(r'# (?:Lesson \d+: )?(?P<title>.+)\n+> (?P<goal>.+)', nb.cells[0].source)
-    if not head: raise ValueError(f'{path} must open with a cell of a "# title" and, under it, a line "> what you will be able to do"')
-    return Lesson(path, int(path.name[:2]), **head.groupdict(), minutes=nb.metadata.get('medtut', {}).get('minutes'))
+    opening = OPENING.match(nb.cells[0].source)
+    if not opening:
+        raise ValueError(f'{path} must open with a cell of a "# title" and, under it, a line '
+                         '"> what you will be able to do"')
+    minutes = nb.metadata.get('medtut', {}).get('minutes')
+    return Lesson(path, int(path.name[:2]), opening['title'], opening['goal'], minutes)
 
 def all_lessons(): return [read_lesson(p) for p in sorted(nbs.glob('[0-9][0-9]_*.ipynb'))]
 
 def lesson_table():
     "Markdown table of the lessons, its links relative to the notebooks"
-    rows = [f'| {l.number} | [{l.title}]({l.path.name}) | {l.goal} | {l.time} | {l.badge} |' for l in all_lessons()]
-    return '\n'.join(['| | Lesson | You will be able to | Minutes on two CPU cores | |', '|-|-|-|-|-|', *rows])
+    lines = ['| | Lesson | You will be able to | Minutes on two CPU cores | |', '|-|-|-|-|-|']
+    for l in all_lessons():
+        lines.append(f'| {l.number} | [{l.title}]({l.path.name}) | {l.goal} | {l.time} | {l.badge} |')
+    return '\n'.join(lines)
 
 def filled(md):
-    "`md` with its placeholders filled in: what is known elsewhere is not typed again in a notebook"
+    """`md` with its placeholders filled in: what is known elsewhere is not typed again in a
+    notebook"""
     if '{lessons}' in md: md = md.replace('{lessons}', lesson_table())
     for url in metadata(config.lib_name).get_all('Project-URL'):
         label, address = url.split(', ')

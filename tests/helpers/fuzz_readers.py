@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 
 def nifti(path):
-    from medtut.volumes import VolumeError, load_nifti
+    from medtut.nifti import load_nifti
+    from medtut.planes import VolumeError
     refused = 0
     for kwargs in dict(), dict(dtype=np.uint8), dict(nan='refuse'), dict(slices=[0]), dict(channels=0, max_bytes=2**20):
         try: x, affine = load_nifti(path, **kwargs)
