@@ -12,6 +12,7 @@ Tools:
   cli               the package from a shell
   show              pictures with window and unit, in grids
   overlays          masks, classes and heat maps on a picture
+  heatmaps          heat maps at the size of the image, and where they point
   moving            sliders and animations
   show_volumes      volumes in three planes and as a film
   volumes           load series, turn and resample without losing where voxels lie
@@ -39,13 +40,19 @@ Tools:
 
 Data:
   datasets          four sets, real or made of phantoms, behind one call
-  archives          where the real sets come from
+  archives          what the real sets are, and their terms
+  hosts             how each real set is fetched
   download          fetch files, resume, check
   phantoms.brain    four MR sequences of a head with a glioma
   phantoms.brain_anatomy    its head, an average one made into a person
   phantoms.brain_tumour     its tumour, drawn and grown
   phantoms.breast   breast MRI with a lesion
   phantoms.chest    chest films with and without a pneumothorax
+  phantoms.chest_files     such films in the files of a sample set
+  phantoms.chest_patient   the numbers that make a patient and a film
+  phantoms.chest_anatomy   how much lung and tissue each ray passes through
+  phantoms.chest_shadows   bones, airways and devices
+  phantoms.chest_vessels   vessels, and a lung that collapses
   phantoms.marks    what tells a phantom's file from a patient's
 
 Plumbing:

@@ -175,7 +175,10 @@ def _rows_of(plan, out, outcomes):
         outcome = next(outcomes)
         outcome.note = '; '.join(filter(None, [plan.note, outcome.note]))
         row = table_row(above, out, outcome, **about, volume=v.name)
-        rows.append(row | (outcome.facts or {}))
+        facts = outcome.facts or {}
+        # the list of an earlier run is JSON, which knows no tuple
+        if 'shape' in facts: facts['shape'] = tuple(facts['shape'])
+        rows.append(row | facts)
     return rows
 
 def _series_wanted(images, uid, folder):

@@ -82,7 +82,8 @@ def labels_of(groups, path, frame=None):
         try: value = _label(groups, keyword, frame)
         except Exception as e:  # pydicom fails in many ways; the picture is none the worse
             problem = f'{type(e).__name__}: {e}'
-            warnings.warn(f'{path}: {keyword} can not be read ({problem}) and tells no volumes apart')
+            warnings.warn(f'{path}: {keyword} can not be read ({problem}) '
+                          'and tells no volumes apart')
             continue
         if value is not None: labels[keyword] = value
     return labels

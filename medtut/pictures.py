@@ -166,7 +166,7 @@ def png_files(
     n_jobs:int|None=None,       # processes, as joblib counts them; `None`: as it is configured
     progress:bool=True,         # show progress bars
 )->pd.DataFrame: # a row a picture, or a file without one
-    """Every DICOM image of a folder as an 8-bit PNG, as it should look; frames as numbered pictures.
+    """Every DICOM image of a folder as an 8-bit PNG, as it should look; frames are numbered.
 
     Columns: `path`, `frame`, `out`, `status`, `reason`, `note` (what was odd). Raises `ValueError`
     for a window that is none, where there are no DICOM files, and as `make_files` does."""

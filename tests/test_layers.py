@@ -30,13 +30,14 @@ may_import = dict(
     decoding={'errors', 'layout'}, units={'decoding', 'errors', 'headers'},
     orientation={'errors', 'headers'},
     display={'decoding', 'errors', 'headers', 'orientation', 'units'},
-    profile=set(), hidden_data={'decoding', 'errors', 'headers', 'layout'},
+    profile={'layout'}, hidden_data={'decoding', 'errors', 'headers', 'layout'},
     identity={'errors', 'headers', 'hidden_data', 'layout', 'profile'},
     summary={'decoding', 'display', 'headers', 'orientation', 'profile', 'units'},
     # lessons
     dicom=one_file, slices=for_lessons | one_file | {'dicom'},
     chest=for_lessons | one_file | {'dicom'},
-    cam=for_lessons, grading=for_lessons, segmentation=for_lessons,
+    heatmaps=set(), cam=for_lessons | {'heatmaps'},
+    grading=for_lessons, segmentation=for_lessons,
     # slices in space, and volumes of them
     labels=set(), planes={'dicom', 'headers', 'labels'},
     series={'dicom', 'labels', 'planes', 'units'}, stacks={'dicom', 'planes', 'series', 'units'},
@@ -52,7 +53,8 @@ may_import = dict(
     cases={'brain_sets', 'files', 'intensities', 'nifti', 'planes', 'splits', 'volumes'},
     tiles={'modes', 'patches'},
     # sample data: only `datasets` reaches for phantoms, and only when asked to
-    datasets={'archives', 'download', 'files'}, archives={'download', 'files'}, download=set(),
+    datasets={'archives', 'download', 'files', 'hosts'}, archives={'download', 'files'},
+    hosts={'archives', 'download', 'files'}, download=set(),
     phantoms={'rle'},
     # what several need
     batch={'files'}, weights={'files'}, checks=set(), files=set(), modes=set(), rle=set(), tables=set(),

@@ -1,4 +1,4 @@
-"From one process to many: the same calls on a Dask cluster give the same results, and memory doesn't grow with the number of files"
+"The same calls on a Dask cluster give the same results, and memory doesn't grow with the files"
 import gc, hashlib, json, multiprocessing, os, shutil, subprocess, sys, tracemalloc
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -69,7 +69,8 @@ def test_samples(cluster, sets, tmp_path, name):
 @pytest.fixture(scope='module')
 def slices(sets):
     root = sets[1]['duke_breast']
-    boxes, mapping = read_boxes(root/'Annotation_Boxes.xlsx'), read_mapping(root/'Breast-Cancer-MRI-filepath_filename-mapping.xlsx')
+    boxes = read_boxes(root/'Annotation_Boxes.xlsx')
+    mapping = read_mapping(root/'Breast-Cancer-MRI-filepath_filename-mapping.xlsx')
     return root, label_slices(mapping, boxes[boxes.patient.isin(mapping.patient)])
 
 def test_export_slices(cluster, slices, tmp_path):
@@ -110,7 +111,7 @@ def test_an_error_in_a_worker_is_the_error_one_gets(cluster, sets, tmp_path):
         GradingDataset(cases.assign(flair=str(tmp_path/'lost.nii')), slices='largest',
                        progress=False)
 
-# --- workers that stand in another folder than the caller, who went elsewhere after they had started
+# --- workers that stand in another folder than the caller, who went elsewhere since they started
 
 def there(folder, monkeypatch):
     "Start workers, then change the working folder"
@@ -147,7 +148,8 @@ def test_relative_paths_of_a_scan(cluster, tmp_path, monkeypatch, backend):
 @pytest.fixture(scope='module')
 def many(sets, tmp_path_factory):
     "160 slices under names of their own, two series of 80: hard links to a few files"
-    folder, sources, rows = tmp_path_factory.mktemp('many'), sorted(sets[1]['duke_breast'].rglob('*.dcm'))[:20], []
+    folder, rows = tmp_path_factory.mktemp('many'), []
+    sources = sorted(sets[1]['duke_breast'].rglob('*.dcm'))[:20]
     for i in range(160):
         path = folder/f'P{i//80}'/f'1-{i % 80:03}.dcm'
         path.parent.mkdir(exist_ok=True)
@@ -156,7 +158,9 @@ def many(sets, tmp_path_factory):
     return folder, pd.DataFrame(rows, columns=['patient', 'slice', 'path', 'label'])
 
 def growth(call, *args, sizes=(60, 160)):
-    "Bytes that each file beyond the first few adds: to the peak while `call` runs, and to what it returns. Traced, not the system's: the same on every machine"
+    """Bytes that each file beyond the first few adds to the peak of `call`, and to its result
+
+    Traced, not the system's: the same on every machine"""
     found = []
     call(5, *args) # imports and caches
     for n in sizes:
@@ -181,13 +185,14 @@ def scan_first(n, paths):
 def test_scan_holds_little_more_than_its_table(many):
     "As a list of rows the same values take more than five times the table's memory"
     peak, table = measured(scan_first, sorted(many[0].rglob('*.dcm')))
-    assert table > 500 and peak < 2.5*table
+    assert table > 500
+    assert peak < 2.5*table
 
 def export_first(n, table, folder, out):
     return export_slices(table[:n], folder, out/f'{n}', window='slice', progress=False)
 
 def test_export_slices_holds_no_pixels(many, tmp_path):
-    "In memory a slice has 48 x 48 pixels of 2 bytes; what stays of it until the end is less than a quarter of that"
+    "A slice has 48 x 48 pixels of 2 bytes; less than a quarter of that stays until the end"
     folder, table = many
     peak, _ = measured(export_first, table, folder, tmp_path)
     assert peak < 48*48*2/4
@@ -197,7 +202,8 @@ def test_numbers_too_large_for_a_column_of_whole_numbers(tmp_path):
     "One file with a damaged number costs no table"
     for i, number in enumerate(['7', '100000000000000000000']):
         ds = pydicom.dcmread(files/'CT_small.dcm')
-        ds._dict[pydicom.tag.Tag('InstanceNumber')] = ds.get_item('InstanceNumber')._replace(value=number.encode(), length=len(number))
+        tag = pydicom.tag.Tag('InstanceNumber')
+        ds._dict[tag] = ds.get_item(tag)._replace(value=number.encode(), length=len(number))
         ds.save_as(tmp_path/f'{i}.dcm')
     table = scan(tmp_path, pixels=False, progress=False)
     assert table.InstanceNumber.tolist() == [7, 10**20]
@@ -213,12 +219,16 @@ import train_unet
 
 seen, draw = [], PatchDataset.draw
 def watched(self, i):
-    if self.flips: seen.append((self.epoch, int(i), *map(int, draw(self, i)[1]))) # of the training part
+    is_of_training = self.flips
+    if is_of_training: seen.append((self.epoch, int(i), *map(int, draw(self, i)[1])))
     return draw(self, i)
 PatchDataset.draw = watched
 learn = train_unet.main(sys.argv[1:])
-weights = hashlib.sha256(b''.join(w.numpy().tobytes() for w in learn.model.state_dict().values())).hexdigest()
-with open(os.environ['RANK'] + '.json', 'w') as f: json.dump(dict(seen=seen, weights=weights, values=[list(map(float, v)) for v in learn.recorder.values]), f)
+weights = b''.join(w.numpy().tobytes() for w in learn.model.state_dict().values())
+weights = hashlib.sha256(weights).hexdigest()
+values = [list(map(float, v)) for v in learn.recorder.values]
+with open(os.environ['RANK'] + '.json', 'w') as f:
+    json.dump(dict(seen=seen, weights=weights, values=values), f)
 '''
 
 @pytest.fixture(scope='module')
@@ -256,9 +266,11 @@ def test_two_processes_train_one_network(sets, script):
         assert sorted(i for i,
                       *_ in mine | theirs) == list(range(16)) # each patch once, in one of them
         epochs.append({i: corner for i, *corner in mine | theirs})
-    assert all(a != b for a, b in zip(epochs, epochs[1:])), 'set_epoch reached a process, or the other, not at all'
+    for a, b in zip(epochs, epochs[1:]):
+        assert a != b, 'set_epoch reached a process, or the other, not at all'
     model, card = load_unet(script/'unet.safetensors')
-    assert hashlib.sha256(b''.join(w.numpy().tobytes() for w in model.state_dict().values())).hexdigest() == one['weights']
+    weights = b''.join(w.numpy().tobytes() for w in model.state_dict().values())
+    assert hashlib.sha256(weights).hexdigest() == one['weights']
     assert card['processes'] == 2
     assert card['scores']['valid_loss'] == valid_end
     assert isinstance(model, UNet3D)

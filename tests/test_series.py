@@ -40,7 +40,8 @@ def image(values, **elements):
     ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
     ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, 'MONOCHROME2'
     ds.Rows, ds.Columns = values.shape[-2:]
-    if values.ndim == 3: ds.NumberOfFrames = len(values)
+    if values.ndim == 3:
+        ds.NumberOfFrames = len(values)
     ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 16, 15, 1
     ds.add_new('PixelData', 'OW', values.tobytes())
     for keyword, value in elements.items():
@@ -64,7 +65,8 @@ def slice_(z, iop=AXIAL, volume=0, sideways=0, **elements):
 
 def write(folder, datasets, shuffled=True):
     order = np.arange(len(datasets))
-    if shuffled: np.random.default_rng(0).shuffle(order)
+    if shuffled:
+        np.random.default_rng(0).shuffle(order)
     folder.mkdir(exist_ok=True)
     for i, at in enumerate(order):
         datasets[at].save_as(folder/f'{i:03}.dcm', enforce_file_format=True)
@@ -73,7 +75,8 @@ def write(folder, datasets, shuffled=True):
 def truth(volume=0):
     return np.stack([picture(z, volume).T for z in range(SLICES)], -1)
 
-def load(folder, **kwargs): return load_series(folder, progress=False, **kwargs)
+def load(folder, **kwargs):
+    return load_series(folder, progress=False, **kwargs)
 
 def refused(folder, match, **kwargs):
     with pytest.raises(VolumeError, match=match):
@@ -621,7 +624,8 @@ def test_only_two_kinds_of_error():
     outcomes = []
     for path in every_file():
         try: load(path)
-        except (VolumeError, DicomError) as e: outcomes.append(str(e))
+        except (VolumeError, DicomError) as e:
+            outcomes.append(str(e))
         else: outcomes.append('')
     assert len(outcomes) > 100
     assert 15 < outcomes.count('') < 80
@@ -656,7 +660,8 @@ def test_a_slice_without_pixels_is_named(tmp_path):
     ds = pydicom.dcmread(tmp_path/'002.dcm')
     ds.PixelData = ds.PixelData[:20]
     ds.save_as(tmp_path/'002.dcm')
-    with pytest.raises(DicomError, match='002.dcm'): load(tmp_path)
+    with pytest.raises(DicomError, match='002.dcm'):
+        load(tmp_path)
 
 def test_copies_count_once(tmp_path):
     write(tmp_path, all_slices())

@@ -1,4 +1,4 @@
-"Volumes against nibabel, SimpleITK and dicom2nifti, on series of real scanners, and on what is wrong with files"
+"Volumes against nibabel, SimpleITK and dicom2nifti, and on what is wrong with files"
 import gzip, itertools, shutil, subprocess, sys, warnings
 from pathlib import Path
 
@@ -60,14 +60,16 @@ def test_slope_and_intercept(tmp_path, ending):
           suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_any_selection(tmp_path, data):
-    "Any slices and channels, in any order, are what nibabel's array has there, and lie where it says"
+    "Any slices and channels are what nibabel's array has there, and lie where it says"
     ending = data.draw(st.sampled_from(['.nii', '.nii.gz']))
     path = tmp_path/f'x{ending}'
     if not path.exists():
         write(path, rng.integers(-99, 99, (4, 3, 7, 5)).astype(np.int16))
     full, whole_affine = nib.load(path).get_fdata(), nib.load(path).affine
     channels = data.draw(st.lists(st.integers(0, 4), min_size=1, max_size=5))
-    start, stop, step = data.draw(st.integers(0, 6)), data.draw(st.integers(1, 7)), data.draw(st.integers(1, 3))
+    start = data.draw(st.integers(0, 6))
+    stop = data.draw(st.integers(1, 7))
+    step = data.draw(st.integers(1, 3))
     slices = data.draw(st.sampled_from([range(start, stop, step), slice(start, stop, step),
                                         list(range(start, stop, step))]))
     z = list(range(start, stop, step))
@@ -86,7 +88,8 @@ def test_one_channel_drops_its_axis_and_out_is_filled(tmp_path):
     assert load_nifti(path, channels=1)[0].shape == (5, 4, 3)
     out = np.zeros((5, 4, 3, 2), np.float32, order='F')
     x, _ = load_nifti(path, out=out)
-    assert x is out and np.array_equal(out, data)
+    assert x is out
+    assert np.array_equal(out, data)
     with pytest.raises(VolumeError, match='`out` is'):
         load_nifti(path, out=out[..., 0])
     with pytest.raises(VolumeError, match='`out` is'):
@@ -130,11 +133,14 @@ def test_any_cut_and_any_flipped_bit_is_refused_or_harmless(tmp_path, good):
     for at in rng.integers(0, len(raw), 60):
         for bad in raw[:at], raw[:at] + bytes([raw[at] ^ 16]) + raw[at + 1:]:
             path.write_bytes(bad)
-            try: assert np.array_equal(load_nifti(path)[0], data)
+            try:
+                assert np.array_equal(load_nifti(path)[0], data)
             except VolumeError: refusals += 1
     assert refusals > 100
 
-@pytest.mark.parametrize('content', [b'', b'<html>Please log in</html>', b'\x1f\x8b\x08', bytes(400), b'n+1\0'*100], ids=['empty', 'web page', 'gzip head', 'zeros', 'noise'])
+@pytest.mark.parametrize(
+    'content', [b'', b'<html>Please log in</html>', b'\x1f\x8b\x08', bytes(400), b'n+1\0'*100],
+    ids=['empty', 'web page', 'gzip head', 'zeros', 'noise'])
 @pytest.mark.parametrize('ending', ['.nii', '.nii.gz'])
 def test_not_nifti(tmp_path, content, ending):
     (tmp_path/f'x{ending}').write_bytes(content)
@@ -152,7 +158,11 @@ def test_missing_folder_and_other_formats(tmp_path):
     nib.save(nib.MGHImage(np.zeros((3, 3, 3), np.float32), np.eye(4)), tmp_path/'x.mgz')
     refused(tmp_path/'x.mgz', 'MGHImage, not NIfTI')
 
-@pytest.mark.parametrize('affine', [np.zeros((4, 4)), np.diag([1, 1, 0, 1]), np.diag([1, np.nan, 1, 1]), np.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])],
+flat = np.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+
+@pytest.mark.parametrize('affine', [np.zeros((4, 4)), np.diag([1, 1, 0, 1]),
+                                    np.diag([1, np.nan, 1, 1]),
+                                    flat],
                          ids=['zeros', 'flat', 'nan', 'two axes the same'])
 def test_bad_affine(tmp_path, affine):
     image = nib.Nifti1Image(np.zeros((3, 3, 3), np.uint8), np.eye(4))
@@ -187,7 +197,7 @@ def with_quaternion(path, bcd, kind=nib.Nifti1Image):
 @pytest.mark.parametrize('bcd', [(0, .70710701, .7071069), (0, 0, 1.0000002),
                                  (.57740, .57740, .57740), (.5, .5, .5), (1.0004, 0, 0)])
 def test_quaternion_that_rounding_made_too_long(tmp_path, bcd, ending):
-    "nifti1_io.c (nifti_quatern_to_mat44), and so SimpleITK, brings it to length 1; nibabel refuses it"
+    "nifti1_io.c (nifti_quatern_to_mat44), and so SimpleITK, makes it 1 long; nibabel refuses it"
     path = with_quaternion(tmp_path/f'x{ending}', bcd)
     x, affine = load_nifti(path)
     read = sitk.ReadImage(str(path))
@@ -212,7 +222,8 @@ def test_nan_is_said_refused_or_kept(tmp_path):
     data = np.ones((4, 4, 4), np.float32)
     data[1, 2, 3], data[0, 0, 0] = np.nan, np.inf
     path = write(tmp_path/'x.nii', data)
-    with pytest.warns(UserWarning, match='2 of 64 voxels are nan'): load_nifti(path)
+    with pytest.warns(UserWarning, match='2 of 64 voxels are nan'):
+        load_nifti(path)
     refused(path, '2 of 64 voxels are nan', nan='refuse')
     with warnings.catch_warnings():
         warnings.simplefilter('error')
@@ -325,7 +336,8 @@ def test_an_interrupted_save_leaves_the_old_file(tmp_path, monkeypatch):
     path = save_nifti(np.zeros((3, 3, 3), np.uint8), turned, tmp_path/'x.nii.gz')
     before = path.read_bytes()
     def full(self, f):
-        f.write(b'half'); raise OSError(28, 'No space left on device')
+        f.write(b'half')
+        raise OSError(28, 'No space left on device')
     monkeypatch.setattr(nib.Nifti1Image, 'to_stream', full)
     with pytest.raises(OSError, match='No space'):
         save_nifti(np.ones((3, 3, 3), np.uint8), turned, path)
@@ -334,12 +346,18 @@ def test_an_interrupted_save_leaves_the_old_file(tmp_path, monkeypatch):
 
 # turning and resampling
 
-@pytest.mark.parametrize('orientation', [''.join(o) for p in itertools.permutations(['RL', 'AP', 'SI']) for o in itertools.product(*p)])
+all_orientations = []
+for pairs in itertools.permutations(['RL', 'AP', 'SI']):
+    all_orientations += [''.join(letters) for letters in itertools.product(*pairs)]
+
+@pytest.mark.parametrize('orientation', all_orientations)
 def test_reorient_all_48(orientation):
     x = rng.normal(size=(5, 4, 3, 2))
     y, affine = reorient(x, turned, orientation)
     assert ''.join(nib.aff2axcodes(affine)) == orientation
-    oracle = nib.Nifti1Image(x, turned).as_reoriented(nib.orientations.ornt_transform(nib.io_orientation(turned), nib.orientations.axcodes2ornt(orientation)))
+    change = nib.orientations.ornt_transform(
+        nib.io_orientation(turned), nib.orientations.axcodes2ornt(orientation))
+    oracle = nib.Nifti1Image(x, turned).as_reoriented(change)
     assert np.array_equal(y, oracle.get_fdata())
     np.testing.assert_allclose(affine, oracle.affine)
     back, same = reorient(y, affine, ''.join(nib.aff2axcodes(turned)))
@@ -354,18 +372,24 @@ def test_no_orientation(orientation):
 def as_itk(array, affine):
     image = sitk.GetImageFromArray(np.ascontiguousarray(array.T))
     lps, size = np.diag([-1, -1, 1, 1]) @ affine, spacing(affine)
-    image.SetOrigin(lps[:3, 3].tolist()); image.SetSpacing(size.tolist()); image.SetDirection((lps[:3, :3]/size).ravel().tolist())
+    image.SetOrigin(lps[:3, 3].tolist())
+    image.SetSpacing(size.tolist())
+    image.SetDirection((lps[:3, :3]/size).ravel().tolist())
     return image
 
 @pytest.mark.parametrize('nearest', [False, True])
 def test_resample_like_simpleitk(nearest):
-    "Onto a grid that is turned, shifted and reaches out of the volume; where ITK has no voxels round a point, it fills"
+    """Onto a grid that is turned, shifted and reaches out of the volume
+
+    Where ITK has no voxels round a point, it fills"""
     x = rng.integers(0, 5, (20, 18, 16)).astype(np.float32)
     other = turned @ nib.affines.from_matvec(nib.eulerangles.euler2mat(.1, .2, -.15)*1.3,
                                              (1.7, -2.3, .9))
     y, affine = resample(x, turned, like=((17, 15, 14), other), nearest=nearest, fill=-1)
     grid = as_itk(np.zeros((17, 15, 14), np.float32), other)
-    z = sitk.GetArrayFromImage(sitk.Resample(as_itk(x, turned), grid, sitk.Transform(), sitk.sitkNearestNeighbor if nearest else sitk.sitkLinear, -1.)).T
+    how = sitk.sitkNearestNeighbor if nearest else sitk.sitkLinear
+    by_itk = sitk.Resample(as_itk(x, turned), grid, sitk.Transform(), how, -1.)
+    z = sitk.GetArrayFromImage(by_itk).T
     np.testing.assert_array_equal(affine, other)
     assert .1 < (z == -1).mean() < .9
     assert np.mean(np.isclose(y, z, atol=1e-3)) > (.995 if nearest else .999)
@@ -395,7 +419,7 @@ def test_resample_and_back():
 @pytest.mark.parametrize('affine', [sheared, turned @ sheared, sheared @ np.diag([1, -1, -1, 1])],
                          ids=['shear', 'turned', 'flipped'])
 def test_resample_straightens_a_shear(affine):
-    "A linear ramp in the patient stays that ramp, all of the old voxels fit in, and axes run to the same sides"
+    "A ramp in the patient stays that ramp, all old voxels fit in, axes run to the same sides"
     ijk = np.indices((12, 10, 8))
     place = lambda a, i: nib.affines.apply_affine(a, np.moveaxis(i, 0, -1))
     ramp = place(affine, ijk) @ (1, -2, .5)
@@ -415,7 +439,8 @@ def test_resample_straightens_a_shear(affine):
 
 def test_resample_is_told_one_grid():
     x = np.zeros((3, 3, 3))
-    for bad in {}, dict(new_spacing=1, like=(x.shape, turned)), dict(new_spacing=0), dict(new_spacing=(1, np.nan, 1)):
+    both = dict(new_spacing=1, like=(x.shape, turned))
+    for bad in {}, both, dict(new_spacing=0), dict(new_spacing=(1, np.nan, 1)):
         with pytest.raises(VolumeError):
             resample(x, turned, **bad)
 
@@ -435,7 +460,8 @@ def by_dicom2nifti(folder):
     import dicom2nifti.settings as options
     from dicom2nifti.convert_dicom import dicom_array_to_nifti
     from dicom2nifti.common import read_dicom_directory
-    for off in options.disable_validate_slicecount, options.disable_validate_orthogonal, options.disable_validate_slice_increment:
+    for off in (options.disable_validate_slicecount, options.disable_validate_orthogonal,
+                options.disable_validate_slice_increment):
         off()
     image = dicom_array_to_nifti(read_dicom_directory(str(folder)), None, False)['NII']
     return image.get_fdata(), image.affine
@@ -459,7 +485,7 @@ def breast(tmp_path_factory):
 
 @pytest.fixture
 def folder(request, breast, tmp_path):
-    "A series: of a CT of real slices, made small by pydicom; the upper three of another; the sample breast"
+    "A CT of real slices, made small by pydicom; the upper three of another; the sample breast"
     if request.param == 'breast':
         return next(breast.rglob('*.dcm')).parent
     if request.param == 'CT5N': return bundled/'98892001/CT5N'
@@ -478,25 +504,28 @@ def test_single_slices_of_real_scanners(name, tmp_path):
     shutil.copy(get_testdata_file(name, download=False), tmp_path)
     agree(load_series(tmp_path, fill=np.nan, progress=False), by_simpleitk(tmp_path), atol=.02)
 
-@pytest.mark.parametrize('name, match', [('77654033/CT2', '2 steps of 1.25 mm, 1 of 202.5 mm, the largest between 17106 .* and 17136 '),
+@pytest.mark.parametrize('name, match', [
+    ('77654033/CT2',
+     '2 steps of 1.25 mm, 1 of 202.5 mm, the largest between 17106 .* and 17136 '),
     ('98892001/CT2N', 'do not make one volume: 1 of 16 x 16 .* 1 of 16 x 16'),
     ('98892003/MR700', 'do not make one volume'),
     ('98892003/MR2', '3 series: choose one with uid'),
     ('77654033/CR1', 'ImagePositionPatient is None'), ('TINY_ALPHA', 'no DICOM image')])
 def test_real_folders_that_are_no_volume(name, match):
-    "Left-over slices, two scout views, projections round a vessel, three pilot scans, a radiograph, headers without images"
+    "Left-over slices, two scout views, projections, three pilot scans, a radiograph, no images"
     with pytest.raises(VolumeError, match=match):
         load_series(bundled/name, progress=False)
 
 @pytest.fixture
 def series(tmp_path):
-    "Eight oblique slices of 5 x 7 pixels in files whose names lie about their order, and what is in each"
+    "Eight oblique slices of 5 x 7 pixels, in files whose names lie about their order"
     cosines = np.round(np.linalg.qr(rng.normal(size=(3, 3)))[0][:2], 6)
     normal, template = np.cross(*cosines), pydicom.dcmread(bundled/'98892001/CT5N/2062')
     uids = [pydicom.uid.generate_uid() for _ in range(8)]
     for i, z in enumerate(rng.permutation(8)):
         ds, ds.SOPInstanceUID = (d := template.copy()), uids[i]
-        d.Rows, d.Columns, d.PixelSpacing, d.RescaleSlope, d.RescaleIntercept = 5, 7, [.7, .5], 2, -1024
+        d.Rows, d.Columns, d.PixelSpacing = 5, 7, [.7, .5]
+        d.RescaleSlope, d.RescaleIntercept = 2, -1024
         d.ImageOrientationPatient = [f'{v:.6f}' for v in cosines.ravel()]
         d.ImagePositionPatient = [f'{v:.4f}' for v in np.array([-30, 12, 5]) + 2.5*z*normal]
         d.PixelData = (np.arange(35) + 100*z).astype('<u2').tobytes()
@@ -563,7 +592,8 @@ def test_tilted_gantry_is_a_shear(series):
         ds = pydicom.dcmread(p)
         z, along = np.frombuffer(ds.PixelData,
                                  '<u2')[0]//100, np.array(ds.ImageOrientationPatient[3:], float)
-        change(p, ImagePositionPatient=[f'{v:.4f}' for v in np.array(ds.ImagePositionPatient, float) + .6*z*along])
+        position = np.array(ds.ImagePositionPatient, float) + .6*z*along
+        change(p, ImagePositionPatient=[f'{v:.4f}' for v in position])
     _, affine = load_series(series, progress=False)
     lps = np.diag([-1, -1, 1, 1]) @ affine
     last = np.array(pydicom.dcmread(slice_at(series, 7)).ImagePositionPatient, float)
@@ -589,7 +619,9 @@ def test_two_series(series):
     with pytest.raises(VolumeError, match='no series 1.2.5; there is'):
         load_series(series, uid='1.2.5', progress=False)
 
-@pytest.mark.parametrize('tag, value', [('ImagePositionPatient', None), ('ImageOrientationPatient', None), ('PixelSpacing', None), ('PixelSpacing', [0, 0]),
+@pytest.mark.parametrize('tag, value', [('ImagePositionPatient', None),
+                                        ('ImageOrientationPatient', None),
+                                        ('PixelSpacing', None), ('PixelSpacing', [0, 0]),
                                         ('ImageOrientationPatient', [0]*6),
                                         ('ImagePositionPatient', [1, 2])])
 def test_no_geometry(series, tag, value):

@@ -1,4 +1,4 @@
-"The command `medtut` as a test calls it: a process of its own, forked from one that has imported all"
+"The command `medtut` in a process of its own, forked from one that has imported all"
 import atexit
 import multiprocessing
 import os
@@ -8,8 +8,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-# Importing takes most of the time of a small command, and a fork of the server has imported already.
-# `test_cli.py` starts Python anew for each call, so that both ways are tested.
+# Importing takes most of the time of a small command, and a fork of the server has imported
+# already. `test_cli.py` starts Python anew for each call, so that both ways are tested.
 _server = multiprocessing.get_context('forkserver')
 _server.set_forkserver_preload([
     'medtut.cli', 'medtut.conversion', 'medtut.pictures', 'medtut.pseudonyms', 'medtut.predict'])
@@ -29,7 +29,7 @@ def _call(args, folder, out, err):
     code = 0
     try: main()
     except SystemExit as e: code = e.code
-    # as Python ends, and not as `multiprocessing` does, which waits for joblib's workers to go first
+    # as Python ends; `multiprocessing` would first wait for joblib's workers to go
     threading._shutdown()
     atexit._run_exitfuncs()
     sys.stdout.flush()
