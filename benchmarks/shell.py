@@ -7,15 +7,15 @@ points in time, 150 radiographs, 20 further copies of slices, 20 radiographs tha
 files that are no DICOM. A patient's name stands in their headers, in a private element and in the
 names of their folders.
 
-A volume is right if its voxels and its corners (to 0.01 voxels) are those of the truth, however its axes
-are turned; the same volume twice counts once. A copy is right if its pixels are those of a whole
-original. A picture is right if it opens and its file is whole.
+A volume is right if its voxels and its corners (to 0.01 voxels) are those of the truth, however its
+axes are turned; the same volume twice counts once. A copy is right if its pixels are those of a
+whole original. A picture is right if it opens and its file is whole.
 
-Each command is a process of its own, after one that warms the disk's cache. CPU is that of all
+Each command is a process of its own, on files that were just written or read. CPU is that of all
 processes it started; memory is the highest sum of their proportional set sizes, looked at 20 times
 a second. dcmtk has no command for a tree and dicom-anonymizer none for folders below: `find` and
-`xargs` call them. The generated series have no vendor's marks, by which dicom2nifti tells the volumes
-of one series apart.
+`xargs` call them. The generated series have no vendor's marks, by which dicom2nifti tells the
+volumes of one series apart.
 Linux only. A tool that is not installed is a row that says so (Debian: dcm2niix, dcmtk; pip:
 dicom2nifti, dicom-anonymizer)."""
 import argparse, hashlib, re, shlex, shutil, subprocess, sys, tempfile, time

@@ -12,27 +12,39 @@ Tools:
   cli               the package from a shell
   show              pictures with window and unit, in grids
   overlays          masks, classes and heat maps on a picture
+  heatmaps          heat maps at the size of the image, and where they point
   moving            sliders and animations
   show_volumes      volumes in three planes and as a film
-  volumes           load, save, turn and resample without losing where voxels lie
+  volumes           load series, turn and resample without losing where voxels lie
+  nifti             read and write NIfTI files
   predict           from a network and a list of files to label files
   metrics           how good is it: sensitivity, AUC
   intervals         how sure are we: the bootstrap by patient
   masks             how well outlines agree: Dice, distances, a report
   splits            tables split so that no patient is on both sides
-  folders           pictures, volumes and copies without names of a whole folder
+  pictures          an image as it should look, and all of a folder as PNG
+  conversion        every series of a folder as NIfTI
+  pseudonyms        copies without names of a whole folder
   identity          remove what identifies a patient
   series            which slices make a volume
+  stacks            slices in order, and where their voxels lie
   planes            where a slice lies in the patient
+  labels            what else tells it from other slices
   weights           a model in a file, with what one must know to use it
 
 Data:
   datasets          four sets, real or made of phantoms, behind one call
-  archives          where the real sets come from
+  archives          what the real sets are, and their terms
+  hosts             how each real set is fetched
   download          fetch files, resume, check
   phantoms.brain    four MR sequences of a head with a glioma
   phantoms.breast   breast MRI with a lesion
   phantoms.chest    chest films with and without a pneumothorax
+  phantoms.chest_files     such films in the files of a sample set
+  phantoms.chest_patient   the numbers that make a patient and a film
+  phantoms.chest_anatomy   how much lung and tissue each ray passes through
+  phantoms.chest_shadows   bones, airways and devices
+  phantoms.chest_vessels   vessels, and a lung that collapses
   phantoms.marks    what tells a phantom's file from a patient's
 
 Plumbing:
@@ -48,6 +60,7 @@ Plumbing:
   errors            one kind of error for whatever is wrong with a file
   tables            tables from outside, read without trust
   rle               run-length codes of masks
+  folders           what lies in a folder, and what became of it
   batch             many files made of many, and a run that goes on
   files             files that appear when they are whole
   window            grey values of a window

@@ -15,7 +15,7 @@ def check_spacing(
     one_for_all:bool=False,     # may a single number stand for all axes?
     order:str='along each axis',# for the message: which number is which
 )->np.ndarray:                  # (n_axes,) float64, mm
-    "`spacing` as an array. Raises `ValueError` unless it is a positive, finite number for each axis"
+    "`spacing` as an array. Raises `ValueError` unless it is a positive number for each axis"
     try:
         mm = np.asarray(spacing, float)
         # NumPy reads '2' as a number, and nothing else would

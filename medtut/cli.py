@@ -13,7 +13,7 @@ from typing import Annotated, Optional
 import typer
 
 from . import __version__
-from .files import atomic_write
+from .files import atomic_write, nifti_stem
 
 # %% ../nbs/toolbox/cli.ipynb #cli005
 app = typer.Typer(
@@ -113,7 +113,7 @@ def _scan(
     there are no DICOM files."""
     import secrets
     from medtut.dicom import scan
-    from medtut.folders import read_key
+    from medtut.pseudonyms import read_key
     if key_file is not None and identifying:
         raise typer.BadParameter('is for pseudonyms, which --identifying does without',
                                  param_hint='--key-file')
@@ -137,7 +137,7 @@ def _as_window(text):
     return width, level
 
 def _checked_window(text):
-    from medtut.folders import check_window
+    from medtut.pictures import check_window
     try: check_window(_as_window(text))
     except ValueError as e: raise typer.BadParameter(str(e)) from None
     return text
@@ -174,7 +174,7 @@ def _png(
 
     The table says of each file what was written, or why not. Called again, what was cut off goes
     on. Exit status 1 if a picture could not be made."""
-    from medtut.folders import png_files
+    from medtut.pictures import png_files
     as_seen = not as_stored
     table = png_files(folder, out, _as_window(window), as_seen, as_seen, frame, jobs, not quiet)
     _finish(table, csv)
@@ -203,7 +203,7 @@ def _series(
     _tell(f'{len(table)} series, {n_bad} of them with a problem', csv)
 
 def _checked_name(pattern):
-    from medtut.folders import check_name
+    from medtut.conversion import check_name
     try: check_name(pattern)
     except ValueError as e: raise typer.BadParameter(str(e)) from None
     return pattern
@@ -239,7 +239,7 @@ def _convert(
     holds UIDs and descriptions as they are. A series of which no image has a place in the patient,
     such as a radiograph, is left out. Called again, what was cut off goes on. Exit status 1 if a
     series failed or a file could not be read."""
-    from medtut.folders import nifti_files
+    from medtut.conversion import nifti_files
     table = nifti_files(folder, out, name, uid or None, jobs, not quiet)
     _finish(table, csv)
 
@@ -309,19 +309,19 @@ def _deidentify(
     before they are passed on, for text that may be burned in.
 
     Called again with the same key, what was cut off goes on. Exit status 1 if a file failed."""
-    from medtut import folders
+    from medtut import pseudonyms
     if key_file is not None and new_key is not None:
         raise typer.BadParameter('give --key-file or --new-key, not both', param_hint='--new-key')
     if folder is None and new_key is not None:
-        typer.echo(folders.new_key(new_key))
+        typer.echo(pseudonyms.new_key(new_key))
         return
     if folder is None or out is None:
         raise typer.BadParameter('IN and OUT are needed, unless --new-key stands alone',
                                  param_hint='OUT')
     key_path, csv = _key_of(key_file, new_key, out), _table_beside(out, csv)
-    if new_key is not None: folders.new_key(new_key)
-    key = folders.read_key(key_path)
-    table = folders.deidentify_files(
+    if new_key is not None: pseudonyms.new_key(new_key)
+    key = pseudonyms.read_key(key_path)
+    table = pseudonyms.deidentify_files(
         folder, out, key, tuple(retain or ()), (csv, key_path), jobs, not quiet)
     _write_csv(table, csv)
     n_to_look_at = (table.look != '').sum()
@@ -433,7 +433,7 @@ def _scans(images, uids, jobs, quiet):
     scans = []
     for path in images:
         if path.is_dir(): scans += series_cases(path, uids or None, jobs, not quiet).items()
-        else: scans.append((path.name.removesuffix('.gz').removesuffix('.nii'), path))
+        else: scans.append((nifti_stem(path), path))
     return scans
 
 def _to_device(model, device):

@@ -9,24 +9,31 @@ __all__ = ['NOTE', 'SOURCES', 'data_root', 'read_note', 'get_data', 'datasets']
 import errno, hashlib, importlib, importlib.util, inspect, json, os, re, shutil, tempfile, warnings
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Callable, NamedTuple
 import pandas as pd, platformdirs
 from filelock import FileLock
-from .archives import SETS, DataSet, fetcher, find_set
+from .archives import SETS, find_set
 from .download import DataError
 from .files import read_json
+from .hosts import fetcher
 
 # %% ../nbs/toolbox/datasets.ipynb #cell008
 def data_root(
-    root=None, # a folder; None: `$MEDTUT_DATA`, else `data/` in a clone, else the user's cache folder
+    root=None, # a folder; None: `$MEDTUT_DATA`, else `data/` in a clone, else the user's cache
 )->Path:
     "The folder that holds the data sets"
+    root = root or os.environ.get('MEDTUT_DATA') or _data_of_clone()
+    if root is None: root = platformdirs.user_cache_path('medtut')
+    return Path(root).expanduser().absolute()
+
+def _data_of_clone():
+    "`data/` of the clone that medtut is run from, None if it isn't run from one"
     clone = Path(importlib.util.find_spec('medtut').origin).parents[1]
-    in_clone = clone/'data' if (clone/'nbs').is_dir() and (clone/'settings.ini').is_file() else None
-    found = root or os.environ.get('MEDTUT_DATA') or in_clone or platformdirs.user_cache_path('medtut')
-    return Path(found).expanduser().absolute()
+    is_clone = (clone/'nbs').is_dir() and (clone/'settings.ini').is_file()
+    return clone/'data' if is_clone else None
 
 # %% ../nbs/toolbox/datasets.ipynb #cell011
-NOTE = '.medtut.json'
+NOTE = '.medtut.json' # file in a finished set that says what it is
 
 def read_note(
     folder:Path, # of a finished set
@@ -36,14 +43,14 @@ def read_note(
     except (FileNotFoundError, NotADirectoryError): return {}
 
 # %% ../nbs/toolbox/datasets.ipynb #cell012
-def _finish(made, folder, note):
-    "Write the note into the folder `made` and give that its name, `folder`, in one step"
+def _finish(top, folder, note):
+    "Write the note into the folder `top` and give that its name, `folder`, in one step"
     old = folder.with_name(f'.{folder.name}.old')
-    size = sum(p.stat().st_size for p in made.rglob('*') if p.is_file())
-    (made/NOTE).write_text(json.dumps(note | dict(bytes=size), indent=1, sort_keys=True))
+    size = sum(path.stat().st_size for path in top.rglob('*') if path.is_file())
+    (top/NOTE).write_text(json.dumps(note | dict(bytes=size), indent=1, sort_keys=True))
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists(): folder.rename(old)
-    made.rename(folder)
+    top.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
     return folder
 
@@ -53,130 +60,195 @@ def _disk(folder):
     try: yield
     except OSError as e:
         if e.errno not in (errno.ENOSPC, errno.EDQUOT): raise
-        raise DataError(f'the disk that holds {folder} is full. Free some space, or choose another place with root=... '
-                        'or $MEDTUT_DATA, and call again') from e
+        raise DataError(f'the disk that holds {folder} is full. Free some space, or choose '
+            'another place with root=... or $MEDTUT_DATA, and call again') from e
+
+@contextmanager
+def _locked(folder):
+    "One process at a time makes `folder`"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = folder.with_name(f'.{folder.name}.lock')
+    with FileLock(lock), _disk(folder): yield
 
 # %% ../nbs/toolbox/datasets.ipynb #cell016
+def _digest(value, length): return hashlib.sha256(repr(value).encode()).hexdigest()[:length]
+
 def _slug(arguments):
     "A folder's suffix for arguments that are not the defaults: readable if short, else a digest"
-    text = ''.join(f'-{k}{v}' for k, v in sorted(arguments.items()))
+    items = sorted(arguments.items())
+    text = ''.join(f'-{name}{value}' for name, value in items)
     if re.fullmatch(r'[\w.-]{0,40}', text): return text
-    return '-' + hashlib.sha256(repr(sorted(arguments.items())).encode()).hexdigest()[:12]
+    return '-' + _digest(items, 12)
+
+class _Writer(NamedTuple):
+    "What makes a sample"
+    write:Callable
+    version:int
+
+    def defaults(self):
+        "Its arguments, but for those that shape nothing: name -> default"
+        parameters = inspect.signature(self.write).parameters
+        shapeless = 'folder', 'n_jobs', 'progress'
+        return {name: p.default for name, p in parameters.items() if name not in shapeless}
 
 def _writer(ds):
-    "The function that makes a sample, and its version"
     module, _, name = ds.writer.partition(':')
     module = importlib.import_module(module)
-    return getattr(module, name), module.VERSION
+    return _Writer(getattr(module, name), module.VERSION)
 
-def _known(ds, arguments):
-    "Refuse arguments that the writer doesn't have; return those that differ from its defaults"
-    known = {k: p.default for k, p in inspect.signature(_writer(ds)[0]).parameters.items()}
-    for k in ('folder', 'n_jobs', 'progress'): known.pop(k)
-    if 'n' not in known and 'patients' in known: arguments = {'patients' if k == 'n' else k: v for k, v in arguments.items()}
-    if unknown := set(arguments) - set(known):
-        raise ValueError(f'{sorted(unknown)} mean nothing to {ds.name}; its sample has {known}')
-    return {k: v for k, v in arguments.items() if v != known[k]}
+def _changed(ds, arguments):
+    "Those that differ from the writer's defaults; refuses arguments that the writer doesn't have"
+    defaults = _writer(ds).defaults()
+    arguments = dict(arguments)
+    # n is how many members, whatever the set calls them
+    if 'n' in arguments and 'n' not in defaults and 'patients' in defaults:
+        arguments['patients'] = arguments.pop('n')
+    unknown = sorted(set(arguments) - set(defaults))
+    if unknown:
+        raise ValueError(f'{unknown} mean nothing to {ds.name}; its sample has {defaults}')
+    return {name: value for name, value in arguments.items() if value != defaults[name]}
 
 # %% ../nbs/toolbox/datasets.ipynb #cell017
 def _sample(ds, root, arguments, n_jobs, progress):
     "Make a sample, or find the one made before"
-    (write, version), arguments = _writer(ds), _known(ds, arguments)
-    note = dict(name=ds.name, source='sample', version=version, arguments=repr(sorted(arguments.items())),
-                what='phantoms: drawn by medtut, no patient is shown')
+    writer = _writer(ds)
+    arguments = _changed(ds, arguments)
+    note = dict(
+        name=ds.name, source='sample', version=writer.version,
+        arguments=repr(sorted(arguments.items())),
+        what='phantoms: drawn by medtut, no patient is shown')
     folder = root/'sample'/(ds.name + _slug(arguments))
-    def there(): return note.items() <= read_note(folder).items()
-    if there(): return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f'.{folder.name}.lock')), _disk(folder):
-        if there(): return folder
-        for left in folder.parent.glob(f'.{folder.name}.part*'): shutil.rmtree(left, ignore_errors=True)
-        made = Path(tempfile.mkdtemp(prefix=f'.{folder.name}.part', dir=folder.parent))
+    def is_done(): return note.items() <= read_note(folder).items()
+    if is_done(): return folder
+    with _locked(folder):
+        if is_done(): return folder # another process has made it
+        prefix = f'.{folder.name}.part'
+        for leftover in folder.parent.glob(f'{prefix}*'):
+            shutil.rmtree(leftover, ignore_errors=True)
+        part = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
         try:
             with warnings.catch_warnings():
-                # a worker that has made one kind of phantom and loads the atlas of another looks to joblib like one that leaks,
-                # and is replaced by a new one: no task is lost
-                warnings.filterwarnings('ignore', 'A worker stopped while some jobs were given to the executor')
-                write(made, n_jobs=n_jobs, progress=progress, **arguments)
-            top = find_set(ds, made)
+                # a worker that has made one kind of phantom and loads the atlas of another looks
+                # to joblib like one that leaks, and is replaced by a new one: no task is lost
+                warnings.filterwarnings('ignore',
+                    'A worker stopped while some jobs were given to the executor')
+                writer.write(part, n_jobs=n_jobs, progress=progress, **arguments)
+            top = find_set(ds, part)
             top.chmod(0o755)
             return _finish(top, folder, note)
-        finally: shutil.rmtree(made, ignore_errors=True)
+        finally: shutil.rmtree(part, ignore_errors=True)
 
 # %% ../nbs/toolbox/datasets.ipynb #cell023
+class _Selection(NamedTuple):
+    "What is wanted of a set"
+    wanted:int|list|None # how many members, or which; None: all
+    suffix:str           # of the folder
+
+def _count(wanted): return wanted if isinstance(wanted, int) else len(wanted)
+
+def _wanted_patients(patients):
+    if patients is None: patients = 100
+    if isinstance(patients, int): patients = range(1, patients + 1)
+    return sorted({int(number) for number in patients})
+
+def _wanted_cases(cases):
+    if isinstance(cases, int): return cases
+    if isinstance(cases, str): cases = [cases]
+    return sorted(set(cases))
+
+def _are_first(wanted): return isinstance(wanted, int) or wanted == list(range(1, len(wanted) + 1))
+
 def _selection(ds, cases, patients):
-    "What is wanted of a set (None: all of it), and the suffix of its folder"
-    if cases is not None and ds.name != 'msd_brain' or patients is not None and ds.name != 'duke_breast':
-        raise ValueError(f'{ds.name} comes whole: cases=... is for msd_brain, patients=... for duke_breast')
-    if ds.name == 'duke_breast':
-        numbers = range(1, 101) if patients is None else range(1, patients + 1) if isinstance(patients, int) else patients
-        wanted = sorted({int(i) for i in numbers})
-        plain, kind = wanted == list(range(1, len(wanted) + 1)), 'patients'
-    elif cases is None: return None, ''
-    else:
-        wanted = cases if isinstance(cases, int) else sorted(set([cases] if isinstance(cases, str) else cases))
-        plain, kind = isinstance(cases, int), 'cases'
-    count = wanted if isinstance(wanted, int) else len(wanted)
-    if not 1 <= count <= ds.members: raise ValueError(f'{kind}: {count} asked for, {ds.name} has 1 to {ds.members}')
-    return wanted, f'-{count}{kind}' + ('' if plain else '-' + hashlib.sha256(repr(wanted).encode()).hexdigest()[:8])
+    no_cases = cases is None or ds.name == 'msd_brain'
+    no_patients = patients is None or ds.name == 'duke_breast'
+    if not no_cases or not no_patients:
+        raise ValueError(f'{ds.name} comes whole: '
+            'cases=... is for msd_brain, patients=... for duke_breast')
+    if ds.name == 'duke_breast': kind, wanted = 'patients', _wanted_patients(patients)
+    elif cases is None: return _Selection(None, '')
+    else: kind, wanted = 'cases', _wanted_cases(cases)
+    count = _count(wanted)
+    if not 1 <= count <= ds.members:
+        raise ValueError(f'{kind}: {count} asked for, {ds.name} has 1 to {ds.members}')
+    suffix = f'-{count}{kind}'
+    if not _are_first(wanted): suffix += '-' + _digest(wanted, 8)
+    return _Selection(wanted, suffix)
 
 # %% ../nbs/toolbox/datasets.ipynb #cell026
+def _announce(ds, selection, folder, root):
+    "Say what will come, under which terms; `DataError` if the disk has no room for it"
+    share = 1 if selection.wanted is None else _count(selection.wanted)/ds.members
+    need = ds.need*share # GB
+    free = shutil.disk_usage(folder.parent).free/1e9
+    if free < need:
+        raise DataError(f'{ds.name} needs about {need:.1f} GB of disk, '
+            f'{root} has {free:.1f} GB free. Choose another place with root=... or $MEDTUT_DATA')
+    print(ds.what)
+    print(f'Licence: {ds.licence} ({ds.page})')
+    print(f'Please cite: {ds.citation}')
+    print(f'Downloading about {need:.1f} GB at most to {folder}')
+
 def _real(ds, root, cases, patients, progress):
     "Download a real set, or find it"
-    selection, suffix = _selection(ds, cases, patients)
-    folder = root/'real'/(ds.name + suffix)
-    work, share = folder.with_name(f'.{folder.name}.work'), 1. if selection is None else int(re.search(r'\d+', suffix)[0])/ds.members
+    selection = _selection(ds, cases, patients)
+    folder = root/'real'/(ds.name + selection.suffix)
+    work = folder.with_name(f'.{folder.name}.work')
     if read_note(folder):
-        shutil.rmtree(work, ignore_errors=True) # left by a run that was killed after all was done
+        # left by a run that was killed after all was done
+        shutil.rmtree(work, ignore_errors=True)
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f'.{folder.name}.lock')), _disk(folder):
-        if read_note(folder): return folder
+    with _locked(folder):
+        if read_note(folder): return folder # another process has fetched it
         if not work.exists():
-            need, free = ds.need*share, shutil.disk_usage(folder.parent).free/1e9
-            if free < need:
-                raise DataError(f'{ds.name} needs about {need:.1f} GB of disk, {root} has {free:.1f} GB free. '
-                                'Choose another place with root=... or $MEDTUT_DATA')
-            print(ds.what, f'Licence: {ds.licence} ({ds.page})', f'Please cite: {ds.citation}',
-                  f'Downloading about {need:.1f} GB at most to {folder}', sep='\n')
+            _announce(ds, selection, folder, root)
             work.mkdir()
-        have = [p for p in folder.parent.glob(f'{ds.name}*') if read_note(p)]
-        made, seen = fetcher(ds, selection)(ds, work, selection, have, progress)
-        top = find_set(ds, made)
-        _finish(top, folder, dict(name=ds.name, source='real', selection=selection, fetched=seen))
+        existing = [path for path in folder.parent.glob(f'{ds.name}*') if read_note(path)]
+        wanted = selection.wanted
+        fetched = fetcher(ds, wanted)(ds, work, wanted, existing, progress)
+        top = find_set(ds, fetched.top)
+        note = dict(name=ds.name, source='real', selection=wanted, fetched=fetched.files)
+        _finish(top, folder, note)
     shutil.rmtree(work, ignore_errors=True)
     return folder
 
 # %% ../nbs/toolbox/datasets.ipynb #cell028
-SOURCES = ('sample', 'real', 'local')
+SOURCES = ('sample', 'real', 'local') # what `get_data` takes as its source
 
 def get_data(
     name:str,           # a set: see `datasets()`
     source:str,         # 'sample' makes phantoms, 'real' downloads, 'local' uses a copy of yours
-    root=None,          # where sets are kept (see `data_root`); for 'local': the folder of your copy
+    root=None,          # where sets are kept (see `data_root`); for 'local': folder of your copy
     cases=None,         # msd_brain: how many cases, or their names; None: all
     patients=None,      # duke_breast: how many patients, or their numbers; None: 1 to 100
-    n_jobs:int=-1,      # processes that make a sample, as in joblib; -1: one a core. The bytes are the same
+    n_jobs:int=-1,      # processes that make a sample, as in joblib; -1: one a core. Same bytes
     progress:bool=True, # show bars
     registry:dict=SETS, # the sets' records; another one for tests and mirrors
-    **sample,           # for the sample's writer, such as `seed` and `n`; a real or a local set is what it is
+    **sample,           # for the sample's writer, such as `seed` and `n`; only samples have them
 )->Path:                # the set's top folder
-    "The folder of a data set, made, downloaded or checked first if need be; `DataError` says what to do when it can't be had"
-    if name not in registry: raise ValueError(f'no data set {name!r}: there are {", ".join(registry)}')
+    """The folder of a data set, made, downloaded or checked first if need be;
+    `DataError` says what to do when it can't be had"""
+    if name not in registry:
+        raise ValueError(f'no data set {name!r}: there are {", ".join(registry)}')
     if source not in SOURCES: raise ValueError(f'source must be one of {SOURCES}, not {source!r}')
     ds = registry[name]
-    if sample: _known(ds, sample)
-    if sample and source != 'sample': print(f'{", ".join(sample)}: shape samples only, and change nothing about a {source} set')
+    if sample: _changed(ds, sample)
+    if sample and source != 'sample':
+        print(f'{", ".join(sample)}: shape samples only, and change nothing about a {source} set')
     if source == 'real': return _real(ds, data_root(root), cases, patients, progress)
     if source == 'sample':
-        count, _ = _selection(ds, cases, patients)
-        if cases is None and patients is None: return _sample(ds, data_root(root), sample, n_jobs, progress)
-        if not isinstance(count, int) and count != list(range(1, len(count) + 1)):
-            raise ValueError('a sample has no patients of its own to choose from: say how many')
-        return _sample(ds, data_root(root), dict(n=count if isinstance(count, int) else len(count)) | sample, n_jobs, progress)
+        sample = _members(ds, cases, patients) | sample
+        return _sample(ds, data_root(root), sample, n_jobs, progress)
     if root is None or cases is not None or patients is not None:
         raise ValueError("a local copy is used as it is: get_data(name, 'local', root=folder)")
     return find_set(ds, Path(root).expanduser().absolute())
+
+def _members(ds, cases, patients):
+    "How many members of a sample are asked for, as an argument of its writer"
+    selection = _selection(ds, cases, patients)
+    if cases is None and patients is None: return {}
+    if not _are_first(selection.wanted):
+        raise ValueError('a sample has no patients of its own to choose from: say how many')
+    return dict(n=_count(selection.wanted))
 
 # %% ../nbs/toolbox/datasets.ipynb #cell037
 def datasets(
@@ -185,9 +257,19 @@ def datasets(
 )->pd.DataFrame:        # a row a set
     "The data sets: what they are, their terms, and which of them are here"
     root = data_root(root)
-    def here(name, source):
-        found = [(p, read_note(p)) for p in sorted((root/source).glob(f'{name}*'))]
-        return '; '.join(f'{p.relative_to(root)} ({note["bytes"]/1e6:.1f} MB)' for p, note in found if note) or '-'
-    rows = [dict(name=s.name, what=s.what, size=s.size, licence=s.licence, citation=s.citation,
-                 sample=here(s.name, 'sample'), real=here(s.name, 'real'), where=str(root)) for s in registry.values()]
+    rows = []
+    for ds in registry.values():
+        rows.append(dict(
+            name=ds.name, what=ds.what, size=ds.size, licence=ds.licence, citation=ds.citation,
+            sample=_present(root, 'sample', ds), real=_present(root, 'real', ds), where=str(root)))
     return pd.DataFrame(rows).set_index('name')
+
+def _present(root, source, ds):
+    "The finished folders of a set in words, '-' if there are none"
+    texts = []
+    for path in sorted((root/source).glob(f'{ds.name}*')):
+        note = read_note(path)
+        if not note: continue
+        megabytes = note['bytes']/1e6
+        texts.append(f'{path.relative_to(root)} ({megabytes:.1f} MB)')
+    return '; '.join(texts) or '-'

@@ -141,7 +141,8 @@ def _row(path, start, with_pixels, window, max_bytes, identifying, key):
     """One row of `scan`: header, statistics, what was assumed, what went wrong.
 
     A relative `path` counts from `start`: a worker may stand elsewhere."""
-    row, notes = dict(path=path), []
+    row = dict(path=path)
+    notes = []
     full_path = os.path.join(start, path)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter('always')
@@ -213,7 +214,8 @@ def scan(
     `error`: why the file or its image could not be read, else empty.
     A file that can't be read is a row with an `error`, never an exception.
     Without `n_jobs` there is one process, or what `joblib.parallel_config` says.
-    Raises `DicomError` if `folder` is no folder, `ValueError` for a `key` where columns are kept."""
+    Raises `DicomError` if `folder` is no folder, `ValueError` for a `key` where columns are
+    kept."""
     if key and identifying:
         raise ValueError('a key is for identifying=False: '
                          'with identifying=True the table holds the UIDs themselves')

@@ -29,7 +29,8 @@ def windowed(
 
     Raises `ValueError` for a width that is not positive."""
     if not width > 0: raise ValueError(f'window width must be positive, not {width}')
-    return np.clip((np.asarray(x, np.float32) - level)/width + .5, 0, 1)
+    x = np.asarray(x, np.float32)
+    return np.clip((x - level)/width + .5, 0, 1)
 
 # %% ../nbs/toolbox/display.ipynb #dicom082
 # CT windows, (width, level) in HU, from Radiopaedia, "Windowing (CT)", doi:10.53347/rID-52108;
@@ -83,10 +84,13 @@ def file_window(ds, frame=None):
 # %% ../nbs/toolbox/display.ipynb #dicom093
 def _through_window(x, width, level, function):
     "Values of interest, 0..1, by a window of the file (PS3.3 C.11.2.1.2)"
-    if function == 'SIGMOID': return 1/(1 + np.exp(-4*(x - level)/width))
+    if function == 'SIGMOID':
+        exponent = -4*(x - level)/width
+        return 1/(1 + np.exp(exponent))
     if function == 'LINEAR':
         # for whole numbers: the window runs from the middle of one to the middle of another
-        width, level = max(width - 1, 1e-6), level - .5
+        width = max(width - 1, 1e-6)
+        level -= .5
     return windowed(x, width, level)
 
 def _through_table(x, table):
@@ -103,13 +107,15 @@ def _voi(x, ds, frame=None):
 
     Where it has neither, from the least to the greatest value."""
     finite = x[np.isfinite(x)]
-    low, high = (finite.min(), finite.max()) if finite.size else (0, 1)
+    low, high = 0, 1
+    if finite.size: low, high = finite.min(), finite.max()
     # signed like the values that go in
     table = sequence_table(ds, 'VOILUTSequence', frame, signed=low < 0)
     if table is not None: return _through_table(x, table)
     window = file_window(ds, frame)
     if window is not None: return _through_window(x, *window)
-    if read_number(ds, 'BitsAllocated', default=0) == 8 and low >= 0: low, high = 0, 255
+    has_8_bits = read_number(ds, 'BitsAllocated', default=0) == 8
+    if has_8_bits and low >= 0: low, high = 0, 255
     return windowed(x, max(high - low, 1e-6), (low + high)/2)
 
 def _palette_colours(x, ds):
@@ -117,7 +123,8 @@ def _palette_colours(x, ds):
     is_segmented = 'SegmentedRedPaletteColorLookupTableData' in ds
     if is_segmented and 'RedPaletteColorLookupTableData' not in ds:
         rgb = apply_color_lut(x, ds)
-        return (rgb >> rgb.dtype.itemsize*8 - 8).astype(np.uint8)
+        bits = rgb.dtype.itemsize*8
+        return (rgb >> (bits - 8)).astype(np.uint8)
     names = [colour + 'PaletteColorLookupTable' for colour in ('Red', 'Green', 'Blue')]
     signed = has_signed_pixels(ds)
     tables = [look_up_table(ds[n + 'Descriptor'], ds[n + 'Data'], ds, signed) for n in names]
@@ -189,4 +196,5 @@ def to_display(
             def convert(values, i): return _greys(values, ds, i, window)
             shown = by_frame(convert, x, frame, differs)
         if not upright: return shown
-        return orientation(ds, frame).turn(shown, row_axis=-3 if is_colour else -2)
+        row_axis = -3 if is_colour else -2
+        return orientation(ds, frame).turn(shown, row_axis)

@@ -13,23 +13,29 @@ from pathlib import Path
 # %% ../nbs/toolbox/files.ipynb #files007
 @contextmanager
 def atomic_write(
-    path:str|Path,     # of the file, in a folder that is there
+    path:str|Path,     # of the file, in a folder that exists
     mode:str='wb',     # 'wb' for bytes, 'w' for text in UTF-8
-    durable:bool=True, # wait for the disk, so that the file is whole after a power cut, too; `False` where files come by the thousand
+    durable:bool=True, # wait for the disk, so that a power cut does no harm
 ):                     # context manager that gives the open file
-    """Write a file whole or not at all: an error inside the `with` leaves what was there before, and nothing else.
+    """Write a file whole or not at all:
+    an error inside the `with` leaves what was there before, and nothing else.
 
-    A link stays a link, and what it leads to is replaced. A file that is replaced keeps its permissions.
+    A link stays a link, and what it leads to is replaced.
+    A file that is replaced keeps its permissions.
     Raises `FileNotFoundError` where there is no such folder, and `ValueError` for another mode."""
     if mode not in ('w', 'wb'): raise ValueError(f"mode must be 'wb' or 'w', not {mode!r}")
-    path,text = Path(os.path.realpath(path)), dict(encoding='utf-8', newline='') if mode == 'w' else {}
-    if path.exists() and not path.is_file(): # a pipe or a device can't be replaced; of a folder `open` says that it is one
+    path = Path(os.path.realpath(path))
+    text = dict(encoding='utf-8', newline='') if mode == 'w' else {}
+    # a pipe or a device can't be replaced; of a folder `open` says that it is one
+    if path.exists() and not path.is_file():
         with open(path, mode, **text) as f: yield f
         return
-    if not path.parent.is_dir(): raise FileNotFoundError(f'{path}: there is no folder {path.parent}; make it first')
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f'{path}: there is no folder {path.parent}; make it first')
     part = path.with_name(f'.{path.name[:50]}.{secrets.token_hex(4)}.part')
+    new = 'x' if mode == 'w' else 'xb' # refuses a file that exists
     try:
-        with open(part, mode.replace('w', 'x'), **text) as f:
+        with open(part, new, **text) as f:
             yield f
             f.flush()
             if durable: os.fsync(f.fileno())
@@ -41,11 +47,17 @@ def atomic_write(
 def read_json(
     path:str|Path, # in UTF-8
 )->dict:
-    "A JSON file of names with values. Raises `ValueError`, which names the file, for one that is damaged or holds something else"
-    try: found = json.loads(Path(path).read_text(encoding='utf-8'))
-    except (ValueError, RecursionError) as e: raise ValueError(f'{path}: damaged, or no JSON ({e}); restore it, or use another folder') from e
-    if not isinstance(found, dict): raise ValueError(f'{path}: holds {type(found).__name__}, not names with values; restore it, or use another folder')
-    return found
+    """A JSON file of names with values.
+    Raises `ValueError`, which names the file, for one that is damaged or holds something else"""
+    try: content = json.loads(Path(path).read_text(encoding='utf-8'))
+    except (ValueError, RecursionError) as e:
+        raise ValueError(f'{path}: damaged, or no JSON ({e}); '
+            'restore it, or use another folder') from e
+    if not isinstance(content, dict):
+        kind = type(content).__name__
+        raise ValueError(f'{path}: holds {kind}, not names with values; '
+            'restore it, or use another folder')
+    return content
 
 # %% ../nbs/toolbox/files.ipynb #files021
 def nifti_stem(

@@ -26,7 +26,9 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 from .files import nifti_stem, read_json
 from .splits import check_ids
-from .volumes import VolumeError, check_same_grid, load_nifti, reorient, spacing
+from .nifti import load_nifti
+from .planes import VolumeError
+from .volumes import check_same_grid, reorient, spacing
 
 # %% ../nbs/05_grading.ipynb #grading027
 class _Layout(NamedTuple):

@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../nbs/toolbox/hidden_data.ipynb #hidden003
-import copy
+import copy, math
 from typing import NamedTuple
 
 import numpy as np
@@ -19,150 +19,216 @@ from .headers import read_whole_number
 from .layout import image_layout
 
 # %% ../nbs/toolbox/hidden_data.ipynb #dicom126b
-def _in_stored_bits(
+def in_stored_bits(
     samples:np.ndarray, # as they lie in the file, whole numbers
     stored:int,         # BitsStored
     high:int,           # HighBit
 )->np.ndarray: # the same array where its unused bits carry nothing, else one with these cleared
     "Make unused bits, which may hold an overlay (PS3.5 8.1.2), zero or, if signed, the sign"
-    bits = samples.dtype.itemsize*8
-    above, below = bits - 1 - high, high + 1 - stored
+    above = samples.dtype.itemsize*8 - 1 - high  # unused bits over the number
+    below = high + 1 - stored                    # and under it
+    def only_the_number(x): return ((x << above) >> (above + below)) << below
     unsigned = samples.view(samples.dtype.str.replace('i', 'u'))
-    cleared = unsigned << above >> above + below << below
-    if np.array_equal(cleared, unsigned): return samples
-    repeated = samples << above >> above + below << below
-    return samples if np.array_equal(repeated, samples) else repeated.astype(samples.dtype)
+    if np.array_equal(only_the_number(unsigned), unsigned): return samples
+    with_sign = only_the_number(samples)  # moving a signed number down repeats its sign
+    if np.array_equal(with_sign, samples): return samples
+    return with_sign.astype(samples.dtype)
 
-def _raw_samples(syntax, data, image):
-    "Samples of compressed pixels, unused bits and all"
-    failed = []
-    for plugin in ('pydicom', 'pylibjpeg', 'pyjpegls', 'gdcm'):
-        if plugin not in get_decoder(syntax).available_plugins: continue
-        try: return get_decoder(syntax).as_array(data, decoding_plugin=plugin, raw=True,
-            correct_unused_bits=False, **image)[0]
-        except Exception as e: failed.append(f'{plugin}: {type(e).__name__}')
-    raise DicomError(', '.join(failed) or 'no decoder')
+# %% ../nbs/toolbox/hidden_data.ipynb #hidden011
+class _Segment(NamedTuple):
+    "A part of a JPEG or JPEG 2000 codestream, behind its marker and length"
+    marker: int  # second byte of the marker
+    start: int   # of its content
+    end: int
+
+_FRAME_HEADERS = {*range(0xc0, 0xd0), 0xf7} - {0xc4, 0xc8, 0xcc}  # SOF of JPEG and JPEG-LS
+_SCAN, _TILE, _SIZ, _APP0 = 0xda, 0x90, 0x51, 0xe0
+# COM of JPEG and of JPEG 2000; APP0 to APP15, but for APP8 and APP14, which tell of colours
+_COMMENTS = {0xfe, 0x64, *range(0xe0, 0xf0)} - {0xe8, 0xee}
 
 def _fragments(data):
     "First and last byte of each item of encapsulated pixel data (PS3.5 A.4), the table too"
-    at, tag = 0, b'\xfe\xff\x00\xe0'
-    while data[at:at + 4] == tag:
+    item_tag = b'\xfe\xff\x00\xe0'
+    at = 0
+    while data[at:at + 4] == item_tag:
         start = at + 8
-        at = start + int.from_bytes(data[at + 4:start], 'little')
+        length = int.from_bytes(data[at + 4:start], 'little')
+        at = start + length
         yield start, min(at, len(data))
 
 def _segments(code, start, end):
-    "Marker, first and last byte of segments before the first scan or tile of JPEG or JPEG 2000"
-    if bytes(code[start:start + 2]) not in (b'\xff\xd8', b'\xff\x4f'): return
-    at, scan, tile = start + 2, 0xda, 0x90
-    while at + 4 <= end and code[at] == 0xff and code[at + 1] not in (scan, tile):
-        marker, length = code[at + 1], int.from_bytes(code[at + 2:at + 4], 'big')
+    "Each `_Segment` before the first scan or tile of a JPEG or JPEG 2000 codestream"
+    starts_of_image = b'\xff\xd8', b'\xff\x4f'
+    if bytes(code[start:start + 2]) not in starts_of_image: return
+    at = start + 2
+    while at + 4 <= end and code[at] == 0xff:
+        # a marker of 2 bytes, then a length that counts itself
+        marker, content = code[at + 1], at + 4
+        if marker in (_SCAN, _TILE): return
+        length = int.from_bytes(code[at + 2:content], 'big')
         at += 2 + length
-        yield marker, at - length + 2, min(at, end)
-
-_FRAME_HEADERS = {*range(0xc0, 0xd0), 0xf7} - {0xc4, 0xc8, 0xcc} # SOF of JPEG and JPEG-LS
+        yield _Segment(marker, content, min(at, end))
 
 def _precision(data):
     "Most bits a sample of a JPEG or JPEG 2000 stream, as its header has it; 0 where there is none"
     bits = [0]
-    for start, end in _fragments(data):
-        for marker, first, last in _segments(data, start, end):
-            if marker in _FRAME_HEADERS and first < last: bits.append(data[first])
-            # SIZ of JPEG 2000: Rsiz, eight sizes of 4 bytes, Csiz, then the first component's depth
-            if marker == 0x51 and first + 36 < last: bits.append((data[first + 36] & 0x7f) + 1)
+    for fragment in _fragments(data):
+        for marker, start, end in _segments(data, *fragment):
+            if marker in _FRAME_HEADERS and start < end: bits.append(data[start])
+            # Rsiz, eight sizes of 4 bytes, Csiz, then the first component's depth
+            depth = start + 2 + 8*4 + 2
+            if marker == _SIZ and depth < end: bits.append((data[depth] & 0x7f) + 1)
     return max(bits)
 
 def _without_comments(data):
     "Encapsulated pixel data, with comments, application data and what follows the end made zero"
-    cleared, after = bytearray(data), 0
-    for start, after in _fragments(data):
-        for marker, first, last in _segments(data, start, after):
-            # of JFIF (APP0) the first 14 bytes, and what tells of colours (APP8, APP14), are needed
-            if marker == 0xe0: first = min(first + 14, last)
-            application = 0xe0 <= marker <= 0xef and marker not in (0xe8, 0xee)
-            if application or marker in (0xfe, 0x64): cleared[first:last] = bytes(last - first)
-        end = data.rfind(b'\xff\xd9', start, after) + 2
-        if end > 1 and data[end:after].strip(b'\0\xff'): cleared[end:after] = bytes(after - end)
-    return bytes(cleared[:after])
+    cleared = bytearray(data)
+    fragment_end = 0
+    for fragment_start, fragment_end in _fragments(data):
+        for marker, start, end in _segments(data, fragment_start, fragment_end):
+            # the first 14 bytes of APP0 are what JFIF needs
+            if marker == _APP0: start = min(start + 14, end)
+            if marker in _COMMENTS: cleared[start:end] = bytes(end - start)
+        image_end = data.rfind(b'\xff\xd9', fragment_start, fragment_end) + 2
+        has_end = image_end > 1
+        if has_end and data[image_end:fragment_end].strip(b'\0\xff'):
+            cleared[image_end:fragment_end] = bytes(fragment_end - image_end)
+    return bytes(cleared[:fragment_end])
 
 # %% ../nbs/toolbox/hidden_data.ipynb #dicom126c
 _CLEARED = 'clear unused bits'
 
+class _Depth(NamedTuple):
+    "How the numbers of pixels lie in their words"
+    bits: int     # BitsAllocated
+    stored: int   # BitsStored
+    high: int     # HighBit
+    signed: bool  # PixelRepresentation
+
+class _Cleared(NamedTuple):
+    "Bytes of `PixelData` without what no picture shows"
+    data: bytes
+    actions: list  # what was done, in words
+    syntax: UID    # transfer syntax
+
 def _depth(ds):
-    "Bits allocated and stored, high bit, signed?; `None` where every bit is used, or nobody says"
-    bits, stored, high = (read_whole_number(ds, k) for k in ('BitsAllocated', 'BitsStored', 'HighBit'))
-    if bits not in (8, 16, 32, 64) or not stored or not 0 < stored < bits: return None
+    "The `_Depth` of an image; `None` where every bit is used, or nobody says"
+    bits = read_whole_number(ds, 'BitsAllocated')
+    stored = read_whole_number(ds, 'BitsStored')
+    if bits not in (8, 16, 32, 64) or stored is None: return None
+    if not 0 < stored < bits: return None
+    high = read_whole_number(ds, 'HighBit')
     if high is None or not stored <= high + 1 <= bits: high = stored - 1
-    return bits, stored, high, read_whole_number(ds, 'PixelRepresentation') == 1
+    return _Depth(bits, stored, high, read_whole_number(ds, 'PixelRepresentation') == 1)
 
 def _native_length(ds):
     "Bytes of native `PixelData` that a picture shows; `None` where the header does not say"
     sizes = [read_whole_number(ds, k) for k in ('Rows', 'Columns', 'BitsAllocated')]
-    several = [read_whole_number(ds, k) if k in ds else 1 for k in ('SamplesPerPixel', 'NumberOfFrames')]
-    if not all(sizes + several): return None
-    length = -(-int(np.prod(sizes + several, dtype=object))//8)
-    halved = ds.get('PhotometricInterpretation') == 'YBR_FULL_422'
-    return length*2//3 if halved and len(ds['PixelData'].value) < length else length
+    for keyword in 'SamplesPerPixel', 'NumberOfFrames':
+        sizes.append(read_whole_number(ds, keyword) if keyword in ds else 1)
+    if not all(sizes): return None
+    length = -(-math.prod(sizes)//8)  # rounded up
+    shares_colours = ds.get('PhotometricInterpretation') == 'YBR_FULL_422'  # two pixels do
+    is_shorter = len(ds['PixelData'].value) < length
+    return length*2//3 if shares_colours and is_shorter else length
 
-def _turned(data):
+def _swapped(data):
     "Bytes with each two exchanged"
-    return np.frombuffer(data + bytes(len(data) % 2), '<u2').byteswap().tobytes()
+    padding = bytes(len(data) % 2)
+    return np.frombuffer(data + padding, '<u2').byteswap().tobytes()
 
-def _native_pixels(ds, little_endian):
-    "Native `PixelData` without what hides in unused bits and behind its end, and what was done"
-    data, done = ds['PixelData'].value, []
-    length, depth = _native_length(ds), _depth(ds)
+def _cut(ds, is_swapped):
+    "Native `PixelData` up to its last pixel"
+    data = ds['PixelData'].value
+    length = _native_length(ds)
+    in_order = _swapped(data) if is_swapped else data
+    if not length or not in_order[length:].strip(b'\0'): return data
+    padded = in_order[:length] + bytes(length % 2)
+    return _swapped(padded) if is_swapped else padded
+
+def _native_pixels(ds, syntax):
+    "Native `PixelData` without what hides in unused bits and behind its end"
+    order = '>' if syntax == pydicom.uid.ExplicitVRBigEndian else '<'
     # in big endian words of 16 bits, each two samples of 8 bits are turned round (PS3.5 7.3)
-    is_turned = not little_endian and ds['PixelData'].VR == 'OW' and read_whole_number(ds, 'BitsAllocated') == 8
-    in_order = _turned(data) if is_turned else data
-    if length and in_order[length:].strip(b'\0'):
-        cut = in_order[:length] + bytes(length % 2)
-        data = _turned(cut) if is_turned else cut
-        done.append('cut behind the last pixel')
-    if depth is None: return data, done
-    bits, stored, high, signed = depth
-    dtype = np.dtype(('<' if little_endian else '>') + ('i' if signed else 'u') + str(bits//8))
+    has_bytes_in_words = (ds['PixelData'].VR == 'OW'
+                          and read_whole_number(ds, 'BitsAllocated') == 8)
+    data = _cut(ds, is_swapped=order == '>' and has_bytes_in_words)
+    actions = [] if data is ds['PixelData'].value else ['cut behind the last pixel']
+    depth = _depth(ds)
+    if depth is None: return _Cleared(data, actions, syntax)
+    kind = 'i' if depth.signed else 'u'
+    dtype = np.dtype(f'{order}{kind}{depth.bits//8}')
     count = len(data)//dtype.itemsize
     samples = np.frombuffer(data, dtype, count)
-    cleared = _in_stored_bits(samples, stored, high)
-    if cleared is samples: return data, done
-    return cleared.tobytes() + data[count*dtype.itemsize:], done + [_CLEARED]
+    cleared = in_stored_bits(samples, depth.stored, depth.high)
+    if cleared is samples: return _Cleared(data, actions, syntax)
+    behind = data[count*dtype.itemsize:]
+    return _Cleared(cleared.tobytes() + behind, [*actions, _CLEARED], syntax)
+
+def _raw_samples(syntax, data, image):
+    "Samples of compressed pixels, unused bits and all"
+    decoder = get_decoder(syntax)
+    failures = []
+    for plugin in ('pydicom', 'pylibjpeg', 'pyjpegls', 'gdcm'):
+        if plugin not in decoder.available_plugins: continue
+        try:
+            samples, _ = decoder.as_array(data, decoding_plugin=plugin, raw=True,
+                                          correct_unused_bits=False, **image)
+            return samples
+        except Exception as e: failures.append(f'{plugin}: {type(e).__name__}')
+    raise DicomError(', '.join(failures) or 'no decoder')
+
+def _decoded(layout, data):
+    "Samples of compressed pixels, or `DicomError`"
+    arguments = layout.syntax, data, layout.options
+    try:
+        if layout.syntax == pydicom.uid.RLELossless: return _raw_samples(*arguments)
+        # in a process of its own: a native decoder may crash
+        return run_in_process(2**31, _raw_samples, *arguments).result(60)
+    except Exception as e:
+        raise DicomError(
+            f'{layout.name}: its compressed pixels have room for an overlay in unused bits, '
+            f'which can not be cleared: decoding failed ({type(e).__name__})') from None
+
+def _as_rle(samples, image):
+    "Samples encoded by run lengths, all bits of them"
+    image = image | dict(bits_stored=image['bits_allocated'], planar_configuration=0)
+    encoder = pydicom.pixels.get_encoder(pydicom.uid.RLELossless)
+    frames = list(encoder.iter_encode(samples, **image))
+    return pydicom.encaps.encapsulate(frames)
 
 def _compressed_pixels(ds, syntax):
-    """Compressed `PixelData` likewise, and its transfer syntax.
+    """Compressed `PixelData` without what hides in comments and unused bits.
 
     RLE stays RLE, another becomes native where bits must be cleared."""
-    original, depth, rle = ds['PixelData'].value, _depth(ds), syntax == pydicom.uid.RLELossless
-    data = original if rle else _without_comments(original)
-    done = [] if data == original else ['clear comments']
-    if depth is None or not rle and _precision(data) <= depth[1]: return data, done, syntax
+    data, depth = ds['PixelData'].value, _depth(ds)
+    is_rle = syntax == pydicom.uid.RLELossless
+    actions = []
+    if not is_rle:
+        without_comments = _without_comments(data)
+        if without_comments != data: actions = ['clear comments']
+        data = without_comments
+    untouched = _Cleared(data, actions, syntax)
+    if depth is None: return untouched
+    if not is_rle and _precision(data) <= depth.stored: return untouched
     layout = image_layout(ds)
-    name, image = layout.name, layout.options
-    try:
-        if rle: samples = _raw_samples(syntax, data, image)
-        else: # in a process of its own: a native decoder may crash
-            decoding = run_in_process(2**31, _raw_samples, syntax, data, image)
-            samples = decoding.result(60)
-    except Exception as e:
-        raise DicomError(f'{name}: its compressed pixels have room for an overlay in unused bits, '
-            f'which can not be cleared: decoding failed ({type(e).__name__})') from None
-    cleared = _in_stored_bits(samples, *depth[1:3])
-    if cleared is samples: return data, done, syntax
-    if rle:
-        image = image | dict(bits_stored=image['bits_allocated'], planar_configuration=0)
-        frames = pydicom.pixels.get_encoder(syntax).iter_encode(cleared, **image)
-        return pydicom.encaps.encapsulate(list(frames)), [_CLEARED], syntax
-    if image['samples_per_pixel'] > 1:
-        raise DicomError(f'{name}: bits beyond BitsStored are set in its compressed colour pixels, '
+    samples = _decoded(layout, data)
+    cleared = in_stored_bits(samples, depth.stored, depth.high)
+    if cleared is samples: return untouched
+    if is_rle: return _Cleared(_as_rle(cleared, layout.options), [_CLEARED], syntax)
+    if layout.options['samples_per_pixel'] > 1:
+        raise DicomError(
+            f'{layout.name}: bits beyond BitsStored are set in its compressed colour pixels, '
             'and can not be cleared without loss; decompress the file first')
     native = cleared.astype(cleared.dtype.newbyteorder('<')).tobytes()
-    return native + bytes(len(native) % 2), [_CLEARED], pydicom.uid.ExplicitVRLittleEndian
+    padding = bytes(len(native) % 2)
+    return _Cleared(native + padding, [_CLEARED], pydicom.uid.ExplicitVRLittleEndian)
 
 # %% ../nbs/toolbox/hidden_data.ipynb #hidden007
 class ClearedPixels(NamedTuple):
     "Pixel data without what no picture shows"
     element: pydicom.DataElement|None  # `PixelData`; `None` where there is none
-    syntax: UID                        # its transfer syntax now
+    syntax: UID|None                   # its transfer syntax now
     action: str                        # what was done, in words; '' for nothing
 
 def cleared_pixels(ds):
@@ -170,11 +236,9 @@ def cleared_pixels(ds):
     syntax = UID(getattr(ds, 'file_meta', {}).get('TransferSyntaxUID', ''))
     e = ds['PixelData'] if 'PixelData' in ds else None
     if e is None or not isinstance(e.value, bytes): return ClearedPixels(None, syntax, '')
-    after = syntax
-    if syntax.is_transfer_syntax and syntax.is_encapsulated:
-        data, done, after = _compressed_pixels(ds, syntax)
-    else: data, done = _native_pixels(ds, syntax != pydicom.uid.ExplicitVRBigEndian)
+    is_compressed = syntax.is_transfer_syntax and syntax.is_encapsulated
+    cleared = (_compressed_pixels if is_compressed else _native_pixels)(ds, syntax)
     new = copy.copy(e)
-    new.value = data
-    if after != syntax: new.VR, new.is_undefined_length = 'OW', False
-    return ClearedPixels(new, after, ', '.join(done))
+    new.value = cleared.data
+    if cleared.syntax != syntax: new.VR, new.is_undefined_length = 'OW', False
+    return ClearedPixels(new, cleared.syntax, ', '.join(cleared.actions))

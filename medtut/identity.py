@@ -6,27 +6,42 @@
 __all__ = ['burned_in_risk', 'pseudonyms', 'identifying_elements', 'deidentify']
 
 # %% ../nbs/toolbox/identity.ipynb #ident003
-import copy, hashlib, hmac, secrets, warnings
-from datetime import date, timedelta
+import copy, secrets, warnings
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import pandas as pd
 import pydicom
-from dicomanonymizer.simpledicomanonymizer import empty_element, replace_element
 from pydicom.datadict import keyword_for_tag
-from pydicom.multival import MultiValue
-from pydicom.uid import UID, generate_uid
 from .errors import DicomError, data_set_name
 from .headers import elements, read_value
-from .hidden_data import cleared_pixels
+from .hidden_data import ClearedPixels, cleared_pixels
 from .layout import PIXEL_ELEMENTS
-from .profile import OPTIONS, rule_of
+from .profile import OPTIONS, Treated, Treatment, in_words, pseudonym, rule_of
 
 # %% ../nbs/toolbox/identity.ipynb #dicom108b
 _CAMERAS = {'ES', 'XC'}
-_SECONDARY = '1.2.840.10008.5.1.4.1.1.7'
+_SECONDARY_CAPTURE = '1.2.840.10008.5.1.4.1.1.7'
 _DOCUMENTS = '1.2.840.10008.5.1.4.1.1.104.'
 _ULTRASOUND = {f'1.2.840.10008.5.1.4.1.1.{n}' for n in ('3', '3.1', '6', '6.1', '6.2')}
+
+def _kind_of_picture(ds, text):
+    "Reasons to look that lie in the kind of image; `text` reads an element"
+    reasons = []
+    sop_class, modality = text('SOPClassUID'), text('Modality')
+    if modality in ('US', 'IVUS') or sop_class in _ULTRASOUND:
+        reasons.append('ultrasound: scanners write into the picture')
+        if 'SequenceOfUltrasoundRegions' not in ds:
+            reasons.append('ultrasound without regions: where the image ends is not said')
+    if modality in _CAMERAS: reasons.append(f'{modality}: a picture by a camera')
+    is_secondary = (sop_class == _SECONDARY_CAPTURE
+                    or sop_class.startswith(f'{_SECONDARY_CAPTURE}.'))
+    if is_secondary or text('ConversionType') not in ('', 'SYN'):
+        reasons.append('secondary capture: a picture of a screen, a film or a sheet')
+    kind = text('ImageType') + ' ' + text('SeriesDescription')
+    is_dose_report = 'DOSE' in kind and modality != 'RTDOSE'
+    if is_dose_report or 'SCREEN SAVE' in kind: reasons.append('a dose report or a saved screen')
+    return reasons
 
 def burned_in_risk(
     ds:pydicom.Dataset, # as `read_dicom` returns it, with or without its pixels
@@ -39,107 +54,37 @@ def burned_in_risk(
     def text(keyword): return str(read_value(ds, keyword) or '').upper().strip()
     reasons = []
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore') # a warning quotes values
-        sop, modality = text('SOPClassUID'), text('Modality')
-        if 'EncapsulatedDocument' in ds or sop.startswith(_DOCUMENTS):
+        warnings.simplefilter('ignore')  # a warning quotes values
+        if 'EncapsulatedDocument' in ds or text('SOPClassUID').startswith(_DOCUMENTS):
             reasons.append('an encapsulated document: nobody looks into it')
-        pictures = 'Rows', 'PixelData', 'FloatPixelData', 'DoubleFloatPixelData'
-        if not any(keyword in ds for keyword in pictures): return reasons
-        if modality in ('US', 'IVUS') or sop in _ULTRASOUND:
-            reasons.append('ultrasound: scanners write into the picture')
-            if 'SequenceOfUltrasoundRegions' not in ds:
-                reasons.append('ultrasound without regions: where the image ends is not said')
-        if modality in _CAMERAS: reasons.append(f'{modality}: a picture by a camera')
-        secondary = sop == _SECONDARY or sop.startswith(_SECONDARY + '.')
-        if secondary or text('ConversionType') not in ('', 'SYN'):
-            reasons.append('secondary capture: a picture of a screen, a film or a sheet')
-        kind = text('ImageType') + ' ' + text('SeriesDescription')
-        if 'SCREEN SAVE' in kind or 'DOSE' in kind and modality != 'RTDOSE':
-            reasons.append('a dose report or a saved screen')
+        if not any(keyword in ds for keyword in ('Rows', *PIXEL_ELEMENTS)): return reasons
+        reasons += _kind_of_picture(ds, text)
         if text('RecognizableVisualFeatures') == 'YES':
             reasons.append('RecognizableVisualFeatures is YES')
-        said = text('BurnedInAnnotation')
-        if said != 'NO':
+        stated = text('BurnedInAnnotation')
+        if stated != 'NO':
             known = {'YES': 'YES', '': 'missing or empty'}
-            reasons.append(f"BurnedInAnnotation is {known.get(said, 'neither YES nor NO')}")
+            reasons.append(f"BurnedInAnnotation is {known.get(stated, 'neither YES nor NO')}")
     return reasons
 
-# %% ../nbs/toolbox/identity.ipynb #dicom126d
-def _pseudonym(key, value): return hmac.new(key, str(value).encode(), hashlib.sha256).hexdigest()
-
-def _shifted(value, days):
-    "A date, or date and time, `days` earlier; `None` if it is no whole date"
-    day, rest = value[:8], value[8:]
-    if not day.isdecimal() or len(day) < 8 or not set(rest) <= set('0123456789.+-'): return None
-    try: earlier = date(int(day[:4]), int(day[4:6]), int(day[6:])) - timedelta(days)
-    except (ValueError, OverflowError): return None
-    return earlier.isoformat().replace('-', '') + rest
-
-def _in_words(value):
-    "A value as the `action` of `identifying_elements` quotes it"
-    if isinstance(value, bytes): return value.decode() if value.isalpha() else value.hex(' ')
-    return '\\'.join(map(str, value if isinstance(value, MultiValue) else [value]))
-
-def _is_time(values): return set(''.join(values)) <= set('0123456789.:+-')
-
-class _Treatment:
-    "The profile with its options, a key and a patient: what becomes of each element"
-    def __init__(self, key, retain, days): self.key, self.retain, self.days = key, retain, days
-
-    def new_uid(self, uid):
-        in_the_standard = UID(uid).name != uid
-        if in_the_standard or not uid: return uid
-        return generate_uid(entropy_srcs=[_pseudonym(self.key, uid)])
-
-    def value(self, e, rule):
-        "What is done to the value of `e`, in words, and the new value; `None` for a dummy"
-        values = list(map(str, e.value if isinstance(e.value, (MultiValue, list)) else [e.value]))
-        if rule == 'pseudonym': return rule, _pseudonym(self.key, e.value)[:16]
-        if rule == 'shift' and e.VR == 'TM' and _is_time(values): return None, e.value
-        if rule == 'shift': action, new = 'shift date', [_shifted(v, self.days) for v in values]
-        elif e.VR == 'UI' and rule in ('UID', 'replace'):
-            action, new = 'new UID', [self.new_uid(uid) for uid in values]
-        else: return None, None
-        if None in new: return None, None
-        return action, new if len(new) > 1 else new[0]
-
-    def element(self, e, rule):
-        """What is done to `e`, in words, and what takes its place.
-
-        `None` and `e` itself where it stays as it is, a word and `None` where it goes."""
-        if rule.startswith('remove'): return rule, None
-        if e.VR == 'UN' and e.keyword not in PIXEL_ELEMENTS: return 'remove, unknown', None
-        kept_time = rule == 'keep' and e.VR in ('DA', 'DT', 'TM')
-        if kept_time and not _is_time(_in_words(e.value).split('\\')): rule = 'replace'
-        items = e.VR == 'SQ' and len(e.value)
-        if items and rule == 'empty': return rule, pydicom.DataElement(e.tag, 'SQ', [])
-        if items and rule == 'replace': return 'replace inside', e
-        if e.VR == 'SQ' or e.is_empty or rule == 'keep': return None, e
-        new = copy.copy(e)
-        action, value = self.value(e, rule)
-        if value is not None: new.value = value
-        else:
-            try: empty_element(new) if rule == 'empty' else replace_element(new)
-            except NotImplementedError: return 'remove', None # there is no dummy for its VR
-            action = 'empty' if new.is_empty else f'replace by {_in_words(new.value)}'
-        return (None, e) if new == e else (action, new)
-
 # %% ../nbs/toolbox/identity.ipynb #ident13b
-_GROUPING = 'PatientID', 'StudyInstanceUID', 'SeriesInstanceUID', 'FrameOfReferenceUID', 'SOPInstanceUID'
+_GROUPING = ('PatientID', 'StudyInstanceUID', 'SeriesInstanceUID', 'FrameOfReferenceUID',
+             'SOPInstanceUID')
 
 def pseudonyms(
     ds:pydicom.Dataset, # as `read_dicom` returns it
     key:bytes,          # secret, as for `deidentify`
 )->dict: # keyword -> pseudonym, of those elements that are there and can be read
     "What `deidentify` puts in the place of what tells patients, studies, series and images apart"
-    treatment, found = _Treatment(key, frozenset(), days=0), {}
+    treatment = Treatment(key, frozenset(), days=0)
+    new = {}
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # they quote values
         for keyword in _GROUPING:
             try: e = ds[keyword]
             except Exception: continue  # `scan` notes it, without the value
-            if not e.is_empty: found[keyword] = str(treatment.value(e, rule_of(e.tag))[1])
-    return found
+            if not e.is_empty: new[keyword] = str(treatment.new_value(e, rule_of(e.tag)).value)
+    return new
 
 # %% ../nbs/toolbox/identity.ipynb #dicom126e
 class _Change(NamedTuple):
@@ -154,26 +99,34 @@ _PIXEL_DATA = pydicom.tag.Tag('PixelData')
 _CHARACTERS = pydicom.tag.Tag('SpecificCharacterSet')
 _PYDICOM_UID = pydicom.uid.PYDICOM_IMPLEMENTATION_UID
 
+def _code(value, meaning):
+    "An item of a code sequence"
+    code = pydicom.Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, 'DCM', meaning
+    return code
+
+# how far the dates have been changed (PS3.3 C.12.1.1), the least first
+_DATES = ['UNMODIFIED', 'MODIFIED', 'REMOVED']
+
+def _dates_mark(ds, retain):
+    "The value of `LongitudinalTemporalInformationModified`"
+    if 'dates' in retain: now = 'UNMODIFIED'
+    elif 'dates shifted' in retain: now = 'MODIFIED'
+    else: now = 'REMOVED'
+    before = ds.get('LongitudinalTemporalInformationModified')
+    # what an earlier round took away is not back
+    return max(now, before, key=_DATES.index) if before in _DATES else now
+
 def _marks(ds, retain):
     "What says that `ds` was de-identified and how (PS3.15 E.1.1; PS3.3 C.7.1.1 and C.12.1.1)"
     options = [('113100', 'Basic Application Confidentiality Profile')]
-    options += sorted(OPTIONS[name][:2] for name in retain)
-    codes = []
-    for value, meaning in options:
-        code = pydicom.Dataset()
-        code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, 'DCM', meaning
-        codes.append(code)
-    degrees = ['UNMODIFIED', 'MODIFIED', 'REMOVED']
-    dates = degrees[0 if 'dates' in retain else 1 if 'dates shifted' in retain else 2]
-    before = ds.get('LongitudinalTemporalInformationModified')
+    options += sorted((OPTIONS[name].code, OPTIONS[name].meaning) for name in retain)
+    methods = [meaning for _, meaning in options]
     marks = pydicom.Dataset()
     marks.PatientIdentityRemoved = 'YES'
-    methods = [meaning for _, meaning in options]
     marks.DeidentificationMethod = [f'{methods[0]}; pixels not checked', *methods[1:]]
-    marks.DeidentificationMethodCodeSequence = codes
-    # what an earlier round took away is not back
-    if before in degrees: dates = max(dates, before, key=degrees.index)
-    marks.LongitudinalTemporalInformationModified = dates
+    marks.DeidentificationMethodCodeSequence = [_code(*option) for option in options]
+    marks.LongitudinalTemporalInformationModified = _dates_mark(ds, retain)
     return marks
 
 def _meta(ds, treatment, syntax):
@@ -190,57 +143,91 @@ def _meta(ds, treatment, syntax):
     meta.ImplementationClassUID, meta.ImplementationVersionName = _PYDICOM_UID, 'MEDTUT'
     return meta
 
-def _changes(ds, treatment, listing=False):
-    """What `deidentify` does to each element, at every depth, in the order of `elements`.
+# %% ../nbs/toolbox/identity.ipynb #ident15
+class _Plan(NamedTuple):
+    "What `deidentify` does to a file"
+    changes: list           # a `_Change` for each element, in the order of `elements`
+    meta: pydicom.Dataset   # the new file meta information
+    marks: pydicom.Dataset  # what says that the file was de-identified
 
-    With it come the new file meta information and the marks of de-identification.
+class _Walk:
+    "Goes through a data set at every depth and notes what becomes of each element"
+    def __init__(self, treatment, marks, pixels):
+        self.treatment, self.marks, self.pixels = treatment, marks, pixels
+        self.changes = []
+
+    def rule(self, tag, around):
+        "The profile's rule, given what becomes of the sequence `around`"
+        if around.startswith('remove'): return around
+        if tag.group == 2 or tag in self.marks: return 'remove'
+        rule = rule_of(tag, self.treatment.retain)
+        if rule == 'keep' and around == 'replace' and tag != _CHARACTERS: return around
+        return rule
+
+    def unreadable(self, parent, tag, rule):
+        "What can't be read can be removed, and must not be kept"
+        if rule.startswith('remove'): return rule
+        if rule != 'keep': return 'remove'
+        return 'remove, unknown' if parent.get_item(tag).VR == 'UN' else _UNREADABLE
+
+    def settled_in_words(self, new):
+        if new is self.pixels.element: return self.pixels.action
+        if new.VR == 'SQ': return 'replace'
+        return 'new UID' if 'Instance' in new.keyword else f'replace by {in_words(new.value)}'
+
+    def treated(self, e, rule, settled):
+        "What becomes of a readable element"
+        new = settled.get(e.tag)
+        if new is None: action, new = self.treatment.element(e, rule)
+        elif new == e: action, new = None, e
+        else: action = self.settled_in_words(new)
+        if e.tag == _PIXEL_DATA and self.pixels.action == _UNREADABLE: action = _UNREADABLE
+        return Treated(action, new)
+
+    def items(self, sequence, treated):
+        "Go through the items of a sequence, of which `treated` tells what becomes"
+        if treated.action == 'replace inside': around = 'replace'
+        elif treated.element is None: around = treated.action
+        elif treated.element is not sequence: around = 'remove'
+        else: around = 'keep'
+        for item in sequence.value: self.data_set(item, {}, around)
+
+    def data_set(self, parent, settled, around='keep'):
+        "Go through one data set; `settled` are new elements by tag, that were made before"
+        for tag in sorted(parent.keys()):
+            rule = self.rule(tag, around)
+            try: e = parent[tag]
+            except Exception:
+                action = self.unreadable(parent, tag, rule)
+                self.changes.append(_Change(parent, tag, action, None))
+                continue
+            place = len(self.changes)
+            treated = self.treated(e, rule, settled)
+            self.changes.append(_Change(parent, tag, *treated))
+            if e.VR != 'SQ': continue
+            self.items(e, treated)
+            is_changed_inside = any(change.action for change in self.changes[place + 1:])
+            if treated.action == 'replace inside' and not is_changed_inside:
+                self.changes[place] = _Change(parent, tag, None, e)
+
+def _plan(ds, treatment, listing=False):
+    """The `_Plan` for `ds`.
+
     Pixels that can't be cleared are an error, or, for a `listing`, a change like others."""
-    try: pixels, syntax, done_to_pixels = cleared_pixels(ds)
+    try: pixels = cleared_pixels(ds)
     except DicomError:
         if not listing: raise
-        pixels, syntax, done_to_pixels = None, None, _UNREADABLE
-    marks, meta = _marks(ds, treatment.retain), pydicom.Dataset()
-    if hasattr(ds, 'file_meta'): meta = _meta(ds, treatment, syntax)
-    changes = []
-
-    def settled_in_words(new):
-        if new is pixels: return done_to_pixels
-        if new.VR == 'SQ': return 'replace'
-        return 'new UID' if 'Instance' in new.keyword else f'replace by {_in_words(new.value)}'
-
-    def walk(parent, given, inherited='keep'):
-        "`given` are elements settled already, `inherited` is what becomes of the sequence around"
-        for tag in sorted(parent.keys()):
-            rule = rule_of(tag, treatment.retain)
-            if tag.group == 2 or tag in marks: rule = 'remove'
-            if inherited.startswith('remove'): rule = inherited
-            elif (inherited, rule) == ('replace', 'keep') and tag != _CHARACTERS: rule = inherited
-            try: e = parent[tag]
-            except Exception: # what can't be read can be removed, and must not be kept
-                action = rule if rule.startswith('remove') else 'remove'
-                if rule == 'keep': action = _UNREADABLE
-                if rule == 'keep' and parent.get_item(tag).VR == 'UN': action = 'remove, unknown'
-                changes.append(_Change(parent, tag, action, None))
-                continue
-            if tag not in given: action, new = treatment.element(e, rule)
-            elif given[tag] == e: action, new = None, e
-            else: action, new = settled_in_words(given[tag]), given[tag]
-            if tag == _PIXEL_DATA and done_to_pixels == _UNREADABLE: action = _UNREADABLE
-            changes.append(_Change(parent, tag, action, new))
-            if e.VR != 'SQ': continue
-            below = 'keep'
-            if action == 'replace inside': below = 'replace'
-            elif new is not e: below = action if new is None else 'remove'
-            start = len(changes)
-            for item in e.value: walk(item, {}, below)
-            if action == 'replace inside' and not any(change.action for change in changes[start:]):
-                changes[start - 1] = _Change(parent, tag, None, e)
-
-    if hasattr(ds, 'file_meta'): walk(ds.file_meta, {e.tag: e for e in meta})
+        pixels = ClearedPixels(None, None, _UNREADABLE)
+    marks = _marks(ds, treatment.retain)
+    meta = pydicom.Dataset()
+    walk = _Walk(treatment, marks, pixels)
+    if hasattr(ds, 'file_meta'):
+        meta = _meta(ds, treatment, pixels.syntax)
+        walk.data_set(ds.file_meta, {e.tag: e for e in meta})
     settled = {e.tag: e for e in marks}
-    if pixels: settled[pixels.tag] = pixels
-    walk(ds, settled)
-    return changes, meta, marks
+    if pixels.element: settled[pixels.element.tag] = pixels.element
+    walk.data_set(ds, settled)
+    return _Plan(walk.changes, meta, marks)
 
 # %% ../nbs/toolbox/identity.ipynb #dicom126f
 def _options(retain):
@@ -252,18 +239,31 @@ def _options(retain):
         raise ValueError("retain 'dates' or 'dates shifted', not both")
     return frozenset(names)
 
-class _silent:
+@contextmanager
+def _silent(ds):
     "No warnings, and what goes wrong as a `DicomError` that quotes no value: it may be a patient's"
-    def __init__(self, ds): self.name = data_set_name(ds)
-    def __enter__(self):
-        self.warnings = warnings.catch_warnings()
-        self.warnings.__enter__()
+    with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-    def __exit__(self, kind, e, traceback):
-        self.warnings.__exit__(kind, e, traceback)
-        if kind is None or not issubclass(kind, Exception) or issubclass(kind, DicomError): return
-        raise DicomError(f'{self.name}: de-identification failed ({kind.__name__}); '
-            'nothing was written; `elements` shows what the header holds') from None
+        try: yield
+        except DicomError: raise
+        except Exception as e:
+            raise DicomError(
+                f'{data_set_name(ds)}: de-identification failed ({type(e).__name__}); '
+                'nothing was written; `elements` shows what the header holds') from None
+
+def _rows_beside(ds, columns):
+    "Rows for what is no element: the preamble, and reasons to look at the picture"
+    empty = dict(depth=0, group='', element='', VR='', length=None)
+    rows = []
+    preamble = getattr(ds, 'preamble', None)
+    if preamble and preamble.strip(b'\0'):
+        value = f'{len(preamble)} bytes: {preamble[:8].hex(" ")}'
+        rows.append(dict(keyword='preamble', name='File Preamble', length=len(preamble),
+                         value=value, action='clear'))
+    for reason in burned_in_risk(ds):
+        rows.append(dict(group='7fe0', element='0010', keyword='PixelData', name='Pixel Data',
+                         value=reason, action='check the picture'))
+    return pd.DataFrame([empty | row for row in rows], columns=columns)
 
 def identifying_elements(
     ds:pydicom.Dataset,   # as `read_dicom` returns it
@@ -276,30 +276,36 @@ def identifying_elements(
     bytes of preamble, where they are not zeros; file meta information; what lies in pixel data
     beside the pixels ('clear unused bits', 'cut behind the last pixel', 'clear comments').
     `deidentify` refuses a file with an element that 'can not be read'. Names burned into the
-    picture are not found: where they are likely (`burned_in_risk`) there is a row 'check the picture' for
-    each reason. Raises `DicomError` where the header can't be gone through."""
+    picture are not found: where they are likely (`burned_in_risk`) there is a row 'check the
+    picture' for each reason. Raises `DicomError` where the header can't be gone through."""
     retain = _options(retain)
     with _silent(ds):
-        unread = copy.deepcopy(ds) # reading a value changes how its element is kept
-        treatment = _Treatment(secrets.token_bytes(32), retain, days=1)
-        changes, _, _ = _changes(copy.deepcopy(ds), treatment, listing=True)
+        unread = copy.deepcopy(ds)  # reading a value changes how its element is kept
+        treatment = Treatment(secrets.token_bytes(32), retain, days=1)
+        plan = _plan(copy.deepcopy(ds), treatment, listing=True)
         rows = elements(unread)
-    rows = rows.assign(action=[change.action for change in changes])
-    def further(**values):
-        row = dict(depth=0, group='', element='', VR='', length=None) | values
-        return pd.DataFrame([row], columns=rows.columns).astype(rows.dtypes)
-    parts = [rows[rows.action.notna()]]
-    preamble = getattr(ds, 'preamble', None)
-    if preamble and preamble.strip(b'\0'):
-        value = f'{len(preamble)} bytes: {preamble[:8].hex(" ")}'
-        parts.insert(0, further(keyword='preamble', name='File Preamble', length=len(preamble),
-            value=value, action='clear'))
-    for reason in burned_in_risk(unread):
-        parts.append(further(group='7fe0', element='0010', keyword='PixelData', name='Pixel Data',
-            value=reason, action='check the picture'))
+    rows = rows.assign(action=[change.action for change in plan.changes])
+    beside = _rows_beside(unread, rows.columns).astype(rows.dtypes)
+    is_preamble = beside.keyword == 'preamble'
+    parts = [beside[is_preamble], rows[rows.action.notna()], beside[~is_preamble]]
     return pd.concat(parts, ignore_index=True)
 
 # %% ../nbs/toolbox/identity.ipynb #dicom129
+def _days_earlier(key, patient):
+    "By how many days a patient's dates are shifted, 1 to 3652"
+    return 1 + int(pseudonym(key, f'days of {patient}'), 16) % 3652
+
+def _apply(changes, name):
+    "Make the changes in the data sets that hold the elements"
+    for parent, tag, action, element in changes:
+        if action == _UNREADABLE:
+            what = keyword_for_tag(tag) or tag
+            raise DicomError(f'{name}: {what} can not be read, and must not be kept unread')
+        if action is None: continue
+        # an item may stand in two places, and be done already
+        if element is None: parent.pop(tag, None)
+        else: parent[tag] = element
+
 def deidentify(
     ds:pydicom.Dataset,    # as `read_dicom` returns it; left as it is
     key:bytes|None=None,   # secret: the same key gives the same pseudonyms, and files stay together
@@ -316,8 +322,8 @@ def deidentify(
 
     `retain` takes 'patient characteristics' (sex, age, size, weight), 'device', 'institution',
     'UIDs', 'dates', or 'dates shifted': every date becomes earlier by 1 to 3652 days, a number
-    drawn from `key` and PatientID, the same in all files of a patient. Times of day stay. Birth dates
-    never do.
+    drawn from `key` and PatientID, the same in all files of a patient. Times of day stay. Birth
+    dates never do.
 
     UIDs are replaced consistently, so that series and studies hold together. Without a `key` a new
     one is drawn each time: no two files can be linked. It does not look at the picture: text burned
@@ -326,29 +332,23 @@ def deidentify(
     Raises `DicomError`, which quotes no value, where an element can't be read, pixels can't be
     cleared, or dates can't be shifted for want of a PatientID; `ValueError` for an unknown option
     and for shifted dates without a key."""
-    retain, shift = _options(retain), 'dates shifted' in retain
-    if shift and not key:
+    retain = _options(retain)
+    is_shifting = 'dates shifted' in retain
+    if is_shifting and not key:
         raise ValueError("'dates shifted' needs a key, so that a patient's files are shifted alike")
     key = key or secrets.token_bytes(32)
     if not isinstance(key, bytes): raise TypeError(f'key must be bytes, not {type(key).__name__}')
+    name = data_set_name(ds)
     with _silent(ds):
-        name, new = data_set_name(ds), copy.deepcopy(ds)
+        new = copy.deepcopy(ds)
         patient = str(new.get('PatientID') or '').strip()
-        if shift and not patient:
+        if is_shifting and not patient:
             raise DicomError(f'{name}: no PatientID, from which the days to shift by are drawn')
-        days = 1 + int(_pseudonym(key, f'days of {patient}'), 16) % 3652
-        changes, meta, marks = _changes(new, _Treatment(key, retain, days))
-        for parent, tag, action, element in changes:
-            if action == _UNREADABLE:
-                what = keyword_for_tag(tag) or tag
-                raise DicomError(f'{name}: {what} can not be read, and must not be kept unread')
-            if action is None: continue
-            # an item may stand in two places, and be done already
-            if element is None: parent.pop(tag, None)
-            else: parent[tag] = element
-        new.update(marks)
+        plan = _plan(new, Treatment(key, retain, _days_earlier(key, patient)))
+        _apply(plan.changes, name)
+        new.update(plan.marks)
         if 'PatientID' not in new: new.PatientID = ''
-        if hasattr(new, 'file_meta'): new.file_meta.update(meta)
+        if hasattr(new, 'file_meta'): new.file_meta.update(plan.meta)
         if getattr(new, 'preamble', None): new.preamble = bytes(128)
         new.filename = None
     return new

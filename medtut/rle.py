@@ -8,60 +8,87 @@ __all__ = ['rle_decode', 'rle_encode']
 # %% ../nbs/toolbox/rle.ipynb #c003
 import re
 from numbers import Integral, Real
+from typing import NamedTuple
 import numpy as np
 
 # %% ../nbs/toolbox/rle.ipynb #c014
+def _as_text(code):
+    "The number -1, which pandas makes of a column of them, as text; all else as it is"
+    return '-1' if isinstance(code, Real) and code == -1 else code
+
 def _codes(rle):
-    "A list of codes as text; the number -1, which pandas makes of a column of them, becomes text"
+    "A list of codes as text"
     if isinstance(rle, str): return [rle]
-    single = not hasattr(rle, '__iter__') or isinstance(rle, (bytes, dict)) or getattr(rle, 'ndim', 1) == 0
-    codes = [rle] if single else list(rle)
-    codes = ['-1' if isinstance(code, Real) and code == -1 else code for code in codes]
+    single = not hasattr(rle, '__iter__') or isinstance(rle, (bytes, dict))
+    if single or getattr(rle, 'ndim', 1) == 0: rle = [rle]
+    codes = [_as_text(code) for code in rle]
     for i, code in enumerate(codes, 1):
-        if not isinstance(code, str):
-            which = f'code {i} of {len(codes)}' if len(codes) > 1 else 'run-length code'
-            raise ValueError(f"{which} is {code!r}, and not text such as '5 2 2 3'. An empty cell, which pandas "
-                             "reads as nan, says nothing: a mask without pixels is written '-1'")
+        if isinstance(code, str): continue
+        name = f'code {i} of {len(codes)}' if len(codes) > 1 else 'run-length code'
+        raise ValueError(f"{name} is {code!r}, and not text such as '5 2 2 3'. An empty cell, which "
+                         "pandas reads as nan, says nothing: a mask without pixels is written '-1'")
     return codes
 
 def _size(shape):
     "Rows and columns"
     shape = tuple(shape) if hasattr(shape, '__iter__') else (shape,)
-    if len(shape) != 2 or not all(isinstance(n, Integral) and n > 0 for n in shape):
-        raise ValueError(f'shape must be (rows, columns), two whole numbers above 0; found {shape}')
+    whole = all(isinstance(n, Integral) and n > 0 for n in shape)
+    if len(shape) != 2 or not whole:
+        raise ValueError('shape must be (rows, columns), two whole numbers above 0; '
+                         f'found {shape}')
     return shape
 
+def _numbers(code):
+    "The whole numbers in a code"
+    words = code.split()
+    if not words:
+        raise ValueError("run-length code is empty; a mask without pixels is written '-1'")
+    if not all(re.fullmatch('[+-]?[0-9]{1,1000}', word) for word in words):
+        raise ValueError('run-length code holds something other than whole numbers: '
+                         f'{code[:60]!r}')
+    return [int(word) for word in words]
+
+class _Run(NamedTuple):
+    "Pixels of the mask in a row, counted down the columns"
+    first:int
+    end:int # the pixel after the last
+
 def _runs(code):
-    "First and last pixel (not included) of each run, counted down the columns"
-    steps = code.split()
-    if steps == ['-1']: return []
-    if not steps: raise ValueError("run-length code is empty; a mask without pixels is written '-1'")
-    if not all(re.fullmatch('[+-]?[0-9]{1,1000}', s) for s in steps):
-        raise ValueError(f'run-length code holds something other than whole numbers: {code[:60]!r}')
-    if len(steps) % 2: raise ValueError(f'run-length code has {len(steps)} numbers; it needs pairs of start and length')
-    steps = np.array([int(s) for s in steps], dtype=object) # Python's, of any length: the code may be damaged
-    starts, lengths = steps[::2], steps[1::2]
-    if (starts < 0).any() or (lengths < 1).any():
-        raise ValueError(f'run-length code has a start below 0 or a length below 1: {starts.min()}, {lengths.min()}')
-    ends = np.cumsum(starts + lengths)
-    return list(zip(ends - lengths, ends))
+    "The runs of a code"
+    if code.strip() == '-1': return []
+    numbers = _numbers(code)
+    if len(numbers) % 2:
+        raise ValueError(f'run-length code has {len(numbers)} numbers; '
+                         'it needs pairs of start and length')
+    starts, lengths = numbers[::2], numbers[1::2]
+    if min(starts) < 0 or min(lengths) < 1:
+        raise ValueError('run-length code has a start below 0 or a length below 1: '
+                         f'{min(starts)}, {min(lengths)}')
+    runs, end = [], 0
+    for start, length in zip(starts, lengths):
+        first = end + start # counted from the end of the run before
+        end = first + length
+        runs.append(_Run(first, end))
+    return runs
 
 def rle_decode(
-    rle:str|list, # SIIM run-length code, `'-1'` for an empty mask; or a list of codes, whose masks are merged
+    rle:str|list, # SIIM run-length code, `'-1'` for an empty mask; or a list of codes,
+                  # whose masks are merged
     shape:tuple,  # (rows, columns) of the image, pixels
 )->np.ndarray:    # bool (rows, columns), True inside the mask
-    """Mask of a SIIM run-length code: column by column, each start counted from the end of the run before.
+    """Mask of a SIIM run-length code: column by column, each start counted from the end
+    of the run before.
 
-    -1 may be a number, which pandas makes of it. Raises `ValueError` for codes that are empty, no text, without pairs,
-    below 0 or beyond the image"""
+    -1 may be a number, which pandas makes of it. Raises `ValueError` for codes that are empty,
+    no text, without pairs, below 0 or beyond the image"""
     rows, columns = _size(shape)
     flat = np.zeros(rows*columns, bool)
     for code in _codes(rle):
         runs = _runs(code)
-        if runs and runs[-1][1] > flat.size:
-            raise ValueError(f'runs end at pixel {runs[-1][1]}, but {rows} x {columns} has {flat.size}: '
-                             'is `shape` that of the original image?')
-        for start, end in runs: flat[start:end] = True
+        if runs and runs[-1].end > flat.size:
+            raise ValueError(f'runs end at pixel {runs[-1].end}, but {rows} x {columns} has '
+                             f'{flat.size}: is `shape` that of the original image?')
+        for run in runs: flat[run.first:run.end] = True
     return flat.reshape(columns, rows).T
 
 # %% ../nbs/toolbox/rle.ipynb #c020
@@ -70,11 +97,17 @@ def rle_encode(
 )->str:              # SIIM run-length code, `'-1'` for an empty mask
     "SIIM run-length code of a mask, the inverse of `rle_decode`. Raises `ValueError`"
     mask = np.asarray(mask)
-    if mask.ndim != 2: raise ValueError(f'a mask has two axes (rows, columns), not the shape {mask.shape}')
+    if mask.ndim != 2:
+        raise ValueError(f'a mask has two axes (rows, columns), not the shape {mask.shape}')
     values = np.unique(mask[mask != 0])
-    if len(values) > 1: raise ValueError(f'a mask holds 0 and one other value, not {len(values)+1} values up to {values[-1]}: threshold it first')
-    flat = np.r_[0, (mask.T != 0).ravel().astype(np.int8), 0]
-    begins, ends = np.flatnonzero(np.diff(flat)).reshape(-1, 2).T
-    if not len(begins): return '-1'
-    starts = begins - np.r_[0, ends[:-1]]
-    return ' '.join(f'{s} {n}' for s, n in zip(starts, ends - begins))
+    if len(values) > 1:
+        raise ValueError(f'a mask holds 0 and one other value, not {len(values)+1} values '
+                         f'up to {values[-1]}: threshold it first')
+    # a 0 at either end: then each run has a step up and a step down
+    inside = (mask.T != 0).ravel().astype(np.int8)
+    steps = np.flatnonzero(np.diff(inside, prepend=0, append=0))
+    if not len(steps): return '-1'
+    begins, ends = steps[::2], steps[1::2]
+    starts = begins.copy()
+    starts[1:] -= ends[:-1] # counted from the end of the run before
+    return ' '.join(f'{start} {length}' for start, length in zip(starts, ends - begins))

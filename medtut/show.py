@@ -53,8 +53,9 @@ def png_bytes(fig):
     return small.getvalue()
 
 # %% ../nbs/toolbox/show.ipynb #show013
-# Masataka Okabe and Kei Ito, Color Universal Design (2002, 2008), https://jfly.uni-koeln.de/color/
-OKABE_ITO = { # seven colours that people who lack one kind of cone can tell apart
+# Seven colours that people who lack one kind of cone can tell apart: Masataka Okabe and Kei Ito,
+# Color Universal Design (2002, 2008), https://jfly.uni-koeln.de/color/
+OKABE_ITO = {
     'orange': '#E69F00', 'sky blue': '#56B4E9', 'bluish green': '#009E73', 'yellow': '#F0E442',
     'blue': '#0072B2', 'vermillion': '#D55E00', 'reddish purple': '#CC79A7'}
 NO_VALUE = OKABE_ITO['reddish purple'] # the colour of nan, and of nothing else

@@ -31,7 +31,8 @@ def _plain(e):
     That is a number, a string, a tuple of them, or how many items a sequence has."""
     if e.VR == 'SQ': return len(e.value)
     if isinstance(e.value, (MultiValue, list, tuple)): return tuple(map(_simple, e.value))
-    return None if e.value is None or e.value == '' else _simple(e.value)
+    is_empty = e.value is None or e.value == ''
+    return None if is_empty else _simple(e.value)
 
 _BINARY = {'OB', 'OD', 'OF', 'OL', 'OV', 'OW', 'UN'}
 
@@ -46,6 +47,10 @@ def header_values(ds, identifying, notes):
     What could not be read is added to `notes`."""
     row = {}
     signed = has_signed_pixels(ds)
+    def value_of(element, vr):
+        value = _plain(element)
+        is_either = vr == 'US or SS' and type(value) is int
+        return signed_as_pixels(value, signed) if is_either else value
     for part in ds.file_meta, ds:
         for item in list(part.values()):
             keyword, vr = dictionary_entry(item.tag)
@@ -55,9 +60,7 @@ def header_values(ds, identifying, notes):
             try:
                 element = part[item.tag]
                 if isinstance(element.value, bytes): continue
-                value = _plain(element)
-                if vr == 'US or SS' and type(value) is int: value = signed_as_pixels(value, signed)
-                row[keyword] = value
+                row[keyword] = value_of(element, vr)
             except Exception as e:
                 notes.append(f'{keyword} unreadable ({type(e).__name__}: {e})')
     return row
@@ -82,14 +85,17 @@ def _counted(x, ds, is_colour):
     x = x.astype(x.dtype.newbyteorder('='), copy=False)
     unsigned = f'u{x.dtype.itemsize}'  # the same bits, countable; negative values come last
     counts = np.bincount(x.ravel().view(unsigned))
-    values = np.arange(len(counts)).astype(unsigned).view(x.dtype)
-    return values.astype(np.float32) if is_colour else to_units(values, ds), counts
+    bits = np.arange(len(counts)).astype(unsigned)
+    values = bits.view(x.dtype)
+    values = values.astype(np.float32) if is_colour else to_units(values, ds)
+    return values, counts
 
 def _share_inside(values, counts, window):
     "Per cent of the pixels inside a window; `nan` without one"
     if window is None: return np.nan
     width, level = window[:2]
-    return 100*np.average(np.abs(values - level) <= width/2, weights=counts)
+    is_inside = np.abs(values - level) <= width/2
+    return 100*np.average(is_inside, weights=counts)
 
 def pixel_statistics(ds, window, max_bytes):
     "Pixel statistics in the unit of `pixels`"
@@ -102,14 +108,15 @@ def pixel_statistics(ds, window, max_bytes):
         values = pixels(ds, max_bytes=max_bytes).ravel()
         counts = np.ones(values.shape, np.uint8)
     keep = (counts > 0) & ~np.isnan(values)
-    values, counts = values[keep].astype(np.float64), counts[keep]
+    counts = counts[keep]
+    values = values[keep].astype(np.float64)
     unit = pixel_unit(ds, 0)
     if not len(values):
         names = ('px_min', 'px_max', 'px_mean', 'px_std', 'px_window')
         return dict.fromkeys(names, np.nan) | dict(px_unit=unit)
     mean = np.average(values, weights=counts)
-    std = np.sqrt(np.average((values - mean)**2, weights=counts))
+    variance = np.average((values - mean)**2, weights=counts)
     if not window and not is_colour: window = file_window(ds, 0)
     inside = _share_inside(values, counts, window or None)
-    return dict(px_min=values.min(), px_max=values.max(), px_mean=mean, px_std=std,
-                px_window=inside, px_unit=unit)
+    return dict(px_min=values.min(), px_max=values.max(), px_mean=mean,
+                px_std=np.sqrt(variance), px_window=inside, px_unit=unit)

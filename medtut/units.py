@@ -34,8 +34,9 @@ class LookUpTable(NamedTuple):
     bits: int          # how many each value has, as its descriptor says
 
     def __call__(self, x):
-        index = np.rint(np.nan_to_num(x, nan=self.first)).astype(np.int64) - self.first
-        return self.values[index.clip(0, len(self.values) - 1)]
+        stored = np.rint(np.nan_to_num(x, nan=self.first)).astype(np.int64)
+        last = len(self.values) - 1
+        return self.values[np.clip(stored - self.first, 0, last)]
 
 def look_up_table(descriptor, data, ds, signed):
     """The look-up table in the elements `descriptor` and `data`.
@@ -46,7 +47,8 @@ def look_up_table(descriptor, data, ds, signed):
     words = _words(data, ds)
     # entries of 8 bits may stand two in a word or one in a word:
     # their number and the length tell which (C.7.6.3.1.5)
-    values = words if len(words) >= count else words.view(np.uint8).astype(np.uint16)
+    values = words
+    if len(words) < count: values = words.view(np.uint8).astype(np.uint16)
     if len(values) < count:
         raise ValueError(f'{len(words)} words of 16 bits, '
                          f'too few for the {count} values that its descriptor says')
@@ -58,7 +60,9 @@ def sequence_table(ds, keyword, frame=None, signed=False):
     `None` where there is none or, with a warning, no usable one."""
     items = element_value(ds, keyword, frame)
     if items is None: return None
-    try: return look_up_table(items[0]['LUTDescriptor'], items[0]['LUTData'], ds, signed)
+    try:
+        item = items[0]
+        return look_up_table(item['LUTDescriptor'], item['LUTData'], ds, signed)
     except Exception as e:
         warn_of(ds, keyword, f'is unusable ({type(e).__name__}: {e})', 'it is ignored')
         return None
@@ -93,15 +97,19 @@ class Scale(NamedTuple):
     unit: str
     slope: float = 1.
     intercept: float = 0.
-    table: LookUpTable|None = None
-    mapped: tuple = (-np.inf, np.inf) # the stored values for which it holds
+    table: LookUpTable|None = None     # in place of slope and intercept
+    mapped: tuple = (-np.inf, np.inf)  # first and last stored value for which it holds
+
+    def physical(self, x):
+        if self.table is not None: return self.table(x)
+        is_identity = self.slope == 1 and self.intercept == 0
+        return x if is_identity else x*self.slope + self.intercept
 
     def __call__(self, x):
-        if self.table is not None: values = self.table(x).astype(np.float32)
-        elif self.slope == 1 and self.intercept == 0: values = x.astype(np.float32)
-        else: values = (x*self.slope + self.intercept).astype(np.float32)
-        low, high = self.mapped
-        if np.isfinite([low, high]).any(): values[(x < low) | (x > high)] = np.nan
+        values = self.physical(x).astype(np.float32)
+        first, last = self.mapped
+        if np.isfinite(first) or np.isfinite(last):
+            values[(x < first) | (x > last)] = np.nan
         return values
 
 def rescaling(ds, frame=None):
@@ -132,8 +140,8 @@ def _rescaled_unit(ds, frame):
     if not named: return 'rescaled values'
     return UNITS.get(named, str(named))
 
-def _dose(ds):
-    "Scaling of a radiotherapy dose (PS3.3 C.8.8.3.4), or `None`"
+def _dose(ds, frame=None):
+    "Scaling of a radiotherapy dose (PS3.3 C.8.8.3.4), the same for all frames, or `None`"
     scaling = read_number(ds, 'DoseGridScaling')
     if scaling is None: return None
     units = {'GY': 'Gy', 'RELATIVE': 'relative dose'}
@@ -144,7 +152,8 @@ def _end_mapped(mapping, end, default, signed):
     value = read_value(mapping, f'DoubleFloatRealWorldValue{end}ValueMapped')
     if value is None: value = read_value(mapping, f'RealWorldValue{end}ValueMapped')
     if value is None: return default
-    return float(signed_as_pixels(value, signed) if isinstance(value, int) else value)
+    if isinstance(value, int): value = signed_as_pixels(value, signed)
+    return float(value)
 
 def _real_world(ds, frame=None):
     "The first real world value mapping of a frame (PS3.3 C.7.6.16.2.11), or `None`"
@@ -158,7 +167,8 @@ def _real_world(ds, frame=None):
     unit = codes[0].get('CodeValue') or 'real world values'
     lut = read_value(mapping, 'RealWorldValueLUTData')
     if lut is not None and np.isfinite(first):
-        table = LookUpTable(np.atleast_1d(np.array(lut, float)), int(first), 64)
+        values = np.atleast_1d(np.array(lut, float))
+        table = LookUpTable(values, int(first), bits=64)
         return Scale(unit, table=table, mapped=(first, last))
     slope = read_number(mapping, 'RealWorldValueSlope')
     if slope is None: return None
@@ -173,7 +183,10 @@ def _scale(ds, frame=None, real_world=False):
             raise DicomError(f'{data_set_name(ds)}: no usable RealWorldValueMappingSequence; '
                              'read it without real_world=True')
         return mapping
-    return rescaling(ds, frame) or _dose(ds) or _real_world(ds, frame) or Scale('stored values')
+    for find in rescaling, _dose, _real_world:
+        scale = find(ds, frame)
+        if scale is not None: return scale
+    return Scale('stored values')
 
 def _is_padding(x, ds):
     "Which stored values `x` are padding (PS3.3 C.7.5.1.1.2); `None`: the file has no padding value"
@@ -189,7 +202,8 @@ def to_units(x, ds, frame=None, scale=None):
     """Stored values `x` in physical units, float32, padding as NaN.
 
     `frame` matters where each frame has a scale of its own."""
-    values = (scale or _scale(ds, frame))(x)
+    if scale is None: scale = _scale(ds, frame)
+    values = scale(x)
     padding = _is_padding(x, ds)
     if padding is not None: values[padding] = np.nan
     return values
@@ -256,7 +270,8 @@ def _moment(date, time):
     "Date and time as DICOM writes them (DA and TM), as a `datetime`"
     whole, _, fraction = str(time).partition('.')
     seconds = datetime.strptime(f'{date}{whole:0<6}', '%Y%m%d%H%M%S')
-    return seconds + timedelta(microseconds=int(f'{fraction:0<6}'[:6]))
+    microseconds = f'{fraction:0<6}'[:6]
+    return seconds + timedelta(microseconds=int(microseconds))
 
 def _seconds_of_decay(ds, source, name):
     "Seconds from the injection to the time that the activity in the image is corrected to"
@@ -271,8 +286,8 @@ def _seconds_of_decay(ds, source, name):
     if stamp is None:
         injected = _moment(date, _needed(source, 'RadiopharmaceuticalStartTime', name))
     else:
-        day, time_and_zone = str(stamp)[:8], str(stamp)[8:]
-        injected = _moment(day, time_and_zone.split('+')[0].split('-')[0])
+        time, _, _ = str(stamp)[8:].replace('-', '+').partition('+')  # without its zone
+        injected = _moment(str(stamp)[:8], time)
     acquisition_time = read_value(ds, 'AcquisitionTime')
     if acquisition_time is not None:
         acquisition_date = read_value(ds, 'AcquisitionDate') or date

@@ -1,5 +1,6 @@
-"CAM and Grad-CAM against pytorch-grad-cam, on the models people have, and what they leave behind: nothing"
-import copy, warnings
+"CAM and Grad-CAM against pytorch-grad-cam, and what they leave behind in a model: nothing"
+import copy
+import warnings
 
 import numpy as np
 import pytest
@@ -13,23 +14,31 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from scipy.spatial.distance import cdist
 from torch import nn
 
-from medtut.cam import Hook, ReceptiveField, cam, grad_cam, pointing_game, receptive_field, upsample
+from medtut.cam import Hook, cam, grad_cam, receptive_field
+from medtut.heatmaps import ReceptiveField, pointing_game, upsample
 
 def net3d():
     "A volume classifier with in-place ReLUs, as many have them"
-    def conv(i, o): return nn.Sequential(nn.Conv3d(i, o, 3, padding=1, stride=2, bias=False), nn.BatchNorm3d(o), nn.ReLU(inplace=True))
-    return nn.Sequential(conv(1, 8), conv(8, 16), conv(16, 16), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(16, 3))
+    def conv(i, o):
+        conv = nn.Conv3d(i, o, 3, padding=1, stride=2, bias=False)
+        return nn.Sequential(conv, nn.BatchNorm3d(o), nn.ReLU(inplace=True))
+    head = nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(16, 3)
+    return nn.Sequential(conv(1, 8), conv(8, 16), conv(16, 16), *head)
 
-# model, layers to look at (the last one gives the features that the head takes the mean of), shape of an image
+def resnet18(): return torchvision.models.resnet18(num_classes=7)
+def densenet121(): return torchvision.models.densenet121(num_classes=7)
+
+# model, layers to look at (the last one gives the features that the head takes the mean of),
+# shape of an image
 MODELS = dict(
-    resnet18=(lambda: torchvision.models.resnet18(num_classes=7), ['layer1', 'layer2.0', 'layer3', 'layer4'], (3, 96, 96)),
-    densenet121=(lambda: torchvision.models.densenet121(num_classes=7), ['features.denseblock2', 'features.denseblock4'], (3, 64, 64)),
+    resnet18=(resnet18, ['layer1', 'layer2.0', 'layer3', 'layer4'], (3, 96, 96)),
+    densenet121=(densenet121, ['features.denseblock2', 'features.denseblock4'], (3, 64, 64)),
     xresnet18=(lambda: xresnet18(n_out=7, c_in=1), ['4', '5', '7'], (1, 96, 80)),
     net3d=(net3d, ['0', '1', '2'], (1, 24, 32, 40)))
 each_model = pytest.mark.parametrize('name', MODELS)
 
 def ready(name, batch=2, seed=0):
-    "A model with weights and batch statistics that are not those of a fresh one, its layers and a batch"
+    "A model whose weights and batch statistics are not those of a fresh one, its layers, a batch"
     make, layers, shape = MODELS[name]
     torch.manual_seed(seed)
     model = make()
@@ -40,12 +49,17 @@ def ready(name, batch=2, seed=0):
     return model.train(), layers, torch.randn(batch, *shape)
 
 def oracle(model, x, target, layer):
-    "What pytorch-grad-cam makes of it before it scales each map to 0..1 and to the size of the image"
+    "What pytorch-grad-cam makes of it before it scales each map to 0..1 and to the image's size"
     model = copy.deepcopy(model)
+    targets = None if target is None else [ClassifierOutputTarget(target)]*len(x)
+    found = []
     with GradCAM(model, [model.get_submodule(layer)]) as theirs:
-        found = []
-        theirs.get_cam_image, original = lambda *args, **kwargs: found.append(original(*args, **kwargs)) or found[-1], theirs.get_cam_image
-        scaled = theirs(x, None if target is None else [ClassifierOutputTarget(target)]*len(x))
+        original = theirs.get_cam_image
+        def kept(*args, **kwargs):
+            found.append(original(*args, **kwargs))
+            return found[-1]
+        theirs.get_cam_image = kept
+        scaled = theirs(x, targets)
     return found[0], scaled
 
 def close(ours, theirs, at=1e-5):
@@ -55,7 +69,8 @@ def close(ours, theirs, at=1e-5):
     np.testing.assert_allclose(ours/largest, theirs/largest, rtol=0, atol=at)
 
 @pytest.mark.parametrize('target', [2, None])
-@pytest.mark.parametrize('name,layer', [(n, l) for n,(_, layers, _) in MODELS.items() for l in layers])
+@pytest.mark.parametrize('name,layer', [
+    (name, layer) for name, (_, layers, _) in MODELS.items() for layer in layers])
 def test_equals_pytorch_grad_cam(name, layer, target):
     model, _, x = ready(name)
     theirs, _ = oracle(model, x, target, layer)
@@ -65,7 +80,8 @@ def test_equals_pytorch_grad_cam(name, layer, target):
 
 @each_model
 def test_equals_pytorch_grad_cam_scaled(name):
-    "The final output of the peer, after its scaling (and, in two dimensions, its enlarging, which is OpenCV's)"
+    """The final output of the peer, after its scaling
+    (and, in two dimensions, its enlarging, which is OpenCV's)"""
     model, layers, x = ready(name)
     _, theirs = oracle(model, x, 1, layers[-1])
     ours = grad_cam(model, x, 1, layers[-1]).numpy()
@@ -74,15 +90,19 @@ def test_equals_pytorch_grad_cam_scaled(name):
     if ours.ndim == 3:
         ours = upsample(torch.tensor(ours), x.shape[2:]).numpy()
         ours = ours/(1e-7 + ours.max((1, 2), keepdims=True))
-        np.testing.assert_allclose(ours, theirs, atol=.01) # OpenCV rounds the places it interpolates at
-    else: assert theirs.shape == x[:, 0].shape # enlarged by cubic splines: what they are made of is compared above
+        # OpenCV rounds the places it interpolates at
+        np.testing.assert_allclose(ours, theirs, atol=.01)
+    else:
+        # enlarged by cubic splines: what they are made of is compared above
+        assert theirs.shape == x[:, 0].shape
 
 @each_model
 def test_several_targets_are_the_single_ones(name):
     model, layers, x = ready(name)
     targets = [2, 0, 2]
     with warnings.catch_warnings():
-        warnings.simplefilter('error') # such as: no batched backward for an operation, so one by one
+        # such as: no batched backward for an operation, so one by one
+        warnings.simplefilter('error')
         together = grad_cam(model, x, targets, layers[0], relu=False)
     for i,t in enumerate(targets):
         one = grad_cam(model, x, t, layers[0], relu=False)
@@ -93,18 +113,23 @@ def test_several_targets_are_the_single_ones(name):
 def test_cam_is_grad_cam_at_the_last_layer(name):
     model, layers, x = ready(name)
     last = layers[-1]
-    if name == 'densenet121': # a ReLU stands between its last layer and the mean, as a function: give it a name
+    if name == 'densenet121':
+        # a ReLU stands between its last layer and the mean, as a function: give it a name
         want = cam(model, x, 1)
-        model,last = nn.Sequential(model.features, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), model.classifier), '1'
+        head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), model.classifier
+        model, last = nn.Sequential(model.features, nn.ReLU(), *head), '1'
         torch.testing.assert_close(cam(model, x, 1), want)
     ours, other = cam(model, x, 1), grad_cam(model, x, 1, last, relu=False)
     factor = (ours*other).flatten(1).sum(1)/(other**2).flatten(1).sum(1)
     assert (factor > 0).all()
-    torch.testing.assert_close(ours, other*factor.view(-1, *[1]*(other.ndim - 1)), rtol=1e-4, atol=1e-5*float(ours.abs().max()))
-    torch.testing.assert_close(factor, torch.full_like(factor, ours[0].numel()), rtol=1e-4, atol=0) # the mean divides by the places
+    scaled = other*factor.view(-1, *[1]*(other.ndim - 1))
+    torch.testing.assert_close(ours, scaled, rtol=1e-4, atol=1e-5*float(ours.abs().max()))
+    places = torch.full_like(factor, ours[0].numel()) # by which the mean divides
+    torch.testing.assert_close(factor, places, rtol=1e-4, atol=0)
     model.eval()
     bias = [m for m in model.modules() if isinstance(m, nn.Linear)][-1].bias[1]
-    torch.testing.assert_close(ours.flatten(1).mean(1) + bias.detach(), model(x)[:, 1].detach(), rtol=1e-4, atol=1e-4)
+    mean = ours.flatten(1).mean(1) + bias.detach()
+    torch.testing.assert_close(mean, model(x)[:, 1].detach(), rtol=1e-4, atol=1e-4)
 
 def test_batches_of_any_size():
     model, _, x = ready('resnet18', batch=5)
@@ -116,11 +141,15 @@ def test_batches_of_any_size():
 
 # --- what is left behind
 
+HOOKS = '_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_backward_pre_hooks'
+
+def count_hooks(layer): return [len(getattr(layer, name)) for name in HOOKS]
+
 def state(model):
     "All that can be told of a model from outside"
     return dict(
         modes=[m.training for m in model.modules()],
-        hooks=[[len(getattr(m, h)) for h in ('_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_backward_pre_hooks')] for m in model.modules()],
+        hooks=[count_hooks(m) for m in model.modules()],
         needs=[p.requires_grad for p in model.parameters()],
         grads=[None if p.grad is None else p.grad.clone() for p in model.parameters()],
         values={k: v.clone() for k,v in model.state_dict().items()},
@@ -147,7 +176,8 @@ class Snare(torch.autograd.Function):
     def backward(ctx, g): raise KeyboardInterrupt('in the middle of a backward pass')
 
 def used_model():
-    "A model in the middle of its life: part frozen, part in evaluation mode, gradients from a step before, a hook of its owner's"
+    """A model in the middle of its life: part frozen, part in evaluation mode,
+    gradients from a step before, a hook of its owner's"""
     model, _, x = ready('resnet18')
     model.trap = Trap()
     model.layer4.register_forward_hook(lambda m, i, o: model.trap(o))
@@ -204,12 +234,14 @@ def test_works_and_returns_to_any_grad_mode(context):
 
 def test_result_does_not_depend_on_the_mode_found():
     model, _, x = ready('resnet18')
-    torch.testing.assert_close(grad_cam(model.train(), x, 1, 'layer2'), grad_cam(model.eval(), x, 1, 'layer2'), rtol=0, atol=0)
+    in_training = grad_cam(model.train(), x, 1, 'layer2')
+    torch.testing.assert_close(in_training, grad_cam(model.eval(), x, 1, 'layer2'), rtol=0, atol=0)
 
 def test_frozen_model():
     model, _, x = ready('resnet18')
     want = grad_cam(model, x, 1, 'layer2')
-    torch.testing.assert_close(grad_cam(model.requires_grad_(False), x, 1, 'layer2'), want, rtol=0, atol=0)
+    frozen = grad_cam(model.requires_grad_(False), x, 1, 'layer2')
+    torch.testing.assert_close(frozen, want, rtol=0, atol=0)
 
 @pytest.mark.parametrize('before', [True, False])
 @pytest.mark.parametrize('fails', [False, True])
@@ -407,16 +439,21 @@ def test_receptive_field_of_channels_last():
 
 def test_layer_by_name_or_by_itself():
     model, _, x = ready('resnet18')
-    torch.testing.assert_close(grad_cam(model, x, 1, model.layer3[0]), grad_cam(model, x, 1, 'layer3.0'), rtol=0, atol=0)
+    by_name = grad_cam(model, x, 1, 'layer3.0')
+    torch.testing.assert_close(grad_cam(model, x, 1, model.layer3[0]), by_name, rtol=0, atol=0)
 
 def test_in_place_relu_after_the_layer():
     "The values before the ReLU count, not what it makes of them in the same memory"
     torch.manual_seed(0)
-    def net(inplace): return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace), nn.Conv2d(4, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    def net(inplace):
+        return nn.Sequential(
+            nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace), nn.Conv2d(4, 4, 3),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
     plain, fast = net(False), net(True)
     fast.load_state_dict(plain.state_dict())
     x = torch.randn(2, 1, 12, 12)
-    for layer in '0', '1', '2': torch.testing.assert_close(grad_cam(fast, x, 1, layer), grad_cam(plain, x, 1, layer))
+    for layer in '0', '1', '2':
+        torch.testing.assert_close(grad_cam(fast, x, 1, layer), grad_cam(plain, x, 1, layer))
     close(grad_cam(fast, x, 1, '1', relu=False), oracle(plain, x, 1, '1')[0])
     with Hook(fast[1]) as one, Hook(plain[1]) as two: fast.eval()(x), plain.eval()(x)
     assert torch.equal(one.output, two.output) and (one.output < 0).any()
@@ -431,7 +468,8 @@ def test_layer_that_runs_twice_counts_once():
     model, x = Twice(), torch.randn(2, 1, 8, 8)
     torch.testing.assert_close(grad_cam(model, x, 1, 'conv', relu=False)*64, cam(model, x, 1))
 
-@pytest.mark.parametrize('dtype,at', [(torch.bfloat16, .12), (torch.float16, .03), (torch.float64, 1e-5)])
+@pytest.mark.parametrize('dtype,at', [
+    (torch.bfloat16, .12), (torch.float16, .03), (torch.float64, 1e-5)])
 @pytest.mark.parametrize('layer', ['layer2', 'layer4'])
 def test_other_precisions(dtype, at, layer):
     model, _, x = ready('resnet18')
@@ -439,7 +477,9 @@ def test_other_precisions(dtype, at, layer):
     found = grad_cam(copy.deepcopy(model).to(dtype), x.to(dtype), [1, 2], layer)
     assert found.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
     assert (found - want).abs().max() <= at*want.max()
-    assert (cam(copy.deepcopy(model).to(dtype), x.to(dtype), 1) - cam(model, x, 1)).abs().max() <= at*cam(model, x, 1).abs().max()
+    wanted = cam(model, x, 1)
+    difference = cam(copy.deepcopy(model).to(dtype), x.to(dtype), 1) - wanted
+    assert difference.abs().max() <= at*wanted.abs().max()
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16, torch.float64])
 def test_images_of_another_precision_than_the_model(dtype):
@@ -472,12 +512,16 @@ def test_on_a_gpu(name):
 
 def test_errors_say_what_to_do():
     model, _, x = ready('resnet18')
-    for layer, said in {'layer9': "has no layer 'layer9'.*conv1, bn1", 'fc': r'no places.*earlier', 'avgpool': r'512, 1, 1.*no places'}.items():
+    messages = {'layer9': "has no layer 'layer9'.*conv1, bn1", 'fc': r'no places.*earlier',
+                'avgpool': r'512, 1, 1.*no places'}
+    for layer, said in messages.items():
         with pytest.raises(ValueError, match=said): grad_cam(model, x, 0, layer)
-    with pytest.raises(ValueError, match='not a layer of this ResNet'): grad_cam(model, x, 0, nn.Conv2d(1, 1, 1))
+    with pytest.raises(ValueError, match='not a layer of this ResNet'):
+        grad_cam(model, x, 0, nn.Conv2d(1, 1, 1))
     for target in 7, -1, [0, 7]:
         for f in cam, lambda *args: grad_cam(*args, 'layer4'):
-            with pytest.raises(ValueError, match='out of range: the model scores 7 classes, 0 to 6'): f(model, x, target)
+            with pytest.raises(ValueError, match='out of range: the model scores 7 classes, 0 to 6'):
+                f(model, x, target)
     for target in 1.5, 'cat', []:
         with pytest.raises(ValueError, match='target'): grad_cam(model, x, target, 'layer4')
 
@@ -493,22 +537,30 @@ def test_layer_that_does_not_run_or_does_not_matter():
 def test_outputs_that_are_no_scores():
     _, _, x = ready('resnet18')
     fcn = nn.Conv2d(3, 2, 3)
-    with pytest.raises(ValueError, match=r'scores of shape \(batch, classes\), found shape \(2, 2, 94, 94\)'): grad_cam(nn.Sequential(fcn), x, 0, '0')
+    said = r'scores of shape \(batch, classes\), found shape \(2, 2, 94, 94\)'
+    with pytest.raises(ValueError, match=said):
+        grad_cam(nn.Sequential(fcn), x, 0, '0')
     class Pair(nn.Module):
         def __init__(self):
             super().__init__()
             self.conv = fcn
         def forward(self, x): return self.conv(x).mean((2, 3)), 1
     with pytest.raises(ValueError, match='found a tuple'): grad_cam(Pair(), x, 0, 'conv')
-    with pytest.raises(ValueError, match='puts out a tuple'): grad_cam(nn.Sequential(Pair()), x, 0, '0')
+    with pytest.raises(ValueError, match='puts out a tuple'):
+        grad_cam(nn.Sequential(Pair()), x, 0, '0')
 
 def test_cam_refuses_other_heads():
-    def net(*head, channels=8): return nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), *head, nn.Linear(channels, 2))
+    def net(*head, channels=8):
+        return nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), *head, nn.Linear(channels, 2))
     x = torch.randn(2, 1, 10, 10)
     pool = nn.AdaptiveAvgPool2d(1), nn.Flatten()
     assert cam(net(*pool, nn.Dropout(.5)), x, 0).shape == (2, 8, 8)
-    refused = [net(nn.AdaptiveMaxPool2d(1), nn.Flatten()), net(*pool, nn.Linear(8, 8), nn.ReLU()), net(nn.Flatten(), channels=512),
-               nn.Sequential(net(*pool), nn.Softmax(1)), nn.Sequential(nn.Conv2d(1, 2, 3), *pool)]
+    refused = [
+        net(nn.AdaptiveMaxPool2d(1), nn.Flatten()),
+        net(*pool, nn.Linear(8, 8), nn.ReLU()),
+        net(nn.Flatten(), channels=512),
+        nn.Sequential(net(*pool), nn.Softmax(1)),
+        nn.Sequential(nn.Conv2d(1, 2, 3), *pool)]
     for model in refused:
         with pytest.raises(ValueError, match='use grad_cam'): cam(model, x, 0)
 
@@ -541,43 +593,56 @@ def test_pointing_game_by_brute_force(data):
         want = away[np.ravel_multi_index(point, size)]
         assert np.isclose(distance, want)
         if not np.isclose(want, tolerance): assert hit == (want <= tolerance)
-        if not np.isclose(away, tolerance).any(): assert np.isclose(chance, (away <= tolerance).mean())
+        if not np.isclose(away, tolerance).any():
+            assert np.isclose(chance, (away <= tolerance).mean())
 
 def test_pointing_game_refuses():
     maps, masks = np.random.rand(2, 4, 4), np.ones((2, 8, 8))
     game = pointing_game(np.stack([maps[0], np.zeros((4, 4))]), masks, 100)
-    assert game.hit.tolist() == [True, False] and game.distance[1] == np.inf and (game.point[1] == -1).all()
-    for bad, said in [((maps, masks*[[[1]], [[0]]]), 'mask 1 is empty'), ((maps, masks[:1]), 'a mask for each'), ((maps[0], masks[0]), 'a mask for each'),
-                      ((maps[:0], masks[:0]), 'one map or more'), ((maps*[[[1]], [[np.nan]]], masks), 'map 1 holds values')]:
+    assert game.hit.tolist() == [True, False]
+    assert game.distance[1] == np.inf and (game.point[1] == -1).all()
+    for bad, said in [
+            ((maps, masks*[[[1]], [[0]]]), 'mask 1 is empty'),
+            ((maps, masks[:1]), 'a mask for each'), ((maps[0], masks[0]), 'a mask for each'),
+            ((maps[:0], masks[:0]), 'one map or more'),
+            ((maps*[[[1]], [[np.nan]]], masks), 'map 1 holds values')]:
         with pytest.raises(ValueError, match=said): pointing_game(*bad)
 
 def test_upsample_by_pytorch():
-    "As PyTorch interpolates tiles; and with the first cell's middle at pixel 0, cells keep their values on every step-th pixel"
+    """As PyTorch interpolates tiles; and with the first cell's middle at pixel 0,
+    cells keep their values on every step-th pixel"""
     maps, volume = torch.rand(2, 3, 4), torch.rand(2, 3, 4, 5)
-    torch.testing.assert_close(upsample(maps, (17, 24)), F.interpolate(maps[:, None], (17, 24), mode='bilinear')[:, 0])
-    torch.testing.assert_close(upsample(volume, (9, 8, 15)), F.interpolate(volume[:, None], (9, 8, 15), mode='trilinear')[:, 0])
+    theirs = F.interpolate(maps[:, None], (17, 24), mode='bilinear')[:, 0]
+    torch.testing.assert_close(upsample(maps, (17, 24)), theirs)
+    theirs = F.interpolate(volume[:, None], (9, 8, 15), mode='trilinear')[:, 0]
+    torch.testing.assert_close(upsample(volume, (9, 8, 15)), theirs)
     for first in (0, 0), (1, 2):
         found = upsample(maps, (12, 16), ReceptiveField(first, (4, 4), (9, 9)))
         assert torch.allclose(found[:, first[0]::4, first[1]::4], maps)
     with pytest.raises(ValueError, match='found'): upsample(maps, (9, 12, 15))
 
-# middle of the first cell, step, width, by the recurrence of Araujo et al. 2019; the image's size need not be a multiple of the step
+# middle of the first cell, step, width, by the recurrence of Araujo et al. 2019;
+# the image's size need not be a multiple of the step
 @pytest.mark.parametrize('name,layer,first,step,width', [
-    ('resnet18', 'layer1', 0, 4, 43), ('resnet18', 'layer2', 0, 8, 99), ('xresnet18', '4', 0, 4, 47), ('net3d', '1', 0, 4, 7), ('net3d', '2', 0, 8, 15),
+    ('resnet18', 'layer1', 0, 4, 43), ('resnet18', 'layer2', 0, 8, 99),
+    ('xresnet18', '4', 0, 4, 47), ('net3d', '1', 0, 4, 7), ('net3d', '2', 0, 8, 15),
     ('densenet121', 'features.transition1', 2, 8, 63)])
 @pytest.mark.parametrize('more', [0, 5])
 def test_receptive_field(name, layer, first, step, width, more):
     model, _, _ = ready(name)
     channels, axes = MODELS[name][2][0], len(MODELS[name][2]) - 1
     before = state(model)
-    field = receptive_field(model, torch.randn(4, channels, *[(128 if axes == 2 else 48) + more]*axes), layer)
+    size = (128 if axes == 2 else 48) + more
+    field = receptive_field(model, torch.randn(4, channels, *[size]*axes), layer)
     assert field == ((first,)*axes, (step,)*axes, (width,)*axes)
     assert same(before, state(model))
 
 def test_pointing_game_where_the_cells_look():
     "A pattern that only one place of the image has is found where it is, for any size of the image"
     torch.manual_seed(0)
-    finder = nn.Sequential(nn.Conv2d(1, 1, 3, 2, 1, bias=False), nn.Conv2d(1, 1, 3, 2, 1, bias=False), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 1))
+    def conv(): return nn.Conv2d(1, 1, 3, stride=2, padding=1, bias=False)
+    head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 1)
+    finder = nn.Sequential(conv(), conv(), *head)
     for p in finder.parameters(): nn.init.ones_(p)
     for size in 32, 37:
         x, mask = torch.zeros(1, 1, size, size), np.zeros((1, size, size))

@@ -1,5 +1,8 @@
 "The chest sample set: reproducible across processes, and headed like the real files."
-import hashlib, os, subprocess, sys
+import hashlib
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +11,14 @@ import pytest
 from pydicom.config import RAISE
 from pydicom.dataelem import DataElement
 
-from medtut.phantoms.chest import chest, to_dicom, write_siim_small
+from medtut.phantoms.chest import chest
+from medtut.phantoms.chest_files import to_dicom, write_siim_small
 
-WRITE = 'import sys; from medtut.phantoms.chest import write_siim_small as w; w(sys.argv[1], n=6, size=128, n_jobs=int(sys.argv[2]), progress=False)'
+WRITE = """
+import sys
+from medtut.phantoms.chest_files import write_siim_small
+write_siim_small(sys.argv[1], n=6, size=128, n_jobs=int(sys.argv[2]), progress=False)
+"""
 
 def digest(folder):
     h = hashlib.sha256()
@@ -22,7 +30,8 @@ def test_two_processes_write_the_same_bytes(tmp_path):
     found = []
     for name, n_jobs, hash_seed in (('a', 1, '1'), ('b', 2, '2')):
         (tmp_path/name).mkdir()
-        subprocess.run([sys.executable, '-c', WRITE, str(tmp_path/name), str(n_jobs)], check=True, env=dict(os.environ, PYTHONHASHSEED=hash_seed))
+        command = [sys.executable, '-c', WRITE, str(tmp_path/name), str(n_jobs)]
+        subprocess.run(command, check=True, env=dict(os.environ, PYTHONHASHSEED=hash_seed))
         found.append(digest(tmp_path/name))
     assert found[0] == found[1]
 
@@ -39,25 +48,31 @@ def test_elements_are_valid_but_for_the_age(bits):
     for element in ds:
         if element.keyword not in ('PatientAge', 'PixelData'):
             DataElement(element.tag, element.VR, element.value, validation_mode=RAISE)
-    with pytest.raises(ValueError): DataElement('PatientAge', 'AS', ds.PatientAge, validation_mode=RAISE)
+    with pytest.raises(ValueError):
+        DataElement('PatientAge', 'AS', ds.PatientAge, validation_mode=RAISE)
 
 def test_same_elements_as_a_real_file():
     folder = os.environ.get('MEDTUT_REAL_FILES')
     real = sorted(Path(folder or '').glob('siim/1.*.dcm')) if folder else []
-    if not real: pytest.skip('MEDTUT_REAL_FILES does not name a folder with a real SIIM radiograph in siim/')
+    if not real:
+        pytest.skip('MEDTUT_REAL_FILES does not name a folder with a real SIIM radiograph in siim/')
     real, drawn = pydicom.dcmread(real[0]), to_dicom(chest(1, size=128), 'test')
-    marks = {'QualityControlSubject', 'QualityControlImage', 'ImageComments', 'StudyDescription'} # no real file has them
+    # no real file has them
+    marks = {'QualityControlSubject', 'QualityControlImage', 'ImageComments', 'StudyDescription'}
     assert not marks & {e.keyword for e in real}
-    assert [(e.tag, e.VR) for e in real] == [(e.tag, e.VR) for e in drawn if e.keyword not in marks]
+    unmarked = [(e.tag, e.VR) for e in drawn if e.keyword not in marks]
+    assert [(e.tag, e.VR) for e in real] == unmarked
     assert real.file_meta.TransferSyntaxUID == drawn.file_meta.TransferSyntaxUID
-    for keyword in ('SOPClassUID', 'Modality', 'ConversionType', 'StudyDate', 'StudyTime', 'BodyPartExamined', 'SeriesNumber',
-                    'PhotometricInterpretation', 'LossyImageCompression', 'LossyImageCompressionMethod', 'BitsStored'):
+    for keyword in ('SOPClassUID', 'Modality', 'ConversionType', 'StudyDate', 'StudyTime',
+                    'BodyPartExamined', 'SeriesNumber', 'PhotometricInterpretation',
+                    'LossyImageCompression', 'LossyImageCompressionMethod', 'BitsStored'):
         assert real[keyword].value == drawn[keyword].value, keyword
 
 @pytest.mark.parametrize('patient', ['test', 'Miller^Ann', '5b0e', 'PHANTOM^0001', 'PHANTOM-1'])
 def test_no_name_makes_a_patient_of_a_phantom(patient):
     ds = to_dicom(chest(1, size=64), 'test', patient)
-    assert str(ds.PatientName) == ds.PatientID and ds.PatientID.startswith('PHANTOM') and patient in ds.PatientID
+    assert str(ds.PatientName) == ds.PatientID
+    assert ds.PatientID.startswith('PHANTOM') and patient in ds.PatientID
     assert to_dicom(chest(1, size=64), 'test', ds.PatientID).PatientID == ds.PatientID
     assert 'view: ' in ds.SeriesDescription and ds.SeriesDescription.startswith('PHANTOM')
 
@@ -66,5 +81,6 @@ def test_a_shortcut_is_planted_on_request(tmp_path):
     assert np.array_equal(drawn.tube, drawn.pneumothorax)
 
 def test_areas_can_be_asked_for(tmp_path):
-    drawn = write_siim_small(tmp_path, n=25, size=64, prevalence=1, area=(.02, .03), progress=False)
+    drawn = write_siim_small(tmp_path, n=25, size=64, prevalence=1, area=(.02, .03),
+                             progress=False)
     assert drawn.area.between(.015, .035).all() and drawn.area.nunique() > 20

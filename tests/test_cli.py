@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from medtut.cli import app
 from medtut.datasets import get_data
-from medtut.volumes import load_nifti, save_nifti
+from medtut.nifti import load_nifti, save_nifti
 
 def medtut(*args, **kwargs):
     command = [sys.executable, '-c', 'from medtut.cli import main; main()', *map(str, args)]

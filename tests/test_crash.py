@@ -246,5 +246,5 @@ def test_command_killed(mixed, breast, tmp_path, command):
         present = reported_as_present(out)
         assert present is None or present == {Path(n).name for n in existing}
         shutil.rmtree(out)
-    print(f'{command}: {at_work} of {COMMAND_KILLS} kills hit a run of {seconds_of_a_run:.1f} s')
+    print(f'\n{command}: {at_work} of {COMMAND_KILLS} kills hit a run of {seconds_of_a_run:.1f} s')
     assert at_work, 'no kill came in time'

@@ -1,12 +1,15 @@
-"Damaged, hostile and odd files: `medtut.dicom` works or raises `DicomError`, and `scan` always has a row"
+"""Damaged, hostile and odd files.
+
+Whoever reads one works or raises `DicomError`, and `scan` always has a row."""
 import os, random, re, resource, sys, time, zlib
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pydicom
 import pytest
 
-import bad_decoders
+import bad_decoders, damage
 from medtut import decoding
 from medtut.dicom import find_dicoms, read_dicom, scan
 from medtut.display import to_display
@@ -24,19 +27,23 @@ def pixel_start(raw):
     at = max(raw.rfind(b'\xe0\x7f\x10\x00'), raw.rfind(b'\x7f\xe0\x00\x10'))
     return at + 12 if 0 <= at < len(raw) - 13 else None
 
-def truncated(raw, rng): return raw[:rng.randrange(len(raw))]
+def truncated(raw, rng): return damage.cut(raw, rng)
 
-def flipped(raw, rng, start=0):
-    raw = bytearray(raw)
-    for _ in range(50): raw[rng.randrange(start, len(raw))] ^= rng.randrange(1, 256)
-    return bytes(raw)
+def flipped(raw, rng): return damage.flipped(raw, rng, count=50)
 
 def flipped_pixels(raw, rng):
     start = pixel_start(raw)
-    return None if start is None else flipped(raw, rng, start)
+    return None if start is None else damage.flipped(raw, rng, start=start, count=50)
+
+def upright(ds): return to_display(ds, upright=True)
+
+USES = (elements, pixels, to_display, upright, orientation, pixel_unit, pixel_aspect, suv,
+        identifying_elements, deidentify)
 
 def use(path):
-    "All that a caller may do with one file; `DicomError` is the one way to fail. The seconds of the slowest call"
+    """All that a caller may do with one file; `DicomError` is the one way to fail.
+
+    The seconds of the slowest call."""
     slowest = 0
     def timed(f, x):
         nonlocal slowest
@@ -46,42 +53,53 @@ def use(path):
         finally: slowest = max(slowest, time.perf_counter() - start)
     ds = timed(read_dicom, path)
     if ds is not None:
-        for f in (elements, pixels, to_display, lambda ds: to_display(ds, upright=True), orientation, pixel_unit, pixel_aspect, suv,
-                  identifying_elements, deidentify): timed(f, ds)
+        for f in USES: timed(f, ds)
     return slowest
 
+class Memory(NamedTuple):
+    "GiB"
+    own: float    # the most that this process has held since its peak was last forgotten
+    child: float  # the most that any child of it ever held
+
 def held():
-    "GiB: the most that this process has held since its peak was last forgotten, and the most that any child of it ever held"
+    "The `Memory` at its peak"
     status = Path('/proc/self/status')
     own = int(re.search(r'VmHWM:\s+(\d+)', status.read_text())[1]) if status.exists() else 0
-    return own/2**20, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss/2**20
+    child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return Memory(own/2**20, child/2**20)
 
 def reset_peak():
     "Forget how much memory earlier tests took, where the platform can; what is held now"
-    if (peak := Path('/proc/self/clear_refs')).exists(): peak.write_text('5')
+    peak = Path('/proc/self/clear_refs')
+    if peak.exists(): peak.write_text('5')
     return held()
 
 def peak_gib(start):
-    "The most memory that this process has taken beyond what it held at `start`, or that a child has held, if that is more than any before"
-    own, child = held()
-    return max(own - start[0], child if child > start[1] else 0)
+    """The most memory that this process has taken beyond what it held at `start`.
 
-@pytest.mark.parametrize('damage', [truncated, flipped, flipped_pixels])
-def test_every_bundled_file_damaged_20_times(damage, tmp_path):
+    Or what a child has held, if that is more than any before."""
+    now = held()
+    by_child = now.child if now.child > start.child else 0
+    return max(now.own - start.own, by_child)
+
+@pytest.mark.parametrize('way', [truncated, flipped, flipped_pixels])
+def test_every_bundled_file_damaged_20_times(way, tmp_path):
     assert len(bundled) == 79
     for source in bundled:
         raw = source.read_bytes()
         for i in range(20):
-            bad = damage(raw, random.Random(f'{source.name} {i}'))
+            bad = way(raw, random.Random(f'{source.name} {i}'))
             if bad is not None: (tmp_path/f'{source.stem}_{i:02}.dcm').write_bytes(bad)
-    paths,slowest = find_dicoms(tmp_path),(0, None)
+    paths = find_dicoms(tmp_path)
     start = reset_peak()
-    for path in paths: slowest = max(slowest, (use(path), path.name))
+    slowest = max((use(path), path.name) for path in paths)
     df = scan(tmp_path, progress=False)
     assert list(df.path) == list(map(str, paths))
     # every row has a picture's statistics or a reason why not
-    assert (df.px_min.notna() | (df.error != '') | df.note.str.contains('unreadable') | df.px_window.isna()).all()
-    assert (df.error == '').any() and (df.error != '').any()
+    failed = df.error != ''
+    has_reason = failed | df.note.str.contains('unreadable') | df.px_window.isna()
+    assert (df.px_min.notna() | has_reason).all()
+    assert failed.any() and not failed.all()
     assert slowest[0] < 10, slowest
     if sys.platform == 'linux': assert peak_gib(start) < 4
 
@@ -91,12 +109,15 @@ def test_79_bundled_files_are_79_rows():
     assert ((df.error != '') == df.px_mean.isna()).all()
     assert not df.error.str.contains('\n').any()
     # what people do with a table
-    df.drop_duplicates(), df.nunique(), df.describe(), df.groupby('Modality', dropna=False).px_mean.mean(), df.to_csv(), df.value_counts('Rows')
+    for method in 'drop_duplicates', 'nunique', 'describe', 'to_csv': getattr(df, method)()
+    df.groupby('Modality', dropna=False).px_mean.mean()
+    df.value_counts('Rows')
 
 @pytest.fixture
 def odd(tmp_path):
     "A folder of things that are called .dcm"
-    (tmp_path/'page.dcm').write_text('<!DOCTYPE html><html><body>Sign in to download</body></html>')
+    page = '<!DOCTYPE html><html><body>Sign in to download</body></html>'
+    (tmp_path/'page.dcm').write_text(page)
     (tmp_path/'empty.dcm').touch()
     (tmp_path/'noise.dcm').write_bytes(random.Random(0).randbytes(1000))
     (tmp_path/'link.dcm').symlink_to(tmp_path/'gone.dcm')
@@ -107,63 +128,78 @@ def odd(tmp_path):
     return tmp_path
 
 def test_odd_files_are_rows_with_a_reason(odd):
-    df = scan(odd, progress=False).assign(name=lambda d: d.path.map(lambda p: Path(p).name)).set_index('name')
-    assert df.error['page.dcm'].count('a web page') == 1
-    assert 'empty' in df.error['empty.dcm'] and 'not a DICOM file' in df.error['noise.dcm'] and 'link' in df.error['link.dcm']
-    assert df.error['good.dcm'] == '' and 'folder.dcm' not in df.index
+    df = scan(odd, progress=False)
+    error = df.error.set_axis([Path(path).name for path in df.path])
+    assert error['page.dcm'].count('a web page') == 1
+    assert 'empty' in error['empty.dcm'] and 'link' in error['link.dcm']
+    assert 'not a DICOM file' in error['noise.dcm']
+    assert error['good.dcm'] == '' and 'folder.dcm' not in error
     for path in odd.iterdir(): use(path)
     with pytest.raises(DicomError, match='not a file'): read_dicom(odd/'folder.dcm')
     with pytest.raises(DicomError, match='no such file'): read_dicom(odd/'gone.dcm')
     with pytest.raises(DicomError, match='not a folder'): find_dicoms(odd/'gone')
 
+def look_as_nobody(odd):
+    "0 if somebody without rights is told of a permission; in a process of its own, which ends"
+    for folder in [odd, *odd.parents]:
+        status = folder.stat()
+        if status.st_uid == 0 and str(folder) != '/': folder.chmod(status.st_mode | 0o055)
+    os.setuid(65534)
+    try: read_dicom(odd/'locked.dcm')
+    except DicomError as e:
+        is_listed = (odd/'locked.dcm') in find_dicoms(odd)
+        return 0 if 'permission' in str(e) and is_listed else 1
+    return 2
+
 def test_a_file_without_read_permission(odd):
     if os.access(odd/'locked.dcm', os.R_OK):
         if os.geteuid() != 0: pytest.skip('this file system keeps no permissions')
         # root reads everything: look as somebody who does not
-        pid = os.fork()
-        if not pid:
-            for p in [odd, *odd.parents]: os.chmod(p, os.stat(p).st_mode | 0o055) if p.stat().st_uid == 0 and str(p) != '/' else None
-            os.setuid(65534)
-            try: read_dicom(odd/'locked.dcm')
-            except DicomError as e: os._exit(0 if 'permission' in str(e) and (odd/'locked.dcm') in find_dicoms(odd) else 1)
-            os._exit(2)
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        child = os.fork()
+        if not child: os._exit(look_as_nobody(odd))
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     else:
         with pytest.raises(DicomError, match='permission'): read_dicom(odd/'locked.dcm')
+
+def by_name(name): return next(path for path in bundled if path.name == name)
 
 def ct(): return read_dicom(bundled[1])
 
 def test_more_pixels_than_the_file_can_hold_are_refused_before_allocation():
     ds = ct()
     ds.Rows = ds.Columns = 60000
-    with pytest.raises(DicomError, match='more than the .* bytes of pixel data can hold'): pixels(ds)
-    ds = read_dicom(next(p for p in bundled if p.name == 'MR_small_RLE.dcm'))
+    too_many = 'more than the .* bytes of pixel data can hold'
+    with pytest.raises(DicomError, match=too_many): pixels(ds)
+    ds = read_dicom(by_name('MR_small_RLE.dcm'))
     ds.NumberOfFrames = 10**6
     with pytest.raises(DicomError, match='can hold'): to_display(ds)
 
 def test_the_limit_can_be_set():
     with pytest.raises(DicomError, match='max_bytes=1,000'): pixels(ct(), max_bytes=1000)
     assert pixels(ct(), max_bytes=128*128*4).shape == (128, 128)
-    ds = read_dicom(next(p for p in bundled if p.name == '693_J2KI.dcm'))
-    ds.Rows,ds.Columns = 60000,30000
+    ds = read_dicom(by_name('693_J2KI.dcm'))
+    ds.Rows, ds.Columns = 60000, 30000
     with pytest.raises(DicomError, match='max_bytes'): pixels(ds)
 
 def test_a_deflated_bomb_is_refused(tmp_path):
-    source = next(p for p in bundled if p.name == 'image_dfl.dcm').read_bytes()
-    ds = read_dicom(source)
+    ds = read_dicom(by_name('image_dfl.dcm').read_bytes())
     head = pydicom.filebase.DicomBytesIO()
     head.write(b'\0'*128 + b'DICM')
     pydicom.filewriter.write_file_meta_info(head, ds.file_meta)
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
-    bomb = b''.join(packer.compress(bytes(2**24)) for _ in range(64)) + packer.flush()
+    packed = [packer.compress(bytes(2**24)) for _ in range(64)]
     path = tmp_path/'bomb.dcm'
-    path.write_bytes(head.getvalue() + bomb)
+    path.write_bytes(b''.join([head.getvalue(), *packed, packer.flush()]))
     with pytest.raises(DicomError, match='unpacks to more than'): read_dicom(path, max_bytes=2**28)
     assert scan([path], max_bytes=2**28, progress=False).error[0].count('unpacks')
 
-@pytest.mark.parametrize('decoder, says', [(bad_decoders.crash, 'crashed'), (bad_decoders.hang, 'took more than'), (bad_decoders.swell, 'MemoryError')])
-def test_a_decoder_that_crashes_hangs_or_swells_takes_its_worker_not_the_caller(monkeypatch, decoder, says):
-    path = next(p for p in bundled if p.name == 'MR_small_RLE.dcm')
+@pytest.mark.parametrize('decoder, says', [
+    (bad_decoders.crash, 'crashed'),
+    (bad_decoders.hang, 'took more than'),
+    (bad_decoders.swell, 'MemoryError')])
+def test_a_bad_decoder_takes_its_worker_not_the_caller(monkeypatch, decoder, says):
+    "One that crashes, hangs or swells"
+    path = by_name('MR_small_RLE.dcm')
     good = pixels(read_dicom(path))
     with monkeypatch.context() as m:
         m.setattr(decoding, '_decode_numbers', decoder)

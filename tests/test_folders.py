@@ -12,9 +12,12 @@ from pydicom.uid import generate_uid
 
 from medtut.dicom import find_dicoms, read_dicom
 from medtut.display import to_display
-from medtut.folders import (deidentify_files, new_key, nifti_files, picture, png_files, read_key, save_png)
-from medtut.volumes import load_nifti, load_series
-from test_cli import medtut
+from medtut.conversion import nifti_files
+from medtut.nifti import load_nifti
+from medtut.pictures import picture, png_files, save_png
+from medtut.pseudonyms import deidentify_files, new_key, read_key
+from medtut.volumes import load_series
+from command_line import medtut
 
 bundled = Path(pydicom.__file__).parent/'data'/'test_files'
 carried = Path(data_store.__file__).parent/'data'
@@ -29,17 +32,22 @@ def slices(folder, n=4, **changes):
     rng = np.random.default_rng(n)
     ds.Rows, ds.Columns, ds.SeriesInstanceUID = 6, 5, generate_uid(entropy_srcs=[str(folder)])
     ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
-    for keyword, value in changes.items(): setattr(ds, keyword, value)
+    for keyword, value in changes.items():
+        setattr(ds, keyword, value)
     for i in range(n):
-        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = f'{ds.SeriesInstanceUID[:50]}.{i}'
+        ds.SOPInstanceUID = f'{ds.SeriesInstanceUID[:50]}.{i}'
+        ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
         ds.ImagePositionPatient, ds.InstanceNumber = [0, 0, 2*i], i + 1
         ds.PixelData = rng.integers(0, 2000, (6, 5)).astype('<i2').tobytes()
         ds.save_as(folder/f'{i}.dcm')
     return folder
 
-def files(folder): return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob('*')) if p.is_file()}
+def files(folder):
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob('*'))
+            if p.is_file()}
 
-def shown(folder): return {n: b for n, b in files(folder).items() if not Path(n).name.startswith('.')}
+def shown(folder):
+    return {n: b for n, b in files(folder).items() if not Path(n).name.startswith('.')}
 
 def statuses(table): return table.status.value_counts().to_dict()
 
@@ -51,24 +59,31 @@ def table_of(path): return pd.read_csv(path, keep_default_na=False)
 def test_png_of_all_files(folder, tmp_path):
     done = medtut('png', folder, tmp_path/'out', '--csv', tmp_path/'t.csv', '-j', 2, '-q')
     table = table_of(tmp_path/'t.csv')
-    assert set(table.path) == set(map(str, find_dicoms(folder))) and set(table.status) <= {'written', 'left out', 'failed'}
-    assert done.returncode == int('failed' in set(table.status)) and 'Traceback' not in done.stderr and not done.stdout
+    assert set(table.path) == set(map(str, find_dicoms(folder)))
+    assert set(table.status) <= {'written', 'left out', 'failed'}
+    assert done.returncode == int('failed' in set(table.status))
+    assert 'Traceback' not in done.stderr
+    assert not done.stdout
     assert (table.reason != '').eq(table.out == '').all(), 'whoever gets no picture is told why'
-    assert set(shown(tmp_path/'out')) == {Path(p).relative_to(tmp_path/'out').as_posix() for p in table.out if p}
+    assert set(shown(tmp_path/'out')) == {Path(p).relative_to(tmp_path/'out').as_posix()
+                                          for p in table.out if p}
     for path, frame, out in table[['path', 'frame', 'out']][table.out != ''].iloc[::7].values:
         with Image.open(out) as png:
-            assert png.mode in ('L', 'RGB') and png.info == {}
+            assert png.mode in ('L', 'RGB')
+            assert png.info == {}
             image = picture(read_dicom(path), frame=int(frame) if frame else None)
             np.testing.assert_array_equal(np.asarray(png), image)
     before = {p: p.stat().st_mtime_ns for p in (tmp_path/'out').rglob('*.png')}
     again = medtut('png', folder, tmp_path/'out', '-j', 2, '-q')
-    assert again.returncode == done.returncode and 'written' not in again.stderr
+    assert again.returncode == done.returncode
+    assert 'written' not in again.stderr
     assert before == {p: p.stat().st_mtime_ns for p in (tmp_path/'out').rglob('*.png')}
 
 def test_a_picture_by_hand():
     """2 x 2 pixels, twice as high as wide; rows run to the back of the patient, columns to the left
 
-    Upright (patient's right on the left, front up) the picture is transposed: its columns are the stored rows, stretched twofold."""
+    Upright (patient's right on the left, front up) the picture is transposed: its columns are the
+    stored rows, stretched twofold."""
     ds = pydicom.dcmread(bundled/'CT_small.dcm')
     ds.Rows = ds.Columns = 2
     ds.PixelData = np.array([[0, 100], [100, 100]], '<i2').tobytes()
@@ -79,58 +94,77 @@ def test_a_picture_by_hand():
     np.testing.assert_array_equal(stored, [[0, 255], [255, 255]])
     np.testing.assert_array_equal(picture(ds, (100, 50), square=False), [[0, 255], [255, 255]])
     upright = picture(ds, (100, 50))
-    assert upright.shape == (2, 4) and upright[0, 0] < 60 and upright[0, 3] > 200 and (upright[1] > 200).all()
+    assert upright.shape == (2, 4)
+    assert upright[0, 0] < 60
+    assert upright[0, 3] > 200
+    assert (upright[1] > 200).all()
     assert picture(ds, (100, 50), upright=False).shape == (4, 2)
 
-@pytest.mark.parametrize('aspect, shape', [(['2', '1'], (12, 5)), (['1', '3'], (6, 15)), (['1', '1'], (6, 5))])
+@pytest.mark.parametrize('aspect, shape',
+                         [(['2', '1'], (12, 5)), (['1', '3'], (6, 15)), (['1', '1'], (6, 5))])
 def test_pixels_that_are_not_square(tmp_path, aspect, shape):
     "PS3.3 C.7.6.3.1.7: the ratio of vertical to horizontal size of a pixel"
     path = slices(tmp_path/'in', 1)/'0.dcm'
     ds = pydicom.dcmread(path)
     del ds.PixelSpacing
     ds.PixelAspectRatio = aspect
-    with Image.open(save_png(ds, tmp_path/'x.png', upright=False)) as png: assert png.size[::-1] == shape
+    with Image.open(save_png(ds, tmp_path/'x.png', upright=False)) as png:
+        assert png.size[::-1] == shape
 
 def test_as_stored(tmp_path):
-    path = slices(tmp_path/'in', 1, PixelSpacing=[2, 1], ImageOrientationPatient=[-1, 0, 0, 0, 1, 0])/'0.dcm'
+    path = slices(tmp_path/'in', 1, PixelSpacing=[2, 1],
+                  ImageOrientationPatient=[-1, 0, 0, 0, 1, 0])/'0.dcm'
     assert medtut('png', path, tmp_path/'stored', '--as-stored', '-q').returncode == 0
-    with Image.open(tmp_path/'stored/0.png') as png: np.testing.assert_array_equal(np.asarray(png), to_display(read_dicom(path)))
+    with Image.open(tmp_path/'stored/0.png') as png:
+        np.testing.assert_array_equal(np.asarray(png), to_display(read_dicom(path)))
     assert medtut('png', path, tmp_path/'hung', '-q').returncode == 0
-    with Image.open(tmp_path/'hung/0.png') as png: assert png.size == (5, 12)
+    with Image.open(tmp_path/'hung/0.png') as png:
+        assert png.size == (5, 12)
 
 def test_windows(tmp_path):
     path = slices(tmp_path/'in', 1)/'0.dcm'
     for i, window in enumerate(['lung', '1500,-600']):
         assert medtut('png', path, tmp_path/f'{i}', '--window', window, '-q').returncode == 0
         with Image.open(tmp_path/f'{i}/0.png') as png:
-            np.testing.assert_array_equal(np.asarray(png), to_display(read_dicom(path), window='lung', upright=True))
+            np.testing.assert_array_equal(np.asarray(png),
+                                          to_display(read_dicom(path), window='lung', upright=True))
     for wrong in 'lungs', '1,2,3', '0,5', 'inf,1':
         done = medtut('png', path, tmp_path/'x', '--window', wrong)
-        assert done.returncode == 2 and 'Traceback' not in done.stderr and not (tmp_path/'x').exists(), wrong
+        assert done.returncode == 2
+        assert 'Traceback' not in done.stderr
+        assert not (tmp_path/'x').exists(), wrong
     other = medtut('png', path, tmp_path/'0', '--window', 'bone', '-q')
-    assert other.returncode == 1 and 'another window' in other.stderr
+    assert other.returncode == 1
+    assert 'another window' in other.stderr
     ds = read_dicom(bundled/'MR_small.dcm')
-    with pytest.warns(UserWarning, match='meant for HU, and its pixels are stored values'): picture(ds, 'lung')
+    with pytest.warns(UserWarning, match='meant for HU, and its pixels are stored values'):
+        picture(ds, 'lung')
 
 def test_frames(tmp_path):
     shutil.copy(bundled/'examples_ybr_color.dcm', tmp_path/'loop.dcm')
     table = png_files(tmp_path, tmp_path/'all', progress=False)
-    assert len(table) == 30 and table.frame.tolist() == list(range(30)) and Path(table.out[7]).name == 'loop_007.png'
+    assert len(table) == 30
+    assert table.frame.tolist() == list(range(30))
+    assert Path(table.out[7]).name == 'loop_007.png'
     png_files(tmp_path, tmp_path/'one', frame=7, progress=False)
     assert list(shown(tmp_path/'one')) == ['loop.png']
     assert (tmp_path/'one/loop.png').read_bytes() == (tmp_path/'all/loop_007.png').read_bytes()
     lacking = png_files(tmp_path, tmp_path/'none', frame=30, progress=False)
-    assert statuses(lacking) == dict(failed=1) and 'no frame 30; it has 30' in lacking.reason[0]
+    assert statuses(lacking) == dict(failed=1)
+    assert 'no frame 30; it has 30' in lacking.reason[0]
 
 def test_no_name_in_a_picture(tmp_path):
     "Planted in every element of text; file names are the user's own"
-    path = slices(tmp_path/'in', 1, PatientName=WORD, PatientID=WORD, InstitutionName=WORD, SeriesDescription=WORD, ImageComments=WORD)/'0.dcm'
+    path = slices(tmp_path/'in', 1, PatientName=WORD, PatientID=WORD, InstitutionName=WORD,
+                  SeriesDescription=WORD, ImageComments=WORD)/'0.dcm'
     table = png_files(path, tmp_path/'out', progress=False)
-    assert statuses(table) == dict(written=1) and WORD.encode() not in b''.join(files(tmp_path/'out').values())
+    assert statuses(table) == dict(written=1)
+    assert WORD.encode() not in b''.join(files(tmp_path/'out').values())
 
 def test_inputs_of_one_name(tmp_path):
     folder = slices(tmp_path/'in', 4)
-    for i, name in enumerate(['a.dcm', 'a.ima', 'A', 'b.dcm']): (folder/f'{i}.dcm').rename(folder/name)
+    for i, name in enumerate(['a.dcm', 'a.ima', 'A', 'b.dcm']):
+        (folder/f'{i}.dcm').rename(folder/name)
     table = png_files(folder, tmp_path/'out', progress=False)
     assert statuses(table) == dict(written=4)
     assert sorted(Path(p).name for p in table.out) == ['A.png', 'a.dcm.png', 'a.ima.png', 'b.png']
@@ -139,35 +173,42 @@ def test_inputs_of_one_name(tmp_path):
 
 def test_what_it_was_made_from_decides(tmp_path):
     folder, out = slices(tmp_path/'in'), tmp_path/'out'
-    def run(): return dict(zip('0123', png_files(folder, out, progress=False).status))
+    def run():
+        return dict(zip('0123', png_files(folder, out, progress=False).status))
     run()
     whole = shown(out)
     (out/'0.png').write_bytes(whole['0.png'][:100])  # cut off
     shutil.copy(out/'2.png', out/'1.png')            # another's
     os.utime(folder/'3.dcm')                         # the same content, whatever its date
-    assert run() == {'0': 'written', '1': 'written', '2': 'there already', '3': 'there already'} and shown(out) == whole
+    assert run() == {'0': 'written', '1': 'written', '2': 'there already', '3': 'there already'}
+    assert shown(out) == whole
     shutil.copy(folder/'2.dcm', folder/'0.dcm')      # another source under the name
     os.utime(folder/'0.dcm', (1, 1))
     raw = (folder/'1.dcm').read_bytes()
     (folder/'1.dcm').write_bytes(raw[:raw.rfind(b'\xe0\x7f\x10\x00') + 20])  # cut off in the pixels
     assert run() == {'0': 'written', '1': 'failed', '2': 'there already', '3': 'there already'}
-    assert shown(out) == {'0.png': whole['2.png'], '2.png': whole['2.png'], '3.png': whole['3.png']}, 'no picture of what is not there'
+    assert shown(out) == {'0.png': whole['2.png'], '2.png': whole['2.png'],
+                          '3.png': whole['3.png']}, 'no picture of what is not there'
 
 def test_a_file_of_somebody_else_is_not_replaced(tmp_path):
     folder, out = slices(tmp_path/'in'), tmp_path/'out'
     out.mkdir()
     (out/'2.png').write_text('mine')
     done = medtut('png', folder, out, '-q')
-    assert done.returncode == 1 and 'not from here' in done.stderr and shown(out) == {'2.png': b'mine'}
+    assert done.returncode == 1
+    assert 'not from here' in done.stderr
+    assert shown(out) == {'2.png': b'mine'}
 
 def test_nothing_is_written_outside(tmp_path):
     folder, out = slices(tmp_path/'in'/'sub').parent, tmp_path/'out'
     before = files(folder)
-    for wrong in folder, tmp_path: assert medtut('png', folder, wrong, '-q').returncode == 1
+    for wrong in folder, tmp_path:
+        assert medtut('png', folder, wrong, '-q').returncode == 1
     out.mkdir()
     (out/'sub').symlink_to(folder/'sub')
     done = medtut('png', folder, out, '-q')
-    assert done.returncode == 1 and 'by a link' in done.stderr
+    assert done.returncode == 1
+    assert 'by a link' in done.stderr
     (out/'sub').unlink()
     (out/'sub').mkdir()
     (out/'sub'/'0.png').symlink_to(folder/'sub'/'0.dcm')
@@ -178,9 +219,11 @@ def test_nothing_is_written_outside(tmp_path):
 def test_results_in_the_folder_itself_are_no_input(tmp_path):
     slices(tmp_path)
     for _ in range(2):
-        done = medtut('deidentify', tmp_path, tmp_path/'out', *(['--new-key'] if _ == 0 else ['--key-file']), tmp_path/'key', '-q')
+        done = medtut('deidentify', tmp_path, tmp_path/'out',
+                      *(['--new-key'] if _ == 0 else ['--key-file']), tmp_path/'key', '-q')
         assert done.returncode == 0, done.stderr
-        assert len(table_of(tmp_path/'out.csv')) == 4 and len(shown(tmp_path/'out')) == 4
+        assert len(table_of(tmp_path/'out.csv')) == 4
+        assert len(shown(tmp_path/'out')) == 4
 
 # --- volumes
 
@@ -188,13 +231,17 @@ def test_results_in_the_folder_itself_are_no_input(tmp_path):
 def test_convert_all_files(folder, tmp_path):
     done = medtut('convert', folder, tmp_path/'out', '--csv', tmp_path/'t.csv', '-j', 2, '-q')
     table = table_of(tmp_path/'t.csv')
-    assert set(table.status) <= {'written', 'left out', 'failed'} and 'Traceback' not in done.stderr
-    assert done.returncode == int('failed' in set(table.status)) and (table.reason != '').eq(table.out == '').all()
-    assert set(shown(tmp_path/'out')) == {Path(p).name for p in table.out if p} and (table.status == 'written').sum() > 5
+    assert set(table.status) <= {'written', 'left out', 'failed'}
+    assert 'Traceback' not in done.stderr
+    assert done.returncode == int('failed' in set(table.status))
+    assert (table.reason != '').eq(table.out == '').all()
+    assert set(shown(tmp_path/'out')) == {Path(p).name for p in table.out if p}
+    assert (table.status == 'written').sum() > 5
     for row in table[table.out != ''].itertuples():
         array, _ = load_nifti(row.out)
         assert str(array.shape) == row.shape.replace('[', '(').replace(']', ')')
-    files_said = table[table.uid != ''].drop_duplicates('uid').files.astype(int).sum() + (table.files == '').sum()
+    series = table[table.uid != ''].drop_duplicates('uid')
+    files_said = series.files.astype(int).sum() + (table.files == '').sum()
     assert files_said >= len(find_dicoms(folder)) - (table.uid == '').sum()
 
 def test_values_and_geometry(tmp_path):
@@ -208,39 +255,54 @@ def test_values_and_geometry(tmp_path):
         expected, expected_affine = load_series(folder, progress=False)
         np.testing.assert_array_equal(array, expected)
         np.testing.assert_allclose(affine, expected_affine, atol=1e-5)
-        assert row.stored == dtype and list(row['shape']) == [5, 6, 4] and row.files == 4
-    assert [Path(p).name[:13] for p in table.out[[str(whole), str(half)]]] == ['007_CT_axial_', '008_CT_axial_']
+        assert row.stored == dtype
+        assert list(row['shape']) == [5, 6, 4]
+        assert row.files == 4
+    assert [Path(p).name[:13]
+            for p in table.out[[str(whole), str(half)]]] == ['007_CT_axial_', '008_CT_axial_']
 
 def test_no_name_in_a_name(tmp_path):
-    slices(tmp_path/'in', PatientName=WORD, PatientID=WORD, SeriesDescription=WORD, ProtocolName=WORD, StudyDescription=WORD)
+    slices(tmp_path/'in', PatientName=WORD, PatientID=WORD, SeriesDescription=WORD,
+           ProtocolName=WORD, StudyDescription=WORD)
     nifti_files(tmp_path/'in', tmp_path/'out', progress=False)
     assert WORD not in repr(files(tmp_path/'out'))
-    done = medtut('convert', tmp_path/'in', tmp_path/'told', '--name', '{number}-{description}', '-q')
-    assert done.returncode == 0 and list(shown(tmp_path/'told')) == [f'001-{WORD}.nii.gz']
+    done = medtut('convert', tmp_path/'in', tmp_path/'told', '--name', '{number}-{description}',
+                  '-q')
+    assert done.returncode == 0
+    assert list(shown(tmp_path/'told')) == [f'001-{WORD}.nii.gz']
 
-@pytest.mark.parametrize('description', ['../../x', '/etc/passwd', '..', 'a\\b:c', 'CON\0', 'Müller/Ü'])
+@pytest.mark.parametrize('description',
+                         ['../../x', '/etc/passwd', '..', 'a\\b:c', 'CON\0', 'Müller/Ü'])
 def test_a_description_leads_nowhere(tmp_path, description):
     slices(tmp_path/'in', SeriesDescription=description)
     table = nifti_files(tmp_path/'in', tmp_path/'out', '{description}', progress=False)
-    assert statuses(table) == dict(written=1) and Path(table.out[0]).parent == tmp_path/'out'
+    assert statuses(table) == dict(written=1)
+    assert Path(table.out[0]).parent == tmp_path/'out'
     assert {p.name for p in tmp_path.iterdir()} == {'in', 'out'}
 
 def test_names_that_volumes_would_share(tmp_path):
-    for name in 'a', 'b': slices(tmp_path/'in'/name)
+    for name in 'a', 'b':
+        slices(tmp_path/'in'/name)
     done = medtut('convert', tmp_path/'in', tmp_path/'out', '--name', '{modality}', '-q')
-    assert done.returncode == 1 and '2 volumes the name CT.nii.gz' in done.stderr and not (tmp_path/'out').exists()
+    assert done.returncode == 1
+    assert '2 volumes the name CT.nii.gz' in done.stderr
+    assert not (tmp_path/'out').exists()
     for wrong in '{PatientName}', '{id.x}', '{id!r:>9}', '{id:9}', '../{id}', '{', 'x', '.{id}':
-        with pytest.raises(ValueError): nifti_files(tmp_path/'in', tmp_path/'out', wrong, progress=False)
+        with pytest.raises(ValueError):
+            nifti_files(tmp_path/'in', tmp_path/'out', wrong, progress=False)
     assert medtut('convert', tmp_path/'in', tmp_path/'out', '--name', wrong, '-q').returncode == 2
     assert not (tmp_path/'out').exists()
 
 def test_one_series_of_several(tmp_path):
-    for name in 'a', 'b': slices(tmp_path/'in'/name)
+    for name in 'a', 'b':
+        slices(tmp_path/'in'/name)
     uids = pd.read_csv(medtut_output('series', tmp_path/'in', '-q')).uid
     done = medtut('convert', tmp_path/'in', tmp_path/'out', '--uid', uids[1], '-q')
-    assert done.returncode == 0 and len(shown(tmp_path/'out')) == 1
+    assert done.returncode == 0
+    assert len(shown(tmp_path/'out')) == 1
     lost = medtut('convert', tmp_path/'in', tmp_path/'x', '--uid', '1.2.3', '-q')
-    assert lost.returncode == 1 and 'no series 1.2.3' in lost.stderr
+    assert lost.returncode == 1
+    assert 'no series 1.2.3' in lost.stderr
 
 def medtut_output(*args):
     import io
@@ -256,9 +318,11 @@ def test_several_volumes(tmp_path):
         ds.EchoTime, ds.ImagePositionPatient = [10, 20][i % 2], [0, 0, 2*(i//2)]
         ds.save_as(folder/f'{i}.dcm')
     table = nifti_files(folder, tmp_path/'out', progress=False)
-    assert table.volume.tolist() == ['EchoTime=10', 'EchoTime=20'] and [p[-10:-7] for p in table.out] == ['_v0', '_v1']
+    assert table.volume.tolist() == ['EchoTime=10', 'EchoTime=20']
+    assert [p[-10:-7] for p in table.out] == ['_v0', '_v1']
     for i, out in enumerate(table.out):
-        np.testing.assert_array_equal(load_nifti(out)[0], load_series(folder, volume=i, progress=False)[0])
+        np.testing.assert_array_equal(load_nifti(out)[0],
+                                      load_series(folder, volume=i, progress=False)[0])
 
 def test_what_makes_no_volume(tmp_path):
     "Radiographs are left out; a series with a slice missing has failed"
@@ -268,8 +332,10 @@ def test_what_makes_no_volume(tmp_path):
     (tmp_path/'in'/'broken.dcm').write_bytes(b'no DICOM')
     done = medtut('convert', tmp_path/'in', tmp_path/'out', '--csv', tmp_path/'t.csv', '-q')
     table = table_of(tmp_path/'t.csv')
-    assert done.returncode == 1 and statuses(table) == {'failed': 2, 'left out': 1}
-    assert table.reason.str.contains('even row').sum() == 1 and table.reason.str.contains('broken.dcm: not a DICOM file').sum() == 1
+    assert done.returncode == 1
+    assert statuses(table) == {'failed': 2, 'left out': 1}
+    assert table.reason.str.contains('even row').sum() == 1
+    assert table.reason.str.contains('broken.dcm: not a DICOM file').sum() == 1
 
 # --- copies without names
 
@@ -288,28 +354,42 @@ def test_a_tree_without_names(tmp_path):
     medtut('deidentify', '--new-key', tmp_path/'key')
     done = medtut('deidentify', folder, out, '--key-file', tmp_path/'key', '-q')
     table = table_of(tmp_path/'out.csv')
-    assert done.returncode == 1 and statuses(table) == {'written': 4, 'left out': 2, 'failed': 1} and 'out.csv' in done.stderr
-    assert set(table.path) == set(map(str, (p for p in folder.rglob('*') if p.is_file()))), 'a row for each file'
-    assert len(shown(out)) == 4 and {len(Path(n).parts) for n in shown(out)} == {3}
-    for name, content in files(out).items(): assert WORD not in name and WORD.encode() not in content
+    assert done.returncode == 1
+    assert statuses(table) == {'written': 4, 'left out': 2, 'failed': 1}
+    assert 'out.csv' in done.stderr
+    assert set(table.path) == set(map(str, (p for p in folder.rglob('*')
+                                            if p.is_file()))), 'a row for each file'
+    assert len(shown(out)) == 4
+    assert {len(Path(n).parts) for n in shown(out)} == {3}
+    for name, content in files(out).items():
+        assert WORD not in name
+        assert WORD.encode() not in content
     ids = {str(pydicom.dcmread(out/n).PatientID) for n in shown(out)}
-    assert len(ids) == 2 and files(folder) == before and table.look[table.status == 'written'].str.contains('BurnedInAnnotation').all()
+    assert len(ids) == 2
+    assert files(folder) == before
+    assert table.look[table.status == 'written'].str.contains('BurnedInAnnotation').all()
     again = medtut('deidentify', folder, tmp_path/'twice', '--key-file', tmp_path/'key', '-q')
-    assert again.returncode == 1 and shown(tmp_path/'twice') == shown(out), 'the same key, the same names'
+    assert again.returncode == 1
+    assert shown(tmp_path/'twice') == shown(out), 'the same key, the same names'
     other = deidentify_files(folder, tmp_path/'other', KEY, progress=False)
     assert not {Path(p).name for p in other.out if p} & {Path(n).name for n in shown(out)}
-    with pytest.raises(ValueError, match='another key'): deidentify_files(folder, out, KEY, progress=False)
+    with pytest.raises(ValueError, match='another key'):
+        deidentify_files(folder, out, KEY, progress=False)
 
 def test_the_list_leads_nobody_back(tmp_path):
     "Digests of the originals, which anyone who has them could compare, are not in it"
     import hashlib
     folder = tree(tmp_path)
     deidentify_files(folder, tmp_path/'out', KEY, progress=False)
-    noted = [json.loads(line)['from'] for line in (tmp_path/'out'/'.deidentify.jsonl').read_text().splitlines() if 'from' in line]
+    lines = (tmp_path/'out'/'.deidentify.jsonl').read_text().splitlines()
+    noted = [json.loads(line)['from'] for line in lines if 'from' in line]
     plain = png_files(folder, tmp_path/'png', progress=False)
-    known = [json.loads(line).get('from') for line in (tmp_path/'png'/'.png.jsonl').read_text().splitlines()]
+    known = [json.loads(line).get('from')
+             for line in (tmp_path/'png'/'.png.jsonl').read_text().splitlines()]
     contents = [p.read_bytes() for p in folder.rglob('*.dcm')]
-    assert len(noted) == 4 and not set(noted) & {hashlib.blake2b(c, digest_size=16).hexdigest() for c in contents} and not set(noted) & set(known)
+    assert len(noted) == 4
+    assert not set(noted) & {hashlib.blake2b(c, digest_size=16).hexdigest() for c in contents}
+    assert not set(noted) & set(known)
     assert statuses(plain)['written'] == 4
 
 def test_what_the_key_file_must_be(tmp_path):
@@ -317,19 +397,28 @@ def test_what_the_key_file_must_be(tmp_path):
     (tmp_path/'short').write_text('swordfish\n')
     for wrong in 'short', 'missing':
         done = medtut('deidentify', folder, tmp_path/'out', '--key-file', tmp_path/wrong, '-q')
-        assert done.returncode == 1 and wrong in done.stderr and '--new-key' in done.stderr and done.stderr.count('\n') == 1
+        assert done.returncode == 1
+        assert wrong in done.stderr
+        assert '--new-key' in done.stderr
+        assert done.stderr.count('\n') == 1
     assert medtut('deidentify', folder, tmp_path/'out', '-q').returncode == 2
-    assert not (tmp_path/'out').exists() and not (tmp_path/'out.csv').exists()
+    assert not (tmp_path/'out').exists()
+    assert not (tmp_path/'out.csv').exists()
     made = medtut('deidentify', '--new-key', tmp_path/'key')
-    assert made.returncode == 0 and (tmp_path/'key').stat().st_mode & 0o777 == 0o600
+    assert made.returncode == 0
+    assert (tmp_path/'key').stat().st_mode & 0o777 == 0o600
     kept = (tmp_path/'key').read_bytes()
-    assert medtut('deidentify', '--new-key', tmp_path/'key').returncode == 1 and (tmp_path/'key').read_bytes() == kept
+    assert medtut('deidentify', '--new-key', tmp_path/'key').returncode == 1
+    assert (tmp_path/'key').read_bytes() == kept
     (tmp_path/'key').chmod(0o644)
-    with pytest.warns(UserWarning, match='chmod 600'): read_key(tmp_path/'key')
+    with pytest.warns(UserWarning, match='chmod 600'):
+        read_key(tmp_path/'key')
 
-def test_keys_differ(tmp_path): assert len({read_key(new_key(tmp_path/str(i))) for i in range(5)}) == 5
+def test_keys_differ(tmp_path):
+    assert len({read_key(new_key(tmp_path/str(i))) for i in range(5)}) == 5
 
-@pytest.mark.parametrize('args', [['--csv', 'out/t.csv'], ['--key-file', 'key', '--new-key', 'other'], ['--retain', 'everything'],
+@pytest.mark.parametrize('args', [['--csv', 'out/t.csv'], ['--key-file', 'key', '--new-key',
+                                                           'other'], ['--retain', 'everything'],
     ['--retain', 'dates', '--retain', 'dates shifted'], ['--new-key', 'out/key']], ids=' '.join)
 def test_wrong_usage_of_deidentify(tmp_path, args):
     slices(tmp_path/'in', 1)
@@ -337,28 +426,37 @@ def test_wrong_usage_of_deidentify(tmp_path, args):
     (tmp_path/'key').write_bytes(KEY)
     key = [] if '--new-key' in args else ['--key-file', 'key']
     done = medtut('deidentify', 'in', 'out', *key, *args, '-q', cwd=tmp_path)
-    assert done.returncode == 2 and 'Usage' in done.stderr and not any((tmp_path/'out').iterdir())
+    assert done.returncode == 2
+    assert 'Usage' in done.stderr
+    assert not any((tmp_path/'out').iterdir())
 
 def test_options_of_the_profile(tmp_path):
     folder = slices(tmp_path/'in', 1, PatientSex='F', StudyDate='20200102')
     (tmp_path/'key').write_bytes(KEY)
-    done = medtut('deidentify', folder, tmp_path/'out', '--key-file', tmp_path/'key', '--retain', 'patient characteristics', '--retain', 'dates', '-q')
+    done = medtut('deidentify', folder, tmp_path/'out', '--key-file', tmp_path/'key', '--retain',
+                  'patient characteristics', '--retain', 'dates', '-q')
     ds = pydicom.dcmread(tmp_path/'out'/next(iter(shown(tmp_path/'out'))))
-    assert done.returncode == 0 and (ds.PatientSex, ds.StudyDate) == ('F', '20200102')
+    assert done.returncode == 0
+    assert (ds.PatientSex, ds.StudyDate) == ('F', '20200102')
     other = medtut('deidentify', folder, tmp_path/'out', '--key-file', tmp_path/'key', '-q')
-    assert other.returncode == 1 and 'another retain' in other.stderr
+    assert other.returncode == 1
+    assert 'another retain' in other.stderr
 
 @pytest.mark.parametrize('folder', [bundled, carried], ids=['pydicom', 'pydicom-data'])
 def test_deidentify_all_files(folder, tmp_path):
     (tmp_path/'key').write_bytes(KEY)
     done = medtut('deidentify', folder, tmp_path/'out', '--key-file', tmp_path/'key', '-j', 2, '-q')
     table = table_of(tmp_path/'out.csv')
-    assert len(table) == sum(p.is_file() for p in folder.rglob('*')) and 'Traceback' not in done.stderr
-    assert done.returncode == int('failed' in set(table.status)) and (table.reason != '').eq(table.out == '').all()
-    assert set(shown(tmp_path/'out')) == {Path(p).relative_to(tmp_path/'out').as_posix() for p in table.out if p}
+    assert len(table) == sum(p.is_file() for p in folder.rglob('*'))
+    assert 'Traceback' not in done.stderr
+    assert done.returncode == int('failed' in set(table.status))
+    assert (table.reason != '').eq(table.out == '').all()
+    assert set(shown(tmp_path/'out')) == {Path(p).relative_to(tmp_path/'out').as_posix()
+                                          for p in table.out if p}
     for path, out in table[['path', 'out']][table.out != ''].iloc[::5].values:
         old, new = read_dicom(path), read_dicom(out)
-        assert new.get('PatientIdentityRemoved') == 'YES' and old.get('SOPClassUID') == new.get('SOPClassUID')
+        assert new.get('PatientIdentityRemoved') == 'YES'
+        assert old.get('SOPClassUID') == new.get('SOPClassUID')
 
 # --- all commands
 
@@ -367,17 +465,23 @@ def test_version():
     done = medtut('--version')
     assert (done.returncode, done.stdout) == (0, f'medtut {__version__}\n')
 
-@pytest.mark.parametrize('command', [['png', 'in', 'out'], ['convert', 'in', 'out'], ['series', 'in'], ['scan', 'in']], ids=' '.join)
+@pytest.mark.parametrize('command', [['png', 'in', 'out'], ['convert', 'in', 'out'],
+                                     ['series', 'in'], ['scan', 'in']], ids=' '.join)
 def test_an_empty_folder(tmp_path, command):
     (tmp_path/'in').mkdir()
     done = medtut(*command, '-q', cwd=tmp_path)
-    assert done.returncode == 1 and done.stderr.startswith('medtut: in: no DICOM') and done.stderr.count('\n') == 1 and not done.stdout
+    assert done.returncode == 1
+    assert done.stderr.startswith('medtut: in: no DICOM')
+    assert done.stderr.count('\n') == 1
+    assert not done.stdout
 
-@pytest.mark.parametrize('command', [['png', 'in', 'out'], ['convert', 'in', 'out'], ['series', 'in']], ids=' '.join)
+@pytest.mark.parametrize('command', [['png', 'in', 'out'], ['convert', 'in', 'out'],
+                                     ['series', 'in']], ids=' '.join)
 def test_a_table_on_standard_output(tmp_path, command):
     slices(tmp_path/'in')
     done = medtut(*command, cwd=tmp_path)
-    assert done.returncode == 0 and len(done.stdout.splitlines()) == dict(png=5, convert=2, series=2)[command[0]]
+    assert done.returncode == 0
+    assert len(done.stdout.splitlines()) == dict(png=5, convert=2, series=2)[command[0]]
     assert '%|' in done.stderr
 
 # --- a network on DICOM
@@ -388,10 +492,14 @@ def weights(tmp_path_factory):
     import torch
     from medtut.segmentation import UNet3D, save_unet
     torch.manual_seed(0)
-    card = dict(patch=(8, 8, 4), spacing=None, per='volume', inside=None, channels=['CT'], labels={'1': 'one', '2': 'two'})
-    return save_unet(UNet3D(1, 3, filters=2, depth=2), tmp_path_factory.mktemp('network')/'w.safetensors', data='', seed=0, scores={}, **card)
+    card = dict(patch=(8, 8, 4), spacing=None, per='volume', inside=None, channels=['CT'],
+                labels={'1': 'one', '2': 'two'})
+    network = UNet3D(1, 3, filters=2, depth=2)
+    path = tmp_path_factory.mktemp('network')/'w.safetensors'
+    return save_unet(network, path, data='', seed=0, scores={}, **card)
 
-def predict(weights, *args): return medtut('predict', *args, '--weights', weights, '--device', 'cpu', '-q')
+def predict(weights, *args):
+    return medtut('predict', *args, '--weights', weights, '--device', 'cpu', '-q')
 
 def test_predict_a_series(weights, tmp_path):
     "The same labels, on the same grid, as of the series converted first"
@@ -400,46 +508,67 @@ def test_predict_a_series(weights, tmp_path):
     name = next(iter(shown(tmp_path/'nii')))
     for scan, out in (folder, 'a'), (tmp_path/'nii'/name, 'b'):
         done = predict(weights, scan, '--out', tmp_path/out)
-        assert done.returncode == 0 and done.stdout.splitlines()[0] == 'case,label,ml', done.stderr
-    assert shown(tmp_path/'a') == shown(tmp_path/'b') and list(shown(tmp_path/'a')) == [name]
-    (label, affine), (_, expected) = load_nifti(tmp_path/'a'/name, np.uint8), load_series(folder, progress=False)
-    assert label.shape == (5, 6, 6) and label.any()
+        assert done.returncode == 0
+        assert done.stdout.splitlines()[0] == 'case,label,ml', done.stderr
+    assert shown(tmp_path/'a') == shown(tmp_path/'b')
+    assert list(shown(tmp_path/'a')) == [name]
+    (label, affine), (_, expected) = load_nifti(tmp_path/'a'/name,
+                                                np.uint8), load_series(folder, progress=False)
+    assert label.shape == (5, 6, 6)
+    assert label.any()
     np.testing.assert_allclose(affine, expected, atol=1e-5)
     single = predict(weights, folder, '--out', tmp_path/'one.nii.gz')
-    assert single.returncode == 0 and (tmp_path/'one.nii.gz').read_bytes() == (tmp_path/'a'/name).read_bytes()
+    assert single.returncode == 0
+    assert (tmp_path/'one.nii.gz').read_bytes() == (tmp_path/'a'/name).read_bytes()
 
 def test_predict_several_series(weights, tmp_path):
-    for name in 'a', 'b', 'c': slices(tmp_path/'in'/name, 6)
+    for name in 'a', 'b', 'c':
+        slices(tmp_path/'in'/name, 6)
     unclear = predict(weights, tmp_path/'in', '--out', tmp_path/'out')
-    assert unclear.returncode == 1 and '3 series' in unclear.stderr and not (tmp_path/'out').exists()
+    assert unclear.returncode == 1
+    assert '3 series' in unclear.stderr
+    assert not (tmp_path/'out').exists()
     uids = pd.read_csv(medtut_output('series', tmp_path/'in', '-q')).uid
-    done = predict(weights, tmp_path/'in', '--uid', uids[0], '--uid', uids[2], '--out', tmp_path/'out')
-    assert done.returncode == 0 and '2 written' in done.stderr and len(shown(tmp_path/'out')) == 2
+    done = predict(weights, tmp_path/'in', '--uid', uids[0], '--uid', uids[2], '--out',
+                   tmp_path/'out')
+    assert done.returncode == 0
+    assert '2 written' in done.stderr
+    assert len(shown(tmp_path/'out')) == 2
     # a series that has changed is predicted anew, the other is not
     rng = np.random.default_rng(5)
     for path in (tmp_path/'in'/'a').iterdir():
         ds = pydicom.dcmread(path)
         ds.PixelData = rng.integers(0, 2000, (6, 5)).astype('<i2').tobytes()
         ds.save_as(path)
-    again = predict(weights, tmp_path/'in', '--uid', uids[0], '--uid', uids[2], '--out', tmp_path/'out')
-    assert '1 written' in again.stderr and '1 there already' in again.stderr
+    again = predict(weights, tmp_path/'in', '--uid', uids[0], '--uid', uids[2], '--out',
+                    tmp_path/'out')
+    assert '1 written' in again.stderr
+    assert '1 there already' in again.stderr
     lost = predict(weights, tmp_path/'in', '--uid', '1.2.3', '--out', tmp_path/'x')
-    assert lost.returncode == 1 and 'no series 1.2.3' in lost.stderr
-    assert predict(weights, tmp_path/'x.nii', '--uid', '1.2.3', '--out', tmp_path/'x').returncode == 2
+    assert lost.returncode == 1
+    assert 'no series 1.2.3' in lost.stderr
+    assert predict(weights, tmp_path/'x.nii', '--uid', '1.2.3', '--out',
+                   tmp_path/'x').returncode == 2
 
 # --- a table that can be grouped, and names nobody
 
 def test_pseudonyms_of_a_scan(tmp_path):
-    for name, patient in dict(a=WORD, b=WORD, c=f'{WORD}2').items(): slices(tmp_path/'in'/name, 2, PatientID=patient, StudyInstanceUID=f'1.2.{patient[-1]}0'.replace('m', '9'))
+    for name, patient in dict(a=WORD, b=WORD, c=f'{WORD}2').items():
+        slices(tmp_path/'in'/name, 2, PatientID=patient,
+               StudyInstanceUID=f'1.2.{patient[-1]}0'.replace('m', '9'))
     (tmp_path/'key').write_bytes(KEY)
-    def table(*args): return pd.read_csv(medtut_output('scan', tmp_path/'in', '-q', *args))
+    def table(*args):
+        return pd.read_csv(medtut_output('scan', tmp_path/'in', '-q', *args))
     drawn, again, keyed = table(), table(), table('--key-file', tmp_path/'key')
     for t in drawn, again, keyed:
-        assert [t[k].nunique() for k in ('PatientID', 'StudyInstanceUID', 'SeriesInstanceUID', 'SOPInstanceUID')] == [2, 2, 3, 6]
-        assert WORD not in t.to_csv() and 'PatientName' not in t
+        assert [t[k].nunique() for k in ('PatientID', 'StudyInstanceUID', 'SeriesInstanceUID',
+                                         'SOPInstanceUID')] == [2, 2, 3, 6]
+        assert WORD not in t.to_csv()
+        assert 'PatientName' not in t
     assert not set(drawn.SeriesInstanceUID) & set(again.SeriesInstanceUID)
     # the same key, and the table fits the copies
     copies = deidentify_files(tmp_path/'in', tmp_path/'out', KEY, progress=False)
     series = {str(pydicom.dcmread(p).SeriesInstanceUID) for p in copies.out}
     assert set(keyed.SeriesInstanceUID) == series
-    assert medtut('scan', tmp_path/'in', '--identifying', '--key-file', tmp_path/'key').returncode == 2
+    assert medtut('scan', tmp_path/'in', '--identifying', '--key-file',
+                  tmp_path/'key').returncode == 2

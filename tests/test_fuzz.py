@@ -1,6 +1,7 @@
-"""Random input: functions against their definitions, readers against damaged files. `make fuzz` does the same for longer and with other seeds.
+"""Random input: functions against their definitions, readers against damaged files.
 
-What a reader makes of a damaged file is a right result or the error that its documentation names: no other error, no crash, no GiB."""
+`make fuzz` does the same for longer and with other seeds. What a reader makes of a damaged file is
+a right result or the error that its documentation names: no other error, no crash, no GiB."""
 import gzip, io, json, math, struct, tarfile
 from itertools import product
 from pathlib import Path
@@ -34,9 +35,12 @@ def test_windowing_is_that_of_the_standard(x, width, level):
     "PS3.3 C.11.2.1.3.2, value by value"
     shown = windowed(x, width, level)
     assert shown.dtype == np.float32 and shown.min() >= 0 and shown.max() <= 1
-    for v, found in zip(x.tolist(), shown.tolist()):
-        expected = 0 if v <= level - width/2 else 1 if v > level + width/2 else (v - level)/width + .5
-        assert abs(found - expected) <= 1e-6*(1 + (abs(v) + abs(level))/width), (v, width, level)
+    for value, grey in zip(x.tolist(), shown.tolist()):
+        if value <= level - width/2: expected = 0
+        elif value > level + width/2: expected = 1
+        else: expected = (value - level)/width + .5
+        rounding = 1e-6*(1 + (abs(value) + abs(level))/width)
+        assert abs(grey - expected) <= rounding, (value, width, level)
 
 @given(st.floats(max_value=0))
 def test_windows_without_width_are_refused(width):
@@ -49,23 +53,31 @@ masks = arrays(bool, st.tuples(st.integers(1, 7), st.integers(1, 7)))
 def test_run_lengths_there_and_back(mask):
     code = rle_encode(mask)
     assert np.array_equal(rle_decode(code, mask.shape), mask)
-    flat, at = [], 0  # by the definition: skip, fill, skip, fill, down the columns
-    for skip, fill in zip(*[iter([] if code == '-1' else map(int, code.split()))]*2): flat += [False]*skip + [True]*fill
+    # by the definition: skip, fill, skip, fill, down the columns
+    lengths = [] if code == '-1' else [int(length) for length in code.split()]
+    flat = []
+    for skip, fill in zip(lengths[::2], lengths[1::2]): flat += [False]*skip + [True]*fill
     flat += [False]*(mask.size - len(flat))
     assert np.array_equal(np.array(flat, bool).reshape(mask.shape[::-1]).T, mask)
 
+def in_a_row(numbers): return ' '.join(map(str, numbers))
+
+any_numbers, small_numbers = st.lists(st.integers()), st.lists(st.integers(0, 9))
+
 @examples
-@given(st.one_of(st.text(), st.lists(st.integers()).map(lambda l: ' '.join(map(str, l))), st.lists(st.integers(0, 9)).map(lambda l: ' '.join(map(str, l)))))
+@given(st.one_of(st.text(), any_numbers.map(in_a_row), small_numbers.map(in_a_row)))
 def test_any_text_is_a_mask_or_refused(code):
     try: mask = rle_decode(code, (5, 4))
     except ValueError: return
     lengths = [] if code.split() == ['-1'] else [int(n) for n in code.split()][1::2]
     assert mask.shape == (5, 4) and mask.sum() == sum(lengths)
 
-names = st.one_of(st.integers(0, 12).map(str), st.text(min_size=1, max_size=3).map(lambda s: f'p{s}'))
+words = st.text(min_size=1, max_size=3)
+names = st.one_of(st.integers(0, 12).map(str), words.map(lambda word: f'p{word}'))
+tables = st.lists(st.tuples(names, st.integers(0, 2)), min_size=3, max_size=60)
 
 @few
-@given(st.lists(st.tuples(names, st.integers(0, 2)), min_size=3, max_size=60), st.tuples(*[st.integers(1, 9)]*3), st.integers(0, 9), st.randoms())
+@given(tables, st.tuples(*[st.integers(1, 9)]*3), st.integers(0, 9), st.randoms())
 def test_splits_tear_no_patient(rows, parts, seed, shuffle):
     table = pd.DataFrame(rows, columns=['patient', 'label'])
     fractions = np.array(parts)/sum(parts)
@@ -73,38 +85,56 @@ def test_splits_tear_no_patient(rows, parts, seed, shuffle):
     except ValueError as e:
         assert table.patient.nunique() < 3 or 'spaces alone' in str(e)
         return
-    sides = {}
-    for patient, part in zip(table.patient, split): sides.setdefault(patient, set()).add(part)
-    assert all(len(s) == 1 for s in sides.values()) and set().union(*sides.values()) == {'train', 'valid', 'test'}
-    n = len(sides)
+    parts_of_patient = split.groupby(table.patient).agg(set)
+    assert (parts_of_patient.map(len) == 1).all()
+    assert set(split) == {'train', 'valid', 'test'}
+    n = len(parts_of_patient)
     if n*fractions.min() >= 1:
-        for part, f in zip(('train', 'valid', 'test'), fractions): assert abs(sum(s == {part} for s in sides.values()) - f*n) <= 1
+        patients = split.groupby(table.patient).first().value_counts()
+        for part, fraction in zip(('train', 'valid', 'test'), fractions):
+            assert abs(patients[part] - fraction*n) <= 1
     order = list(range(len(table)))
     shuffle.shuffle(order)
-    assert split_by_patient(table.iloc[order], fractions, seed=seed).sort_index().equals(split), 'the order of rows means nothing'
+    shuffled = split_by_patient(table.iloc[order], fractions, seed=seed)
+    assert shuffled.sort_index().equals(split), 'the order of rows means nothing'
+
+sizes = st.tuples(*[st.integers(1, 5)]*3)
+
+def padded_to(label, patch):
+    "`label` as large as a patch at least, and the zeros put in front of each axis"
+    missing = np.maximum(np.subtract(patch, label.shape), 0)
+    front = missing//2
+    return np.pad(label, list(zip(front, missing - front))), front
+
+def corners_that_qualify(label, patch, share, kind):
+    "By brute force: corners of patches of which `kind` (`None`: any class) fills a share"
+    padded, front = padded_to(label, patch)
+    corners = product(*[range(n - p + 1) for n, p in zip(padded.shape, patch)])
+    good = set()
+    for corner in corners:
+        inside = padded[tuple(slice(a, a + p) for a, p in zip(corner, patch))]
+        is_filled = inside > 0 if kind is None else inside == kind
+        if is_filled.mean() >= share: good.add(tuple(np.subtract(corner, front).tolist()))
+    return good
 
 @few
-@given(arrays(np.uint8, st.tuples(*[st.integers(1, 5)]*3), elements=st.integers(0, 2)), st.tuples(*[st.integers(1, 5)]*3), st.floats(0, 1), st.sampled_from([None, (1,), (1, 2)]))
+@given(arrays(np.uint8, sizes, elements=st.integers(0, 2)), sizes, st.floats(0, 1),
+       st.sampled_from([None, (1,), (1, 2)]))
 def test_patches_are_exactly_those_that_qualify(label, patch, share, classes):
-    "By brute force, patches larger than the volume among them: padded evenly, as documented"
+    "Patches larger than the volume among them: padded evenly, as documented"
     segmentation = pytest.importorskip('medtut.segmentation')
-    pad = [(max(p - n, 0)//2, max(p - n, 0) - max(p - n, 0)//2) for n, p in zip(label.shape, patch)]
-    padded = np.pad(label, pad)
-    corners = list(product(*[range(n - p + 1) for n, p in zip(padded.shape, patch)]))
-    held = {c: [padded[tuple(slice(a, a + p) for a, p in zip(c, patch))]] for c in corners}
-    want = {}
-    for kind in classes or [None]:
-        good = {tuple(a - b for a, (b, _) in zip(c, pad)) for c, (x,) in held.items() if ((x > 0) if kind is None else (x == kind)).mean() >= share}
-        if good: want[kind] = good
+    by_kind = {kind: corners_that_qualify(label, patch, share, kind) for kind in classes or [None]}
+    want = {kind: corners for kind, corners in by_kind.items() if corners}
+    count = math.prod(max(n - p, 0) + 1 for n, p in zip(label.shape, patch))
     if not want:
         with pytest.raises(ValueError): segmentation.PatchSampler(label, patch, share, classes)
         return
     sampler = segmentation.PatchSampler(label, patch, share, classes)
-    drawn = {tuple(c) for c in sampler.draw(0, 40*len(corners) + 100).tolist()}
+    drawn = {tuple(corner) for corner in sampler.draw(0, 40*count + 100).tolist()}
     everything = set().union(*want.values())
     assert drawn <= everything
     if classes is None: assert len(sampler) == len(everything)
-    if len(corners) < 9: assert drawn == everything
+    if count < 9: assert drawn == everything
 
 pairs = st.integers(1, 40).flatmap(lambda n: st.tuples(arrays(bool, n), arrays(bool, n)))
 
@@ -112,44 +142,64 @@ pairs = st.integers(1, 40).flatmap(lambda n: st.tuples(arrays(bool, n), arrays(b
 @given(pairs)
 def test_confusion_case_by_case(pair):
     y, pred = pair
-    tn, fp, fn, tp = [sum((bool(a), bool(b)) == kind for a, b in zip(y, pred)) for kind in ((False, False), (False, True), (True, False), (True, True))]
+    cases = list(zip(y.tolist(), pred.tolist()))
+    tn, fp, fn, tp = [cases.count(kind) for kind in product((False, True), repeat=2)]
     assert confusion(truth=y, prediction=pred) == (tn, fp, fn, tp)
-    for score, part, whole in ((sensitivity, tp, tp + fn), (specificity, tn, tn + fp), (ppv, tp, tp + fp), (npv, tn, tn + fn), (accuracy, tp + tn, len(y))):
-        found = score(truth=y, prediction=pred)
-        assert found == part/whole if whole else math.isnan(found), score.__name__
+    definitions = {
+        sensitivity: (tp, tp + fn),
+        specificity: (tn, tn + fp),
+        ppv: (tp, tp + fp),
+        npv: (tn, tn + fn),
+        accuracy: (tp + tn, len(y))}
+    for score, (part, whole) in definitions.items():
+        value = score(truth=y, prediction=pred)
+        assert value == part/whole if whole else math.isnan(value), score.__name__
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
 
 @examples
-@given(st.lists(st.tuples(st.booleans(), st.floats(allow_nan=False, allow_infinity=False)), min_size=1, max_size=25))
+@given(st.lists(st.tuples(st.booleans(), finite), min_size=1, max_size=25))
 def test_auc_pair_by_pair(cases):
-    won = [(p > q) + (p == q)/2 for y, p in cases if y for z, q in cases if not z]
-    found = roc_auc(*zip(*cases))
-    assert math.isclose(found, sum(won)/len(won)) if won else math.isnan(found)
+    positive = [score for truth, score in cases if truth]
+    negative = [score for truth, score in cases if not truth]
+    won = [(p > q) + (p == q)/2 for p, q in product(positive, negative)]
+    area = roc_auc(*zip(*cases))
+    assert math.isclose(area, sum(won)/len(won)) if won else math.isnan(area)
 
-volumes = st.tuples(*[st.integers(1, 4)]*3).flatmap(lambda s: st.tuples(arrays(bool, s), arrays(bool, s)))
+shapes = st.tuples(*[st.integers(1, 4)]*3)
+volumes = shapes.flatmap(lambda s: st.tuples(arrays(bool, s), arrays(bool, s)))
 steps = st.tuples(*[st.sampled_from([.5, 1., 3.])]*3)
 
 def surface(mask):
     "Voxels with a face on the outside, one by one"
     inside = set(map(tuple, np.argwhere(mask).tolist()))
     beside = [(1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1)]
-    return [v for v in inside if any(tuple(a + b for a, b in zip(v, d)) not in inside for d in beside)]
+    def is_outside(voxel, step): return tuple(np.add(voxel, step).tolist()) not in inside
+    return [voxel for voxel in inside if any(is_outside(voxel, step) for step in beside)]
+
+def distances(points, others, spacing):
+    "Of each point from the nearest of the others"
+    points, others = np.multiply(points, spacing).tolist(), np.multiply(others, spacing).tolist()
+    return [min(math.dist(point, other) for other in others) for point in points]
 
 @few
 @given(volumes, steps, st.sampled_from([0, .5, 1, 2.5]))
 def test_masks_voxel_by_voxel(pair, spacing, tolerance):
     pred, label = pair
     both, one, other = (pred & label).sum(), pred.sum(), label.sum()
-    found = dice(label, pred)
-    assert math.isclose(found, 2*both/(one + other)) if one + other else math.isnan(found)
+    overlap = dice(label, pred)
+    assert math.isclose(overlap, 2*both/(one + other)) if one + other else math.isnan(overlap)
     assert math.isclose(volume_ml(pred, spacing), one*math.prod(spacing)/1000)
     a, b = surface(pred), surface(label)
-    def nearest(points, others): return [min(math.dist([x*s for x, s in zip(p, spacing)], [x*s for x, s in zip(q, spacing)]) for q in others) for p in points]
-    near, far = surface_dice(label, pred, spacing, tolerance), hausdorff95(label, pred, spacing)
+    near = surface_dice(label, pred, spacing, tolerance)
+    far = hausdorff95(label, pred, spacing)
     if a and b:
-        there, back = nearest(a, b), nearest(b, a)
-        # distances such as 2.5 are compared with themselves: a rounding error on one side is no difference
-        assert math.isclose(near, np.mean([d <= tolerance + 1e-9 for d in there + back]))
-        assert math.isclose(far, max(np.percentile(there, 95), np.percentile(back, 95)), abs_tol=1e-9)
+        from_a, from_b = distances(a, b, spacing), distances(b, a, spacing)
+        # distances such as 2.5 are compared with themselves:
+        # a rounding error on one side is no difference
+        assert math.isclose(near, np.mean(np.array(from_a + from_b) <= tolerance + 1e-9))
+        farther = max(np.percentile(from_a, 95), np.percentile(from_b, 95))
+        assert math.isclose(far, farther, abs_tol=1e-9)
     else:
         assert math.isnan(far) and (near == 0 if a or b else math.isnan(near))
 
@@ -165,83 +215,135 @@ def survives(reader, documented, folder, sources, ways, n):
     files(folder/'damaged', sources, ways, n*FUZZ)
     read, refused, odd = read_all(f'fuzz_readers:{reader}', documented, folder/'damaged')
     assert not odd, '\n\n'.join(f'{o["file"]}: {o["said"]}' for o in odd[:3])
-    assert read + refused == len(sources)*n*FUZZ and refused, 'damage that nobody noticed is no test'
+    assert read + refused == len(sources)*n*FUZZ
+    assert refused, 'damage that nobody noticed is no test'
+
+def packed(change):
+    "Damage, then compression: what reads the header gets to see it"
+    return lambda raw, rng: gzip.compress(change(raw, rng), 1)
+
+def packed_then_flipped(raw, rng): return flipped(gzip.compress(raw, 1), rng)
+
+def first(count, change):
+    "Damage to the first bytes alone"
+    return lambda raw, rng: change(raw, rng, count)
 
 def test_damaged_nifti(tmp_path):
-    from medtut.volumes import save_nifti
+    from medtut.nifti import save_nifti
     rng = np.random.default_rng(0)
-    sources = [save_nifti(rng.integers(0, 4, (8, 7, 6)).astype(np.uint8), np.diag([1, 2, 3, 1.]), tmp_path/'mask.nii'),
-               save_nifti(rng.normal(size=(8, 7, 6, 2)).astype(np.float32), np.diag([1, 2, 3, 1.]), tmp_path/'four.nii')]
-    def packed(change): return lambda raw, rng: gzip.compress(change(raw, rng), 1)
-    head = lambda change: lambda raw, rng: change(raw, rng, 352)
-    survives('nifti', ['medtut.volumes:VolumeError'], tmp_path/'plain', sources, [cut, head(flipped), head(planted)], 60)
-    for s in sources: (tmp_path/f'{s.stem}.nii.gz').write_bytes(s.read_bytes())  # packed after the damage, so that the header is reached
-    survives('nifti', ['medtut.volumes:VolumeError'], tmp_path/'packed', [tmp_path/f'{s.stem}.nii.gz' for s in sources],
-             [*map(packed, (cut, head(flipped), head(planted))), lambda raw, rng: flipped(gzip.compress(raw, 1), rng)], 40)
+    mask = rng.integers(0, 4, (8, 7, 6)).astype(np.uint8)
+    four = rng.normal(size=(8, 7, 6, 2)).astype(np.float32)
+    affine = np.diag([1, 2, 3, 1.])
+    sources = [save_nifti(mask, affine, tmp_path/'mask.nii'),
+               save_nifti(four, affine, tmp_path/'four.nii')]
+    ways = [cut, first(352, flipped), first(352, planted)]
+    survives('nifti', ['medtut.planes:VolumeError'], tmp_path/'plain', sources, ways, 60)
+    # packed after the damage, so that the header is reached
+    named_gz = [tmp_path/f'{path.stem}.nii.gz' for path in sources]
+    for path, name in zip(sources, named_gz): name.write_bytes(path.read_bytes())
+    ways = [*map(packed, ways), packed_then_flipped]
+    survives('nifti', ['medtut.planes:VolumeError'], tmp_path/'packed', named_gz, ways, 40)
 
-@pytest.mark.parametrize('reader, stem', [('boxes', 'Annotation_Boxes'), ('mapping', 'Breast-Cancer-MRI-filepath_filename-mapping')])
+@pytest.mark.parametrize('reader, stem', [
+    ('boxes', 'Annotation_Boxes'), ('mapping', 'Breast-Cancer-MRI-filepath_filename-mapping')])
 def test_damaged_tables(duke, tmp_path, reader, stem):
-    survives(reader, ['builtins:ValueError'], tmp_path/'csv', [duke/f'{stem}.csv'], [cut, flipped, retyped], 60)
-    survives(reader, ['builtins:ValueError'], tmp_path/'xlsx', [duke/f'{stem}.xlsx'], [cut, flipped, inside_zip, inside_zip], 10)
+    def damaged(kind, ways, n):
+        survives(reader, ['builtins:ValueError'], tmp_path/kind, [duke/f'{stem}.{kind}'], ways, n)
+    damaged('csv', [cut, flipped, retyped], 60)
+    damaged('xlsx', [cut, flipped, inside_zip, inside_zip], 10)
+
+def finding(i): return 'Pneumothorax' if i % 3 else 'No Pneumothorax'
 
 def test_damaged_labels(tmp_path):
     "A table with patients of its own, and one whose files would have to be read"
-    for name, rows in ('own', [f'train/{i:06d}.dcm,{"Pneumothorax" if i % 3 else "No Pneumothorax"},P{i}' for i in range(9)]), ('scanned', ['train/a.dcm,x', 'train/b.dcm,y']):
+    own = ['file,label,patient', *(f'train/{i:06d}.dcm,{finding(i)},P{i}' for i in range(9))]
+    scanned = ['file,label', 'train/a.dcm,x', 'train/b.dcm,y']
+    for name, lines in dict(own=own, scanned=scanned).items():
         (tmp_path/name).mkdir()
-        (tmp_path/name/'labels.csv').write_text('\n'.join(['file,label' + ',patient'*(name == 'own'), *rows]))
-        files(tmp_path/'damaged'/name, [tmp_path/name/'labels.csv'], [cut, flipped, retyped], 60*FUZZ)
-    read, refused, odd = read_all('fuzz_readers:labels', ['builtins:ValueError'], tmp_path/'damaged')
+        path = tmp_path/name/'labels.csv'
+        path.write_text('\n'.join(lines))
+        files(tmp_path/'damaged'/name, [path], [cut, flipped, retyped], 60*FUZZ)
+    read, refused, odd = read_all('fuzz_readers:labels', ['builtins:ValueError'],
+                                  tmp_path/'damaged')
     assert not odd, odd[:3]
     assert read and refused and read + refused == 120*FUZZ
 
 def test_damaged_tables_of_a_set(tmp_path):
     (tmp_path/'labels.csv').write_text('file,label\ntrain/a.dcm,x\ntrain/b.dcm,y\n')
-    (tmp_path/'dataset.json').write_text(json.dumps(dict(numTraining=2, training=[dict(image=f'./imagesTr/{i}.nii.gz', label=f'./labelsTr/{i}.nii.gz') for i in 'ab'], test=[])))
-    survives('found_set', ['medtut.download:DataError'], tmp_path, [tmp_path/'labels.csv', tmp_path/'dataset.json'], [cut, flipped, retyped], 60)
+    cases = [dict(image=f'./imagesTr/{i}.nii.gz', label=f'./labelsTr/{i}.nii.gz') for i in 'ab']
+    data_set = dict(numTraining=2, training=cases, test=[])
+    (tmp_path/'dataset.json').write_text(json.dumps(data_set))
+    sources = [tmp_path/'labels.csv', tmp_path/'dataset.json']
+    survives('found_set', ['medtut.download:DataError'], tmp_path, sources,
+             [cut, flipped, retyped], 60)
 
-def header_retyped(path):
+def with_table(table, rest):
+    "A safetensors file: the length of its table, the table, the weights"
+    return struct.pack('<Q', len(table)) + table + rest
+
+def table_end(path):
+    "Where the table in front of a safetensors file ends"
+    return 8 + struct.unpack('<Q', path.read_bytes()[:8])[0]
+
+def table_retyped(end):
     "Changes the table in front of a safetensors file, its stated length put right"
-    length = 8 + struct.unpack('<Q', path.read_bytes()[:8])[0]
-    def table(raw, rng):
-        changed = retyped(raw[8:length], rng)
-        return struct.pack('<Q', len(changed)) + changed + raw[length:]
-    return table, length
+    return lambda raw, rng: with_table(retyped(raw[8:end], rng), raw[end:])
 
 def test_damaged_weights(tmp_path):
     from torch import nn
     from medtut.weights import save_weights
-    path = save_weights(nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)), tmp_path/'w.safetensors', classes=['no', 'yes'], threshold=.5)
-    table, length = header_retyped(path)
-    survives('weights', ['builtins:ValueError'], tmp_path, [path], [cut, lambda raw, rng: flipped(raw, rng, length), lambda raw, rng: planted(raw, rng, 16), table, table], 120)
+    model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+    path = save_weights(model, tmp_path/'w.safetensors', classes=['no', 'yes'], threshold=.5)
+    end = table_end(path)
+    table = table_retyped(end)
+    ways = [cut, first(end, flipped), first(16, planted), table, table]
+    survives('weights', ['builtins:ValueError'], tmp_path, [path], ways, 120)
 
 def test_damaged_network(tmp_path):
     from medtut.segmentation import UNet3D, save_unet
-    path = save_unet(UNet3D(2, 2, filters=2, depth=2), tmp_path/'u.safetensors', data='none', seed=0, scores={})
-    table, length = header_retyped(path)
-    def described(raw, rng): # the network's description alone
+    model = UNet3D(2, 2, filters=2, depth=2)
+    path = save_unet(model, tmp_path/'u.safetensors', data='none', seed=0, scores={})
+    end = table_end(path)
+    def described(raw, rng):  # the network's description alone
         at = raw.index(b'unet3d')
-        return struct.pack('<Q', len(changed := raw[8:at] + retyped(raw[at:at + 160], rng) + raw[at + 160:length])) + changed + raw[length:]
-    survives('network', ['builtins:ValueError'], tmp_path, [path], [cut, table, described, described, described], 120)
+        table = raw[8:at] + retyped(raw[at:at + 160], rng) + raw[at + 160:end]
+        return with_table(table, raw[end:])
+    ways = [cut, table_retyped(end), described, described, described]
+    survives('network', ['builtins:ValueError'], tmp_path, [path], ways, 120)
+
+# bytes that mean something in a tar header: end of text, '.', '/', kinds of members, signs
+TAR_BYTES = [0, 0x2e, 0x2f, 0x31, 0x37, 0x80, 0xff]
+
+def tar_header(raw, rng):
+    "A member's header with bytes exchanged, and a checksum that fits"
+    raw = bytearray(raw)
+    headers = [i for i in range(0, len(raw) - 512, 512) if raw[i + 257:i + 262] == b'ustar']
+    at = rng.choice(headers)
+    for _ in range(rng.randrange(1, 4)):
+        byte = rng.choice([*TAR_BYTES, rng.randrange(256)])
+        raw[at + rng.randrange(512)] = byte
+    raw[at + 148:at + 156] = b' '*8
+    raw[at + 148:at + 156] = b'%06o\0 ' % sum(raw[at:at + 512])
+    return bytes(raw)
 
 def test_damaged_archives(tmp_path):
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode='w') as tar:
-        for name, data in {'s/labels.csv': b'file,label\n', 's/a/b.dcm': bytes(3000), f's/{"long"*40}/x.dcm': b'1'*700}.items():
+    path = tmp_path/'set.tar'
+    members = {'s/labels.csv': b'file,label\n', 's/a/b.dcm': bytes(3000),
+               f's/{"long"*40}/x.dcm': b'1'*700}
+    with tarfile.open(path, mode='w') as tar:
+        for name, data in members.items():
             info = tarfile.TarInfo(name)
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
-    (tmp_path/'set.tar').write_bytes(buffer.getvalue())
-    def head(raw, rng):  # a member's header with bytes exchanged, and a checksum that fits
-        raw, at = bytearray(raw), rng.choice([i for i in range(0, len(raw) - 512, 512) if raw[i + 257:i + 262] == b'ustar'])
-        for _ in range(rng.randrange(1, 4)): raw[at + rng.randrange(512)] = rng.choice([0, 0x2e, 0x2f, 0x31, 0x37, 0x80, 0xff, rng.randrange(256)])
-        raw[at + 148:at + 156] = b' '*8
-        raw[at + 148:at + 156] = b'%06o\0 ' % sum(raw[at:at + 512])
-        return bytes(raw)
-    survives('archive', ['medtut.download:DataError'], tmp_path, [tmp_path/'set.tar'],
-             [cut, head, head, head, lambda raw, rng: gzip.compress(head(raw, rng), 1), lambda raw, rng: flipped(gzip.compress(raw, 1), rng)], 120)
+    ways = [cut, tar_header, tar_header, tar_header, packed(tar_header), packed_then_flipped]
+    survives('archive', ['medtut.download:DataError'], tmp_path, [path], ways, 120)
 
 def test_damaged_dicom(duke, tmp_path):
-    "Some of the files that `test_dicom_damaged.py` goes through in full, and MRI slices: read, scanned, exported"
+    """Some of the files that `test_dicom_damaged.py` goes through in full, and MRI slices.
+
+    They are read, scanned, exported."""
     bundled = Path(pydicom.__file__).parent/'data'/'test_files'
-    sources = [bundled/'CT_small.dcm', bundled/'MR_small_RLE.dcm', sorted(duke.rglob('*.dcm'))[0]]
-    survives('dicom', ['medtut.errors:DicomError'], tmp_path, sources, [cut, flipped, planted, lambda raw, rng: flipped(raw, rng, 2000)], 12)
+    a_slice = sorted(duke.rglob('*.dcm'))[0]
+    sources = [bundled/'CT_small.dcm', bundled/'MR_small_RLE.dcm', a_slice]
+    ways = [cut, flipped, planted, first(2000, flipped)]
+    survives('dicom', ['medtut.errors:DicomError'], tmp_path, sources, ways, 12)

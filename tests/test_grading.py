@@ -11,7 +11,8 @@ from torch import nn
 from torchvision.models import resnet18, resnet50
 
 from medtut.grading import GradingDataset, LABELS, MODALITIES, adapt_resnet, find_cases, load_case
-from medtut.volumes import VolumeError, save_nifti
+from medtut.nifti import save_nifti
+from medtut.planes import VolumeError
 
 lps = np.array([[-1., 0, 0, 0], [0, -1, 0, 239], [0, 0, 1, 0], [0, 0, 0, 1]])
 

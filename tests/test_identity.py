@@ -32,7 +32,7 @@ SYNTAXES = NATIVE + [RLELossless, JPEG2000Lossless, JPEGLSLossless]
 
 def image(samples=None, syntax=ExplicitVRLittleEndian, stored=None, high=None, **values):
     "A CT image in memory, native"
-    samples = np.arange(1024, dtype=np.uint16).reshape(32, 32) if samples is None else samples
+    if samples is None: samples = np.arange(1024, dtype=np.uint16).reshape(32, 32)
     ds, meta = Dataset(), FileMetaDataset()
     meta.TransferSyntaxUID, meta.MediaStorageSOPClassUID = syntax, CTImageStorage
     ds.SOPClassUID, ds.Modality = CTImageStorage, 'CT'
@@ -87,45 +87,53 @@ def item(**values):
     for keyword, value in values.items(): setattr(ds, keyword, value)
     return ds
 
-def planted(syntax):
-    "An image with a word in every place that a file has, and the words"
-    word, explicit = Words(), syntax != ImplicitVRLittleEndian
-    ds = image(syntax=ExplicitVRLittleEndian if syntax.is_encapsulated else syntax)
-    for keyword in (
-            'PatientName OtherPatientNames ReferringPhysicianName PatientAddress InstitutionName '
-            'StudyDescription ImageComments PatientComments AccessionNumber StationName StudyID '
-            'AdditionalPatientHistory DeviceSerialNumber ProtocolName RequestingPhysician '
-            'PatientBirthDateInAlternativeCalendar DocumentTitle EvaluatorName RetrieveURL '
-            'DeidentificationMethod CommentsOnTheScheduledProcedureStep').split():
-        setattr(ds, keyword, word(keyword))
-    ds.PatientID = word('PatientID')
+TEXTS = (
+    'PatientName OtherPatientNames ReferringPhysicianName PatientAddress InstitutionName '
+    'StudyDescription ImageComments PatientComments AccessionNumber StationName StudyID '
+    'AdditionalPatientHistory DeviceSerialNumber ProtocolName RequestingPhysician '
+    'PatientBirthDateInAlternativeCalendar DocumentTitle EvaluatorName RetrieveURL '
+    'DeidentificationMethod CommentsOnTheScheduledProcedureStep PatientID').split()
+
+def plant_texts(ds, word):
+    for keyword in TEXTS: setattr(ds, keyword, word(keyword))
     ds.EncapsulatedDocument = b'%PDF-1.4 ' + word('document').encode() + b' '
     ds.add_new(0xfffcfffc, 'OB', word('trailing padding').encode())
-    def add_unknown(tag, value):
-        "VR UN, as a program writes that does not know the element; pydicom would look it up"
+
+def encoded(group, number, value):
+    "An element in implicit VR little endian"
+    return struct.pack('<HHI', group, number, len(value)) + value
+
+def plant_unknown(ds, word, syntax):
+    "VR UN, as a program writes that does not know the element; pydicom would look it up"
+    is_implicit, is_little = syntax == ImplicitVRLittleEndian, syntax != ExplicitVRBigEndian
+    def add(tag, value):
         value += b' '*(len(value) % 2)
-        little_endian, tag = syntax != ExplicitVRBigEndian, pydicom.tag.Tag(tag)
-        ds[tag] = RawDataElement(tag, 'UN', len(value), value, 0, not explicit, little_endian)
+        tag = pydicom.tag.Tag(tag)
+        ds[tag] = RawDataElement(tag, 'UN', len(value), value, 0, is_implicit, is_little)
     # PS3.5 6.2.2 Note 5: a sequence in UN is in implicit VR little endian
-    description = word('in a known sequence as UN').encode() + b' '
-    inside = struct.pack('<HHI', 0x0008, 0x1030, len(description)) + description
-    add_unknown(0x00081198, struct.pack('<HHI', 0xfffe, 0xe000, len(inside)) + inside)
-    add_unknown(0x00102180, word('a known text as UN').encode())
-    add_unknown(0x00089998, word('an unknown element').encode())
+    description = encoded(0x0008, 0x1030, word('in a known sequence as UN').encode() + b' ')
+    add(0x00081198, encoded(0xfffe, 0xe000, description))
+    add(0x00102180, word('a known text as UN').encode())
+    add(0x00089998, word('an unknown element').encode())
     ds.add_new(0x00089996, 'LO', word('an unknown text'))
-    add_unknown(0x00189994, b'x'*70_000 + word('a long unknown element').encode())
-    add_unknown(0x00184000, b'x'*70_000 + word('a long known element as UN').encode())
+    add(0x00189994, b'x'*70_000 + word('a long unknown element').encode())
+    add(0x00184000, b'x'*70_000 + word('a long known element as UN').encode())
+
+def plant_sequences(ds, word):
     nested = item(PersonName=word('name in a sequence'), TextValue=word('text in content'),
-        ValueType='TEXT')
+                  ValueType='TEXT')
     ds.ContentSequence = [item(ContentSequence=[nested], ValueType='CONTAINER')]
     ds.RequestAttributesSequence = [item(RequestedProcedureDescription=word('request'))]
-    ds.SourceImageSequence = [item(ReferencedSOPInstanceUID='1.2.3.4',
-        PatientID=word('ID in a sequence'), OperatorsName=word('name in a kept sequence'))]
+    source = item(ReferencedSOPInstanceUID='1.2.3.4', PatientID=word('ID in a sequence'),
+                  OperatorsName=word('name in a kept sequence'))
+    ds.SourceImageSequence = [source]
     icon = item(Rows=1, Columns=16, BitsAllocated=8, PixelData=word('icon').encode())
     ds.IconImageSequence = [icon]
     ds.add_new(0xfffafffa, 'SQ', [item(CertificateOfSigner=word('signature').encode())])
     ds.DigitalSignaturesSequence = ds[0xfffafffa].value
-    # private elements: in the data set, in a standard sequence, in a private one in that
+
+def plant_private(ds, word):
+    "In the data set, in a standard sequence, in a private one in that"
     block = ds.private_block(0x0009, word('private creator'), create=True)
     block.add_new(1, 'LO', word('private element'))
     inner = Dataset()
@@ -135,6 +143,8 @@ def planted(syntax):
     middle.private_block(0x0011, 'MAKER', create=True).add_new(1, 'SQ', [inner])
     ds.ReferencedImageSequence = [middle]
     ds.private_block(0x0019, 'MAKER', create=True).add_new(3, 'SQ', [middle])
+
+def plant_overlays(ds, word):
     for group in 0x6000, 0x601e:
         ds.add_new((group, 0x0010), 'US', 8)
         ds.add_new((group, 0x0022), 'LO', word('overlay description'))
@@ -143,8 +153,9 @@ def planted(syntax):
         ds.add_new((group, 0x3000), 'OW', word('overlay data').encode())
     ds.add_new((0x5000, 0x0022), 'LO', word('curve description'))
     ds.add_new((0x5004, 0x3000), 'OW', word('curve data').encode())
-    if not syntax.is_encapsulated: ds.PixelData += word('behind the last pixel').encode()
-    else: ds = compressed(ds, syntax)
+
+def plant_in_front(ds, word):
+    "Preamble and file meta information"
     meta = ds.file_meta
     for who in 'Source', 'Sending', 'Receiving':
         for what in 'ApplicationEntityTitle', 'PresentationAddress':
@@ -153,6 +164,19 @@ def planted(syntax):
     meta.PrivateInformationCreatorUID = '1.2.777.999'
     meta.PrivateInformation = word('private information').encode()
     ds.preamble = word('preamble').encode().ljust(128, b'\0')
+
+def planted(syntax):
+    "An image with a word in every place that a file has, and the words"
+    word = Words()
+    ds = image(syntax=ExplicitVRLittleEndian if syntax.is_encapsulated else syntax)
+    plant_texts(ds, word)
+    plant_unknown(ds, word, syntax)
+    plant_sequences(ds, word)
+    plant_private(ds, word)
+    plant_overlays(ds, word)
+    if syntax.is_encapsulated: ds = compressed(ds, syntax)
+    else: ds.PixelData += word('behind the last pixel').encode()
+    plant_in_front(ds, word)
     return ds, word
 
 @pytest.mark.parametrize('syntax', SYNTAXES, ids=lambda uid: uid.name)
@@ -202,15 +226,18 @@ def flat(ds, path=()):
     for tag in sorted(ds.keys()):
         yield (*path, tag), ds[tag]
         if ds[tag].VR == 'SQ':
-            for i, one in enumerate(ds[tag].value): yield from flat(one, (*path, tag, i))
+            for i, part in enumerate(ds[tag].value): yield from flat(part, (*path, tag, i))
 
 def at(ds, path):
     "The element at a path, `None` where there is none"
-    if path[0] == 'meta': ds, path = ds.file_meta, path[1:]
-    while len(path) > 1:
-        if path[0] not in ds or path[1] >= len(ds[path[0]].value): return None
-        ds, path = ds[path[0]].value[path[1]], path[2:]
-    return ds[path[0]] if path[0] in ds else None
+    *places, tag = path
+    if places[:1] == ['meta']: ds, places = ds.file_meta, places[1:]
+    for sequence, i in zip(places[::2], places[1::2]):
+        if sequence not in ds: return None
+        items = ds[sequence].value
+        if i >= len(items): return None
+        ds = items[i]
+    return ds[tag] if tag in ds else None
 
 def outcome(before, after):
     "What happened to an element, in the words of `identifying_elements`; `None`: nothing"
@@ -228,19 +255,23 @@ def outcome(before, after):
     values = after.value if isinstance(after.value, MultiValue) else [after.value]
     return 'replace by ' + '\\'.join(map(str, values))
 
+def in_short(action):
+    "An action as `outcome` says it"
+    if action.startswith('remove,'): return 'remove'
+    pixels = 'clear unused bits', 'cut behind the last pixel', 'clear comments'
+    return 'pixels' if action in pixels else action
+
 def disagreements(ds, **options):
     "Elements of which `identifying_elements` says another thing than `deidentify` does"
     before = raw_loosely(ds)
     clean = deidentify(ds, **options)
     who = identifying_elements(ds, retain=options.get('retain', ()))
     assert raw_loosely(ds) == before, 'the input is left as it was'
-    done = [(path, outcome(e, at(clean, path))) for path, e in flat(ds)]
-    done = [(path[-1], what) for path, what in done if what]
+    outcomes = [(path[-1], outcome(e, at(clean, path))) for path, e in flat(ds)]
+    done = [(tag, what) for tag, what in outcomes if what]
     who = who[~who.action.isin(['check the picture', 'clear', 'replace inside'])]
-    said = [(int(g + e, 16), 'remove' if a.startswith('remove,') else a)
-        for g, e, a in zip(who.group, who.element, who.action)]
-    pixel = 'clear unused bits', 'cut behind the last pixel', 'clear comments'
-    said = [(tag, 'pixels' if what in pixel else what) for tag, what in said]
+    said = [(int(group + element, 16), in_short(action))
+            for group, element, action in zip(who.group, who.element, who.action)]
     if 'dates shifted' in options.get('retain', ()):
         dates = [i for i, (_, what) in enumerate(said) if what == 'shift date']
         for i in dates: done[i] = done[i][0], 'shift date'
@@ -489,7 +520,9 @@ def test_no_picture_no_risk_of_text_in_it():
 
 @pytest.mark.parametrize('name', ['SC_rgb_small_odd', 'SC_rgb_small_odd_big_endian'])
 def test_the_last_of_an_odd_number_of_samples_stays(name):
-    """27 samples of 8 bits in 14 words: in big endian the last one stands behind the byte that fills its word (PS3.5 7.3)
+    """27 samples of 8 bits in 14 words.
+
+    In big endian the last one stands behind the byte that fills its word (PS3.5 7.3).
 
     Both files of pydicom hold the same picture."""
     folder = Path(pydicom.__file__).parent/'data'/'test_files'

@@ -21,7 +21,7 @@ one_file = {'decoding', 'display', 'errors', 'headers', 'identity', 'orientation
     'summary', 'units'}
 # What lessons share. They never import each other.
 for_lessons = {'batch', 'checks', 'datasets', 'files', 'intervals', 'masks', 'metrics', 'modes',
-    'rle', 'splits', 'tables', 'volumes', 'weights'}
+    'nifti', 'planes', 'rle', 'splits', 'tables', 'volumes', 'weights'}
 
 may_import = dict(
     # one DICOM file
@@ -29,16 +29,18 @@ may_import = dict(
     decoding={'errors', 'layout'}, units={'decoding', 'errors', 'headers'},
     orientation={'errors', 'headers'},
     display={'decoding', 'errors', 'headers', 'orientation', 'units'},
-    profile=set(), hidden_data={'decoding', 'errors', 'headers', 'layout'},
+    profile={'layout'}, hidden_data={'decoding', 'errors', 'headers', 'layout'},
     identity={'errors', 'headers', 'hidden_data', 'layout', 'profile'},
     summary={'decoding', 'display', 'headers', 'orientation', 'profile', 'units'},
     # lessons
     dicom=one_file, slices=for_lessons | one_file | {'dicom'},
     chest=for_lessons | one_file | {'dicom'},
-    cam=for_lessons, grading=for_lessons, segmentation=for_lessons,
+    heatmaps=set(), cam=for_lessons | {'heatmaps'},
+    grading=for_lessons, segmentation=for_lessons,
     # slices in space, and volumes of them
-    planes={'dicom', 'errors', 'headers'}, series={'planes', 'dicom', 'errors', 'units'},
-    volumes={'series', 'planes', 'files', 'checks'},
+    labels=set(), planes={'dicom', 'headers', 'labels'},
+    series={'dicom', 'labels', 'planes', 'units'}, stacks={'dicom', 'planes', 'series', 'units'},
+    volumes={'checks', 'planes', 'series', 'stacks'}, nifti={'files', 'planes', 'volumes'},
     # scores
     splits={'datasets'}, metrics=set(), masks={'checks', 'metrics'},
     intervals={'metrics', 'splits'},
@@ -46,19 +48,23 @@ may_import = dict(
     window=set(), show={'checks', 'window'}, overlays={'show', 'window'}, moving={'show'},
     show_volumes={'checks', 'moving', 'overlays', 'show', 'window'},
     # sample data: only `datasets` reaches for phantoms, and only when asked to
-    datasets={'archives', 'download', 'files'}, archives={'download', 'files'}, download=set(),
+    datasets={'archives', 'download', 'files', 'hosts'}, archives={'download', 'files'},
+    hosts={'archives', 'download', 'files'}, download=set(),
     phantoms={'rle'},
     # what several need
     batch={'files'}, weights={'files'}, checks=set(), files=set(), modes=set(), rle=set(), tables=set(),
     # many files: above the lessons; and the command line, above all else
-    folders=one_file | {'batch', 'dicom', 'files', 'planes', 'series', 'volumes'},
-    predict={'batch', 'checks', 'files', 'folders', 'masks', 'planes', 'segmentation', 'series',
-        'volumes'},
-    cli={'archives', 'datasets', 'dicom', 'download', 'files', 'folders', 'identity', 'predict',
-        'slices', 'splits', 'volumes'})
+    folders={'dicom', 'errors'}, pictures=one_file | {'batch', 'dicom', 'files', 'folders'},
+    pseudonyms=one_file | {'batch', 'dicom', 'files', 'folders'},
+    conversion={'batch', 'dicom', 'folders', 'nifti', 'planes', 'series', 'volumes'},
+    predict={'batch', 'checks', 'conversion', 'files', 'masks', 'nifti', 'planes', 'segmentation',
+        'series', 'volumes'},
+    cli={'archives', 'conversion', 'datasets', 'dicom', 'download', 'files', 'identity', 'pictures',
+        'predict', 'pseudonyms', 'slices', 'splits', 'volumes'})
 # what a table of DICOM files, a volume or a score must not make anyone wait for
-light = one_file | {'', 'batch', 'checks', 'cli', 'dicom', 'files', 'folders', 'hidden_data',
-    'intervals', 'layout', 'masks', 'metrics', 'planes', 'series', 'splits', 'tables', 'volumes'}
+light = one_file | {'', 'batch', 'checks', 'cli', 'conversion', 'dicom', 'files', 'folders',
+    'hidden_data', 'intervals', 'labels', 'layout', 'masks', 'metrics', 'nifti', 'pictures', 'planes',
+    'pseudonyms', 'series', 'splits', 'stacks', 'tables', 'volumes'}
 frameworks = {'torch', 'torchvision', 'fastai'}
 notebook_tools = {'nbdev', 'IPython', 'ipywidgets', 'jupyterlab', 'notebook', 'sphinx', 'myst_nb'}
 

@@ -7,7 +7,9 @@ from dask.distributed import Client, LocalCluster
 import medtut.predict
 from medtut.predict import label_volumes, load_predictor, predict_cases, predict_file
 from medtut.segmentation import UNet3D, predict_volume, save_unet, standardize
-from medtut.volumes import VolumeError, check_same_grid, load_nifti, reorient, resample, save_nifti
+from medtut.nifti import load_nifti, save_nifti
+from medtut.planes import VolumeError
+from medtut.volumes import check_same_grid, reorient, resample
 
 PATCH = (16, 16, 16)
 CARD = dict(patch=PATCH, spacing=2, per='volume', inside='head', channels=['T1', 'T2'],

@@ -10,20 +10,33 @@ import pytest
 from medtut.rle import rle_decode, rle_encode
 
 @pytest.mark.parametrize('code, message', [
-    (float('nan'), 'empty cell'), (None, 'empty cell'), (pd.NA, 'empty cell'), (pd.NaT, 'empty cell'), (np.float64('nan'), 'empty cell'), (np.float32('nan'), 'empty cell'),
-    ('', "written '-1'"), ('  ', "written '-1'"), (5, 'text'), (0, 'text'), (2., 'text'), (-2, 'text'), (np.int64(7), 'text'), (True, 'text'), (b'0 2', 'text'), ({'0 2': 1}, 'text'), (np.array('0 2'), 'text'),
-    ('5 2 2', '3 numbers'), ('5', '1 numbers'), ('-1 2', 'below 0'), ('5 -2', 'below 1'), ('5 0', 'below 1'), ('-1 -1', 'below'), ('0 2 -1 2', 'below 0'), ('0 2 -1', '3 numbers'),
-    ('0 17', '4 x 4 has 16'), ('16 1', '4 x 4 has 16'), ('0 2 99999999999999999999 1', '4 x 4 has 16'),
-    ('1 2.0', 'whole numbers'), ('nan', 'whole numbers'), ('1,2', 'whole numbers'), ('1_0 2', 'whole numbers'), ('٣ 2', 'whole numbers'), ('0 ' + '9'*5000, 'whole numbers|has 16')])
+    (float('nan'), 'empty cell'), (np.float64('nan'), 'empty cell'),
+    (np.float32('nan'), 'empty cell'),
+    (None, 'empty cell'), (pd.NA, 'empty cell'), (pd.NaT, 'empty cell'),
+    ('', "written '-1'"), ('  ', "written '-1'"),
+    (5, 'text'), (0, 'text'), (2., 'text'), (-2, 'text'), (np.int64(7), 'text'), (True, 'text'),
+    (b'0 2', 'text'), ({'0 2': 1}, 'text'), (np.array('0 2'), 'text'),
+    ('5 2 2', '3 numbers'), ('5', '1 numbers'), ('0 2 -1', '3 numbers'), ('-01', '1 numbers'),
+    ('-1 2', 'below 0'), ('5 -2', 'below 1'), ('5 0', 'below 1'), ('-1 -1', 'below'),
+    ('0 2 -1 2', 'below 0'),
+    ('0 17', '4 x 4 has 16'), ('16 1', '4 x 4 has 16'),
+    ('0 2 99999999999999999999 1', '4 x 4 has 16'),
+    ('1 2.0', 'whole numbers'), ('nan', 'whole numbers'), ('1,2', 'whole numbers'),
+    ('1_0 2', 'whole numbers'), ('٣ 2', 'whole numbers'),
+    ('0 ' + '9'*5000, 'whole numbers|has 16')])
 def test_codes_that_are_no_code(code, message):
-    "alone, in a list, beside one that is a code: pandas reads an empty EncodedPixels as nan, and a column of -1 alone as numbers"
-    for wrong in (code, [code], ['0 2', code], (code,), np.array([code, '0 2'], object), pd.Series(['0 2', code], dtype=object)):
+    """Alone, in a list, beside one that is a code: pandas reads an empty EncodedPixels as nan,
+    and a column of -1 alone as numbers"""
+    array, series = np.array([code, '0 2'], object), pd.Series(['0 2', code], dtype=object)
+    for wrong in (code, [code], ['0 2', code], (code,), array, series):
         with pytest.raises(ValueError, match=message): rle_decode(wrong, (4, 4))
 
 def test_a_wrong_code_of_several_is_named():
-    with pytest.raises(ValueError, match='code 2 of 3'): rle_decode(['0 2', float('nan'), '4 1'], (4, 4))
+    with pytest.raises(ValueError, match='code 2 of 3'):
+        rle_decode(['0 2', float('nan'), '4 1'], (4, 4))
 
-@pytest.mark.parametrize('code', ['-1', ' -1', -1, -1., np.int64(-1), np.float64(-1), ['-1'], [-1], [], ['-1', -1]])
+@pytest.mark.parametrize('code', [
+    '-1', ' -1', -1, -1., np.int64(-1), np.float64(-1), ['-1'], [-1], [], ['-1', -1]])
 def test_no_mask(code):
     "As text or as the number that pandas makes of it where all rows of a table say so"
     mask = rle_decode(code, (3, 5))
@@ -40,16 +53,19 @@ def test_a_table_as_pandas_reads_it(tmp_path):
     table = pd.read_csv(path, skipinitialspace=True)
     with pytest.raises(ValueError, match='empty cell'): rle_decode(table.EncodedPixels[0], (4, 4))
 
-@pytest.mark.parametrize('shape', [(4,), (4, 4, 1), 4, (0, 4), (-4, 4), (4., 4), (4.5, 4), (None, 4)])
+@pytest.mark.parametrize('shape', [
+    (4,), (4, 4, 1), 4, (0, 4), (-4, 4), (4., 4), (4.5, 4), (None, 4)])
 def test_a_shape_that_is_none(shape):
     with pytest.raises(ValueError, match='rows, columns'): rle_decode('0 2', shape)
 
 SIZE = (1024, 1024) # of every SIIM radiograph
 
 def _xrayvision_table():
-    "The table inside torchxrayvision's wheel, found without importing it: its import needs a full torch stack"
+    """The table inside torchxrayvision's wheel, found without importing it:
+    its import needs a full torch stack"""
     spec = find_spec('torchxrayvision')
-    if spec is None: pytest.skip('torchxrayvision is not installed (pip install --no-deps torchxrayvision)')
+    if spec is None:
+        pytest.skip('torchxrayvision is not installed: pip install --no-deps torchxrayvision')
     found = sorted(Path(spec.origin).parent.rglob('*train-rle*'))
     if not found: pytest.skip('this torchxrayvision carries no train-rle table')
     return pd.read_csv(found[0], skipinitialspace=True)
@@ -78,7 +94,8 @@ def test_rows_of_one_image_are_merged():
 def test_real_excerpt():
     folder = os.environ.get('MEDTUT_REAL_FILES')
     path = Path(folder or '') / 'siim' / 'train-rle_excerpt.csv'
-    if not folder or not path.exists(): pytest.skip('MEDTUT_REAL_FILES does not name a folder with siim/train-rle_excerpt.csv')
+    if not folder or not path.exists():
+        pytest.skip('MEDTUT_REAL_FILES names no folder with siim/train-rle_excerpt.csv')
     table = pd.read_csv(path, skipinitialspace=True)
     assert len(table) == 9
     _there_and_back(table.EncodedPixels)

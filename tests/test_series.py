@@ -12,10 +12,10 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RLELossless, generate_uid
 
 from medtut.errors import DicomError
+from medtut.nifti import load_nifti, save_nifti
 from medtut.planes import VolumeError, read_images
 from medtut.series import split_volumes
-from medtut.volumes import (
-    check_same_grid, load_nifti, load_series, reorient, resample, save_nifti, series_table, spacing)
+from medtut.volumes import check_same_grid, load_series, reorient, resample, series_table, spacing
 
 # axes of a slice: right and down, LPS+
 AXIAL, SAGITTAL, CORONAL = (1, 0, 0, 0, 1, 0), (0, 1, 0, 0, 0, -1), (1, 0, 0, 0, 0, -1)
@@ -25,7 +25,8 @@ ROWS, COLUMNS, SLICES, PIXEL, STEP = 5, 7, 6, (.7, .5), 2.5
 
 def item(**elements):
     ds = Dataset()
-    for keyword, value in elements.items(): setattr(ds, keyword, value)
+    for keyword, value in elements.items():
+        setattr(ds, keyword, value)
     return ds
 
 def image(values, **elements):
@@ -39,10 +40,12 @@ def image(values, **elements):
     ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
     ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, 'MONOCHROME2'
     ds.Rows, ds.Columns = values.shape[-2:]
-    if values.ndim == 3: ds.NumberOfFrames = len(values)
+    if values.ndim == 3:
+        ds.NumberOfFrames = len(values)
     ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 16, 15, 1
     ds.add_new('PixelData', 'OW', values.tobytes())
-    for keyword, value in elements.items(): setattr(ds, keyword, value)
+    for keyword, value in elements.items():
+        setattr(ds, keyword, value)
     return ds
 
 def position(z, iop=AXIAL, origin=(-30, 12, 5), sideways=0):
@@ -62,20 +65,25 @@ def slice_(z, iop=AXIAL, volume=0, sideways=0, **elements):
 
 def write(folder, datasets, shuffled=True):
     order = np.arange(len(datasets))
-    if shuffled: np.random.default_rng(0).shuffle(order)
+    if shuffled:
+        np.random.default_rng(0).shuffle(order)
     folder.mkdir(exist_ok=True)
     for i, at in enumerate(order):
         datasets[at].save_as(folder/f'{i:03}.dcm', enforce_file_format=True)
     return folder
 
-def truth(volume=0): return np.stack([picture(z, volume).T for z in range(SLICES)], -1)
+def truth(volume=0):
+    return np.stack([picture(z, volume).T for z in range(SLICES)], -1)
 
-def load(folder, **kwargs): return load_series(folder, progress=False, **kwargs)
+def load(folder, **kwargs):
+    return load_series(folder, progress=False, **kwargs)
 
 def refused(folder, match, **kwargs):
-    with pytest.raises(VolumeError, match=match): load(folder, **kwargs)
+    with pytest.raises(VolumeError, match=match):
+        load(folder, **kwargs)
 
-def all_slices(iop=AXIAL, **elements): return [slice_(z, iop, **elements) for z in range(SLICES)]
+def all_slices(iop=AXIAL, **elements):
+    return [slice_(z, iop, **elements) for z in range(SLICES)]
 
 def by_simpleitk(folder):
     reader = sitk.ImageSeriesReader()
@@ -169,7 +177,8 @@ def test_unequal_steps_are_counted(tmp_path):
     datasets = [slice_(z, ImagePositionPatient=[0, 0, h]) for z, h in enumerate(heights)]
     write(tmp_path, datasets, shuffled=False)
     with pytest.raises(VolumeError) as e: load(tmp_path)
-    assert '15 steps of 4 mm, 12 of 7 mm' in str(e.value) and 'missing' not in str(e.value)
+    assert '15 steps of 4 mm, 12 of 7 mm' in str(e.value)
+    assert 'missing' not in str(e.value)
     assert '015.dcm (InstanceNumber 16) and 016.dcm (InstanceNumber 17)' in str(e.value)
 
 @pytest.mark.parametrize('elements, step', [
@@ -189,14 +198,17 @@ def test_tilted_gantry(tmp_path):
     Each slice has one value, its number, so that along the patient's axis values are a ramp."""
     sideways = STEP*np.tan(np.radians(20))
     datasets = all_slices(sideways=sideways)
-    for z, ds in enumerate(datasets): ds.PixelData = np.full((ROWS, COLUMNS), z, '<i2').tobytes()
+    for z, ds in enumerate(datasets):
+        ds.PixelData = np.full((ROWS, COLUMNS), z, '<i2').tobytes()
     folder = write(tmp_path/'in', datasets)
-    with pytest.warns(UserWarning, match=r'20\.00 degrees off the normal'): x, affine = load(folder)
+    with pytest.warns(UserWarning, match=r'20\.00 degrees off the normal'):
+        x, affine = load(folder)
     last = np.array(position(SLICES - 1, sideways=sideways), float)*(-1, -1, 1)
     np.testing.assert_allclose((affine @ [0, 0, SLICES - 1, 1])[:3], last, atol=1e-6)
     with pytest.warns(UserWarning, match='not at right angles .* ITK will not open'):
         path = save_nifti(x, affine, tmp_path/'x.nii')
-    with pytest.raises(RuntimeError): sitk.ReadImage(str(path))
+    with pytest.raises(RuntimeError):
+        sitk.ReadImage(str(path))
     np.testing.assert_allclose(load_nifti(path)[1], affine, atol=1e-5)
     straight, straight_affine = resample(x, affine, (.5, .7, 1), fill=-1)
     with warnings.catch_warnings():
@@ -206,7 +218,8 @@ def test_tilted_gantry(tmp_path):
     inside = np.argwhere(straight >= 0)
     slices = (nib.affines.apply_affine(straight_affine, inside)[:, 2] - affine[2, 3])/STEP
     within = (slices >= 0) & (slices <= SLICES - 1)
-    assert within.mean() > .7 and .2 < (straight == -1).mean() < .8
+    assert within.mean() > .7
+    assert .2 < (straight == -1).mean() < .8
     np.testing.assert_allclose(straight[tuple(inside[within].T)], slices[within], atol=1e-4)
 
 # mosaics
@@ -267,7 +280,8 @@ def mosaic(count=5, iop=OBLIQUE, volume=0, **elements):
                ImagePositionPatient=[f'{v:.8f}'[:16] for v in corner])
     block = ds.private_block(0x19, 'SIEMENS MR HEADER', create=True)
     block.add_new(0x0a, 'US', count)
-    for keyword, value in elements.items(): setattr(ds, keyword, value)
+    for keyword, value in elements.items():
+        setattr(ds, keyword, value)
     return ds
 
 @pytest.mark.parametrize('count', [1, 4, 5, 6, 9, 10])
@@ -275,7 +289,8 @@ def test_mosaic_is_the_series_that_it_was(tmp_path, count):
     "The same slices as a mosaic and one by one"
     write(tmp_path/'tiles', [mosaic(count)])
     write(tmp_path/'slices', [slice_(z, OBLIQUE) for z in range(count)])
-    with pytest.warns(UserWarning, match='check top and bottom'): tiles = load(tmp_path/'tiles')
+    with pytest.warns(UserWarning, match='check top and bottom'):
+        tiles = load(tmp_path/'tiles')
     same(tiles, load(tmp_path/'slices'), mm=1e-5)
 
 @pytest.mark.parametrize('number', [True, False], ids=['(0019,100A)', 'CSA header alone'])
@@ -296,8 +311,10 @@ def test_csa_header_says_where_the_next_slice_lies(tmp_path, side, number):
 
 def test_mosaics_of_several_points_in_time(tmp_path):
     write(tmp_path, [mosaic(volume=t, AcquisitionNumber=t + 1) for t in range(3)])
-    with pytest.warns(UserWarning): x, _, table = load(tmp_path, volumes=True)
-    assert x.shape == (7, 5, 5, 3) and table.slices.tolist() == [5]*3
+    with pytest.warns(UserWarning):
+        x, _, table = load(tmp_path, volumes=True)
+    assert x.shape == (7, 5, 5, 3)
+    assert table.slices.tolist() == [5]*3
     assert table.AcquisitionNumber.tolist() == [1, 2, 3]
     assert np.array_equal(x[..., 2], truth(2)[..., :5])
 
@@ -398,7 +415,8 @@ def test_enhanced_of_several_volumes(tmp_path, keyword, values):
     write(tmp_path, [enhanced(order, volume=which, labels=labels)])
     refused(tmp_path, match=f'{n} volumes: choose one with volume=.*0: {keyword}=')
     x, _, table = load(tmp_path, volumes=True)
-    assert x.shape == (7, 5, 6, n) and table[keyword].tolist() == sorted(values)
+    assert x.shape == (7, 5, 6, n)
+    assert table[keyword].tolist() == sorted(values)
     for i in range(n):
         rank = table[keyword].tolist().index(values[i])
         assert np.array_equal(x[..., rank], truth(i))
@@ -467,11 +485,13 @@ def test_classic_of_several_volumes(tmp_path, keyword, values):
     write(tmp_path, several(keyword, [list(v) if isinstance(v, tuple) else v for v in values]))
     refused(tmp_path, match=f'{n} volumes: choose one with volume=.*0: {keyword}=')
     x, affine, table = load(tmp_path, volumes=True)
-    assert table[keyword].tolist() == values and table.slices.tolist() == [SLICES]*n
+    assert table[keyword].tolist() == values
+    assert table.slices.tolist() == [SLICES]*n
     for i in range(n):
         assert np.array_equal(x[..., i], truth(i))
         one, same_affine = load(tmp_path, volume=i)
-        assert np.array_equal(one, truth(i)) and np.array_equal(affine, same_affine)
+        assert np.array_equal(one, truth(i))
+        assert np.array_equal(affine, same_affine)
 
 def test_rounded_labels_are_one(tmp_path):
     datasets = [slice_(z, volume=v, EchoTime=[4.92, 7.38][v] + 1e-6*(z % 2))
@@ -499,7 +519,8 @@ def test_diffusion_with_several_directions(tmp_path):
                      for v, e in enumerate(elements) for z in range(SLICES)])
     x, _, table = load(tmp_path, volumes=True)
     assert table.DiffusionBValue.tolist() == [0, 1000, 1000, 1000]
-    assert x[0, 0, 0, 0] == 0 and sorted(x[0, 0, 0]) == [0, 1000, 2000, 3000]
+    assert x[0, 0, 0, 0] == 0
+    assert sorted(x[0, 0, 0]) == [0, 1000, 2000, 3000]
 
 @pytest.mark.parametrize('group, creator, element, vr, values', [
     (0x19, 'SIEMENS MR HEADER', 0x0c, 'IS', [0, 800]),
@@ -536,7 +557,8 @@ def test_interleaved_acquisitions_of_two_echoes(tmp_path):
     write(tmp_path, [slice_(z, volume=v, **elements(z, v))
                      for v in range(2) for z in range(SLICES)])
     _, _, table = load(tmp_path, volumes=True)
-    assert table.slices.tolist() == [SLICES]*2 and 'AcquisitionNumber' not in table
+    assert table.slices.tolist() == [SLICES]*2
+    assert 'AcquisitionNumber' not in table
 
 def test_two_stacks_with_a_hole_between(tmp_path):
     "As of two breasts, or of two ranges of a body: a label that makes two even rows splits"
@@ -602,9 +624,11 @@ def test_only_two_kinds_of_error():
     outcomes = []
     for path in every_file():
         try: load(path)
-        except (VolumeError, DicomError) as e: outcomes.append(str(e))
+        except (VolumeError, DicomError) as e:
+            outcomes.append(str(e))
         else: outcomes.append('')
-    assert len(outcomes) > 100 and 15 < outcomes.count('') < 80
+    assert len(outcomes) > 100
+    assert 15 < outcomes.count('') < 80
 
 @pytest.mark.filterwarnings('ignore')
 def test_damaged_headers_give_two_kinds_of_error(tmp_path):
@@ -617,7 +641,8 @@ def test_damaged_headers_give_two_kinds_of_error(tmp_path):
         raw = source.read_bytes()
         for _ in range(60):
             bad = bytearray(raw)
-            for at in rng.integers(132, len(raw) - 100, 3): bad[at] = rng.integers(256)
+            for at in rng.integers(132, len(raw) - 100, 3):
+                bad[at] = rng.integers(256)
             path.write_bytes(bad)
             try: load(path)
             except (VolumeError, DicomError): refused += 1
@@ -635,12 +660,14 @@ def test_a_slice_without_pixels_is_named(tmp_path):
     ds = pydicom.dcmread(tmp_path/'002.dcm')
     ds.PixelData = ds.PixelData[:20]
     ds.save_as(tmp_path/'002.dcm')
-    with pytest.raises(DicomError, match='002.dcm'): load(tmp_path)
+    with pytest.raises(DicomError, match='002.dcm'):
+        load(tmp_path)
 
 def test_copies_count_once(tmp_path):
     write(tmp_path, all_slices())
     (tmp_path/'again').mkdir()
-    for name in '000.dcm', '003.dcm': shutil.copy(tmp_path/name, tmp_path/'again')
+    for name in '000.dcm', '003.dcm':
+        shutil.copy(tmp_path/name, tmp_path/'again')
     with pytest.warns(UserWarning, match='2 files are copies of others .*again'):
         assert np.array_equal(load(tmp_path)[0], truth())
 
@@ -701,7 +728,8 @@ def test_series_to_nifti_to_prediction(tmp_path):
     torch = pytest.importorskip('torch')
     from medtut.predict import predict_file
     from medtut.segmentation import UNet3D
-    with pytest.warns(UserWarning, match='padding'): x, affine = load(padded(tmp_path))
+    with pytest.warns(UserWarning, match='padding'):
+        x, affine = load(padded(tmp_path))
     scan = save_nifti(x, affine, tmp_path/'scan.nii.gz')
     torch.manual_seed(0)
     model = UNet3D(1, 2, filters=(4, 8))
@@ -730,13 +758,17 @@ def test_series_table(tmp_path):
         assert df.volumes.to_dict() == {'1.1': 1, '1.2': 2, '1.3': 1, '1.4': 0, '1.5': 1, '1.6': 1}
         assert df.files.to_dict() == {'1.1': 6, '1.2': 12, '1.3': 4, '1.4': 1, '1.5': 1, '1.6': 1}
         assert df.images.to_dict() == {'1.1': 6, '1.2': 12, '1.3': 4, '1.4': 0, '1.5': 6, '1.6': 5}
-        assert df['shape']['1.1'] == (7, 5, 6) and df.spacing['1.1'] == (.5, .7, 2.5)
-        assert df.description['1.1'] == 'head' and df.folder['1.1'] == str(tmp_path/'ct')
-        assert df.plane['1.1'] == 'axial' and df.plane['1.5'] == 'sagittal'
+        assert df['shape']['1.1'] == (7, 5, 6)
+        assert df.spacing['1.1'] == (.5, .7, 2.5)
+        assert df.description['1.1'] == 'head'
+        assert df.folder['1.1'] == str(tmp_path/'ct')
+        assert df.plane['1.1'] == 'axial'
+        assert df.plane['1.5'] == 'sagittal'
         assert (df.problem[['1.1', '1.2', '1.5', '1.6']] == '').all()
         assert '2 steps of 2.5 mm, 1 of 5 mm' in df.problem['1.3']
         assert 'ImagePositionPatient is None' in df.problem['1.4']
-    for uid in '1.1', '1.5': assert load(tmp_path, uid=uid)[0].shape == df['shape'][uid]
+    for uid in '1.1', '1.5':
+        assert load(tmp_path, uid=uid)[0].shape == df['shape'][uid]
 
 def test_series_table_of_nothing(tmp_path):
     assert series_table(tmp_path, progress=False).empty

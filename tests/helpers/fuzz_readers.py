@@ -1,27 +1,32 @@
-"What `damage.read_all` does with one damaged file: read it in every way there is, and check what came out"
-import csv, shutil, sys
-from pathlib import Path
+"""What `damage.read_all` does with one damaged file.
+
+It is read in every way there is, and what came out is checked."""
 
 import numpy as np
 
 def nifti(path):
-    from medtut.volumes import VolumeError, load_nifti
+    from medtut.nifti import load_nifti
+    from medtut.planes import VolumeError
     refused = 0
-    for kwargs in dict(), dict(dtype=np.uint8), dict(nan='refuse'), dict(slices=[0]), dict(channels=0, max_bytes=2**20):
+    ways = [dict(), dict(dtype=np.uint8), dict(nan='refuse'), dict(slices=[0]),
+            dict(channels=0, max_bytes=2**20)]
+    for kwargs in ways:
         try: x, affine = load_nifti(path, **kwargs)
         except VolumeError as e:
             assert str(path) in str(e)
             refused += 1
             continue
         assert x.ndim in (3, 4) and x.size and x.dtype == kwargs.get('dtype', np.float32)
-        assert affine.shape == (4, 4) and np.isfinite(affine).all() and np.linalg.det(affine[:3, :3])
+        assert affine.shape == (4, 4) and np.isfinite(affine).all()
+        assert np.linalg.det(affine[:3, :3])
         if kwargs.get('nan') == 'refuse': assert np.isfinite(x).all()
-    if refused == 5: return 'refused'
+    if refused == len(ways): return 'refused'
 
 def boxes(path):
     from medtut.slices import read_boxes
     table = read_boxes(path)
-    assert (table.start_slice >= 1).all() and (table.start_slice < table.end_slice).all() and table.patient.is_unique and (table.patient != '').all()
+    assert (table.start_slice >= 1).all() and (table.start_slice < table.end_slice).all()
+    assert table.patient.is_unique and (table.patient != '').all()
 
 def mapping(path):
     from medtut.slices import read_mapping
@@ -36,7 +41,8 @@ def labels(path):
 def found_set(path):
     "The tables of a set as `find_set` looks at them"
     from medtut.archives import SETS, find_set
-    find_set(SETS['msd_brain' if path.name == 'dataset.json' else 'siim_small'], path.parent)
+    name = 'msd_brain' if path.name == 'dataset.json' else 'siim_small'
+    find_set(SETS[name], path.parent)
 
 def weights(path):
     import torch
@@ -48,7 +54,10 @@ def weights(path):
         read_weights(path)
         assert isinstance(load_weights(model, path), dict)
     except ValueError as e:
-        assert str(path) in str(e) and all(torch.equal(v, before[k]) for k, v in model.state_dict().items()), 'a file that does not fit changes nothing'
+        assert str(path) in str(e)
+        after = model.state_dict()
+        is_unchanged = all(torch.equal(after[k], v) for k, v in before.items())
+        assert is_unchanged, 'a file that does not fit changes nothing'
         raise
 
 def network(path):
@@ -69,10 +78,9 @@ def archive(path):
 
 def dicom(path):
     from test_dicom_damaged import use
-    from medtut.dicom import scan
-    from medtut.slices import save_slice
-    from medtut.dicom import read_dicom
+    from medtut.dicom import read_dicom, scan
     from medtut.errors import DicomError
+    from medtut.slices import save_slice
     use(path)
     assert len(scan([path], progress=False)) == 1
     try: save_slice(read_dicom(path), path.with_suffix('.png'))

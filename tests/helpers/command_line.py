@@ -1,0 +1,47 @@
+"The command `medtut` in a process of its own, forked from one that has imported all"
+import atexit
+import multiprocessing
+import os
+import sys
+import threading
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+# Importing takes most of the time of a small command, and a fork of the server has imported
+# already. `test_cli.py` starts Python anew for each call, so that both ways are tested.
+_server = multiprocessing.get_context('forkserver')
+_server.set_forkserver_preload([
+    'medtut.cli', 'medtut.conversion', 'medtut.pictures', 'medtut.pseudonyms', 'medtut.predict'])
+
+class Done(NamedTuple):
+    "What came of a command"
+    returncode: int
+    stdout: str
+    stderr: str
+
+def _call(args, folder, out, err):
+    for path, stream in ((out, 1), (err, 2)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), stream)
+    os.chdir(folder)
+    sys.argv = ['medtut', *args]
+    from medtut.cli import main
+    code = 0
+    try: main()
+    except SystemExit as e: code = e.code
+    # as Python ends; `multiprocessing` would first wait for joblib's workers to go
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+def medtut(*args, cwd=None):
+    "Call `medtut` in the folder `cwd`"
+    with TemporaryDirectory() as folder:
+        out, err = Path(folder)/'out', Path(folder)/'err'
+        args = [str(arg) for arg in args]
+        process = _server.Process(target=_call, args=(args, cwd or os.getcwd(), out, err))
+        process.start()
+        process.join()
+        return Done(process.exitcode, out.read_text(), err.read_text())
