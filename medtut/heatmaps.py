@@ -41,8 +41,8 @@ def _between(maps, axis, at):
 def upsample(
     maps:Tensor, # (n, rows, columns) or (n, depth, rows, columns)
     size:tuple,  # pixels or voxels wanted: (rows, columns) or (depth, rows, columns)
-    field=None,  # where the cells look, from `receptive_field`; None: they are taken
-                 # for tiles that cover the image
+    field:ReceptiveField|None=None, # where the cells look, from `receptive_field`;
+                                    # None: they are taken for tiles that cover the image
 )->Tensor:       # (n, *size)
     """Maps at the size of the image, interpolated linearly between the middles of their cells.
     Raises `ValueError` for sizes that don't fit"""
@@ -90,8 +90,8 @@ def pointing_game(
     tolerance:float=0, # distance from the mask that still is a hit, pixels of the mask;
                        # mm if `spacing` is given
     spacing=None,      # distance between the mask's pixels along each axis, mm
-    field=None,        # where the cells look, from `receptive_field`; None: they are
-                       # taken for tiles that cover the mask
+    field:ReceptiveField|None=None, # where the cells look, from `receptive_field`;
+                                    # None: they are taken for tiles that cover the mask
 )->Pointing:
     """Does the hottest point of a map lie on the mask, or within `tolerance` of it?
 

@@ -25,7 +25,6 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
-sys.path.insert(0, str(Path(__file__).parent))
 import fetch_siim
 import medtut.download
 from faulty_server import FaultyServer

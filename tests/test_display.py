@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import (CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian, HTJ2KLossless,
+from pydicom.uid import (CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian,
     ImplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless, MPEG2MPML,
     MPEG4HP41, RLELossless)
 
@@ -17,12 +17,12 @@ from medtut.dicom import read_dicom, scan
 from medtut.display import to_display
 from medtut.errors import DicomError
 from medtut.headers import element_value
-from medtut.orientation import Orientation, orientation, pixel_aspect
+from medtut.orientation import orientation, pixel_aspect
 from medtut.units import pixel_unit, pixels, suv
 
-def image(values, **elements):
+def image(values, dtype=None, **elements):
     "A data set with the pixels `values` and whatever else is named"
-    x = np.asarray(values)
+    x = np.asarray(values, dtype)
     ds = Dataset()
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -51,6 +51,10 @@ def stored(ds, syntax=ExplicitVRLittleEndian):
         pydicom.dcmwrite(buffer, ds, implicit_vr=implicit, little_endian=little,
                          enforce_file_format=True)
     return read_dicom(buffer.getvalue())
+
+def greys(ds): return to_display(stored(ds)).tolist()
+
+def values_in(ds): return pixels(stored(ds)).tolist()
 
 def item(**elements):
     ds = Dataset()
@@ -118,13 +122,13 @@ def test_a_codestream_as_wide_as_the_number_has_no_lower_bits_to_lose():
 def test_eight_bits_signed():
     x = np.array([[0x0f, 0x08], [0x17, 0x01]], np.uint8)
     ds = image(x, BitsStored=4, HighBit=3, PixelRepresentation=1)
-    assert pixels(stored(ds)).tolist() == [[-1, -8], [7, 1]]
+    assert values_in(ds) == [[-1, -8], [7, 1]]
 
 @pytest.mark.parametrize('element, value', [
     ('BitsStored', 17), ('BitsStored', 0), ('HighBit', 40), ('HighBit', 3),
     ('PixelRepresentation', 7)])
 def test_senseless_bits_are_named_and_the_image_shown(element, value):
-    ds = image(np.array([[1, 2], [3, 4]], np.uint16))
+    ds = image([[1, 2], [3, 4]], np.uint16)
     setattr(ds, element, value)
     shown, warned = said(pixels, stored(ds))
     assert shown.tolist() == [[1, 2], [3, 4]] and any(element in w for w in warned)
@@ -148,7 +152,7 @@ def test_padding_is_signed_as_the_pixels_are(vr, value, dtype, syntax):
     assert values[1].tolist() == [-998, -997]
 
 def test_a_padding_range_may_end_at_zero():
-    ds = image(np.array([[-5, -1, 0, 7]], np.int16), PixelPaddingValue=-5, PixelPaddingRangeLimit=0)
+    ds = image([[-5, -1, 0, 7]], np.int16, PixelPaddingValue=-5, PixelPaddingRangeLimit=0)
     assert np.isnan(pixels(stored(ds))).tolist() == [[True, True, True, False]]
 
 def test_float_padding():
@@ -162,7 +166,7 @@ def test_float_padding():
     assert np.isnan(values[0, 0]) and values[0, 1] == .5
 
 def test_smallest_and_largest_in_a_table_are_signed_as_the_pixels_are(tmp_path):
-    ds = image(np.array([[-3, 4]], np.int16))
+    ds = image([[-3, 4]], np.int16)
     ds.add_new('SmallestImagePixelValue', 'US', 65533)
     stored(ds).save_as(tmp_path/'a.dcm')
     assert scan(tmp_path, progress=False).SmallestImagePixelValue[0] == -3
@@ -177,15 +181,15 @@ def test_smallest_and_largest_in_a_table_are_signed_as_the_pixels_are(tmp_path):
     (dict(RescaleSlope=None, RescaleIntercept=-1024), [[-1024, 0]])])
 def test_partial_and_empty_rescaling(elements, want, tmp_path):
     sitk = pytest.importorskip('SimpleITK')
-    ds = image(np.array([[0, 1024]], np.int16), **elements)
-    assert pixels(stored(ds)).tolist() == want
+    ds = image([[0, 1024]], np.int16, **elements)
+    assert values_in(ds) == want
     stored(ds).save_as(tmp_path/'a.dcm')
     assert sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path/'a.dcm')))[0].tolist() == want
     assert scan(tmp_path, progress=False).error[0] == ''
 
 @pytest.mark.parametrize('text', ['abc', 'nan', '1e999', '0'])
 def test_a_senseless_slope_is_named(text):
-    ds = image(np.array([[0, 1024]], np.int16), RescaleIntercept=-1024)
+    ds = image([[0, 1024]], np.int16, RescaleIntercept=-1024)
     ds.add_new('RescaleSlope', 'LO', text)  # as text: a writer that checks would not write it
     values, warned = said(pixels, ds)
     assert values.tolist() == [[-1024, 0]] and 'RescaleSlope' in ' '.join(warned)
@@ -194,7 +198,7 @@ def test_a_broken_modality_lut_is_named():
     table = Dataset()
     table.add_new('LUTDescriptor', 'US', [9, 0, 16])
     table.add_new('LUTData', 'US', [1, 2])
-    ds = image(np.array([[0, 1]], np.uint16), ModalityLUTSequence=[table])
+    ds = image([[0, 1]], np.uint16, ModalityLUTSequence=[table])
     values, warned = said(pixels, stored(ds))
     assert values.tolist() == [[0, 1]]
     assert '2 words of 16 bits, too few for the 9 values' in ' '.join(warned)
@@ -210,7 +214,8 @@ def enhanced(n, **macros):
 
 def linear(x, width, level):
     "PS3.3 C.11.2.1.2.1, as a formula"
-    return np.floor(np.clip((x - (level - .5))/(width - 1) + .5, 0, 1)*255 + .5).astype(int)
+    share = (x - (level - .5))/(width - 1) + .5
+    return np.floor(np.clip(share, 0, 1)*255 + .5).astype(int)
 
 def test_each_frame_has_its_window():
     windows = [item(WindowCenter=c, WindowWidth=101) for c in (100, 600)]
@@ -232,7 +237,7 @@ def test_one_frame_is_an_image():
     scale = item(RescaleSlope=2, RescaleIntercept=0, RescaleType='US')
     ds = enhanced(1, PixelValueTransformationSequence=[scale])
     for f in pixels, to_display: assert f(stored(ds)).shape == (2, 2)
-    assert pixels(stored(ds)).tolist() == [[0, 200], [400, 600]]
+    assert values_in(ds) == [[0, 200], [400, 600]]
 
 def test_an_element_is_found_wherever_it_stands():
     ds = enhanced(2, PlanePositionSequence=[item(ImagePositionPatient=[0, 0, z]) for z in (1, 2)])
@@ -254,7 +259,7 @@ def test_an_element_is_found_wherever_it_stands():
     ('wide', 40, None), (400, 'mid', None), (None, 40, None), (400, None, None),
     (400, 40, 'CUBIC'), (0, 40, 'SIGMOID')])
 def test_a_senseless_window_never_hides_the_image(width, level, function):
-    ds = image(np.array([[-100, 40, 200]], np.int16))
+    ds = image([[-100, 40, 200]], np.int16)
     elements = dict(WindowWidth=width, WindowCenter=level, VOILUTFunction=function)
     for keyword, value in elements.items():
         if value is not None: ds.add_new(keyword, 'LO', str(value))
@@ -264,8 +269,8 @@ def test_a_senseless_window_never_hides_the_image(width, level, function):
         assert any('Window' in w or 'VOILUTFunction' in w for w in warned)
 
 def test_the_first_usable_window_is_taken():
-    ds = image(np.array([[-100, 40, 200]], np.int16), WindowWidth=[0, 101], WindowCenter=[40, 40])
-    assert to_display(stored(ds)).tolist() == linear(np.array([[-100, 40, 200]]), 101, 40).tolist()
+    ds = image([[-100, 40, 200]], np.int16, WindowWidth=[0, 101], WindowCenter=[40, 40])
+    assert greys(ds) == linear(np.array([[-100, 40, 200]]), 101, 40).tolist()
 
 def table(data, descriptor, vr='US', data_vr='US'):
     ds = Dataset()
@@ -277,29 +282,29 @@ def table(data, descriptor, vr='US', data_vr='US'):
 def test_a_voi_lut_whose_descriptor_claims_too_many_bits(bits):
     "Its largest value is white: DCMTK too takes the bits that the values need"
     voi = table([0, 1000, 2000, 4095], [4, 0, bits])
-    ds = image(np.array([[0, 1], [2, 3]], np.uint16), VOILUTSequence=[voi])
-    assert to_display(stored(ds)).tolist() == [[0, 62], [125, 255]]
+    ds = image([[0, 1], [2, 3]], np.uint16, VOILUTSequence=[voi])
+    assert greys(ds) == [[0, 62], [125, 255]]
 
 def test_a_voi_lut_begins_at_a_signed_value():
     x = np.array([[-2, -1], [0, 1]], np.int16)
     ds = image(x, VOILUTSequence=[table([0, 1000, 2000, 4095], [4, 65534, 12])])
-    assert to_display(stored(ds)).tolist() == [[0, 62], [125, 255]]
+    assert greys(ds) == [[0, 62], [125, 255]]
     # unsigned pixels, signed after rescaling
     ds = image((x + 1024).astype(np.uint16), RescaleSlope=1, RescaleIntercept=-1024,
                VOILUTSequence=ds.VOILUTSequence)
-    assert to_display(stored(ds)).tolist() == [[0, 62], [125, 255]]
+    assert greys(ds) == [[0, 62], [125, 255]]
 
 def test_a_modality_lut_begins_at_a_signed_value():
     lut = table([10, 20, 30, 40], [4, 65534, 16])
-    ds = image(np.array([[-2, -1], [0, 1]], np.int16), ModalityLUTSequence=[lut])
-    assert pixels(stored(ds)).tolist() == [[10, 20], [30, 40]]
+    ds = image([[-2, -1], [0, 1]], np.int16, ModalityLUTSequence=[lut])
+    assert values_in(ds) == [[10, 20], [30, 40]]
 
 @pytest.mark.parametrize('dtype', ['u1', '<u2'], ids=['bytes', 'words'])
 def test_entries_of_8_bits_in_a_modality_lut(dtype):
     packed = np.array([10, 20, 30, 40], dtype).tobytes()
     lut = table(packed, [4, 0, 8], data_vr='OW')
-    ds = image(np.array([[0, 1], [2, 3]], np.uint16), ModalityLUTSequence=[lut])
-    assert pixels(stored(ds)).tolist() == [[10, 20], [30, 40]]
+    ds = image([[0, 1], [2, 3]], np.uint16, ModalityLUTSequence=[lut])
+    assert values_in(ds) == [[10, 20], [30, 40]]
 
 @pytest.mark.parametrize('bits, dtype, scale', [
     (8, np.uint8, 1), (8, np.uint16, 1), (16, np.uint16, 1), (16, np.uint16, 257),
@@ -307,7 +312,7 @@ def test_entries_of_8_bits_in_a_modality_lut(dtype):
 def test_palettes_by_their_length_and_values(bits, dtype, scale):
     """PS3.3 C.7.6.3.1.5 and C.7.9: 8-bit entries may stand in 16-bit words,
     and a descriptor may say 16 of values to 255."""
-    ds = image(np.array([[0, 1], [2, 3]], np.uint8), PhotometricInterpretation='PALETTE COLOR')
+    ds = image([[0, 1], [2, 3]], np.uint8, PhotometricInterpretation='PALETTE COLOR')
     values = (np.array([0, 85, 170, 255])*scale).astype(dtype)
     for colour in ('Red', 'Green', 'Blue'):
         setattr(ds, f'{colour}PaletteColorLookupTableDescriptor', [4, 0, bits])
@@ -315,7 +320,7 @@ def test_palettes_by_their_length_and_values(bits, dtype, scale):
     assert to_display(stored(ds))[..., 0].tolist() == [[0, 85], [170, 255]]
 
 def test_a_dark_palette_stays_dark():
-    ds = image(np.array([[0, 1], [2, 3]], np.uint8), PhotometricInterpretation='PALETTE COLOR')
+    ds = image([[0, 1], [2, 3]], np.uint8, PhotometricInterpretation='PALETTE COLOR')
     for colour in ('Red', 'Green', 'Blue'):
         values = np.array([0, 10, 20, 30], np.uint8)
         setattr(ds, f'{colour}PaletteColorLookupTableDescriptor', [4, 0, 8])
@@ -355,11 +360,11 @@ def test_what_can_not_be_decoded_says_why(syntax, says):
 
 def test_dose():
     "PS3.3 C.8.8.3.4"
-    ds = image(np.array([[100000, 200000]], np.uint32), Modality='RTDOSE',
+    ds = image([[100000, 200000]], np.uint32, Modality='RTDOSE',
                DoseGridScaling='1e-5', DoseUnits='GY')
     np.testing.assert_allclose(pixels(stored(ds)), [[1, 2]])
     assert pixel_unit(stored(ds)) == 'Gy'
-    assert to_display(stored(ds)).tolist() == [[0, 255]]
+    assert greys(ds) == [[0, 255]]
 
 def mapping(**elements):
     unit = item(CodeValue='mm2/s', CodingSchemeDesignator='UCUM', CodeMeaning='mm2/s')
@@ -369,13 +374,13 @@ def test_real_world_values():
     "PS3.3 C.7.6.16.2.11: slope and intercept on stored values, within the values mapped"
     values = mapping(RealWorldValueSlope=.5, RealWorldValueIntercept=1.,
                      RealWorldValueFirstValueMapped=0, RealWorldValueLastValueMapped=100)
-    ds = image(np.array([[0, 100, 101]], np.uint16), RealWorldValueMappingSequence=[values])
+    ds = image([[0, 100, 101]], np.uint16, RealWorldValueMappingSequence=[values])
     x = pixels(stored(ds))
     assert x[0, :2].tolist() == [1, 51] and np.isnan(x[0, 2])
     assert pixel_unit(stored(ds)) == 'mm2/s'
     # with a rescaling, which windows refer to, they are had on request
     ds.RescaleSlope, ds.RescaleIntercept = 3, 0
-    assert pixels(stored(ds)).tolist() == [[0, 300, 303]] and pixel_unit(stored(ds)) == 'HU'
+    assert values_in(ds) == [[0, 300, 303]] and pixel_unit(stored(ds)) == 'HU'
     assert pixels(stored(ds), real_world=True)[0, :2].tolist() == [1, 51]
     unmapped = stored(image(np.zeros((2, 2), np.uint16)))
     with pytest.raises(DicomError, match='no usable RealWorldValueMappingSequence'):
@@ -384,8 +389,8 @@ def test_real_world_values():
 def test_real_world_values_by_table():
     values = mapping(RealWorldValueLUTData=[.5, .25, .125],
                      RealWorldValueFirstValueMapped=10, RealWorldValueLastValueMapped=12)
-    ds = image(np.array([[10, 11, 12]], np.uint16), RealWorldValueMappingSequence=[values])
-    assert pixels(stored(ds)).tolist() == [[.5, .25, .125]]
+    ds = image([[10, 11, 12]], np.uint16, RealWorldValueMappingSequence=[values])
+    assert values_in(ds) == [[.5, .25, .125]]
 
 @pytest.mark.parametrize('modality, elements, unit', [
     ('CT', {}, 'stored values'),
@@ -405,7 +410,7 @@ def pet(**elements):
         Modality='PT', Units='BQML', DecayCorrection='START', CorrectedImage=['ATTN', 'DECY'],
         PatientWeight=70, SeriesDate='20200101', SeriesTime='110000', AcquisitionTime='110000',
         RescaleSlope=2, RescaleIntercept=0, RadiopharmaceuticalInformationSequence=[source])
-    return stored(image(np.array([[0, 1000]], np.uint16), **usual | elements))
+    return stored(image([[0, 1000]], np.uint16, **usual | elements))
 
 def test_uptake():
     "By hand, after QIBA: activity in Bq/ml x weight in g / (dose x 2^(-3600 s/half-life))"
@@ -490,7 +495,9 @@ def test_colour_and_frames_are_turned_too():
     assert (to_display(stored(ds), upright=True) == x.swapaxes(1, 2)).all()
 
 def test_an_enhanced_file_says_it_in_its_groups():
-    planes = [item(ImageOrientationPatient=v) for v in ([1, 0, 0, 0, 1, 0], [0, 1, 0, 0, 0, -1])]
+    axial = item(ImageOrientationPatient=[1, 0, 0, 0, 1, 0])
+    sagittal = item(ImageOrientationPatient=[0, 1, 0, 0, 0, -1])
+    planes = [axial, sagittal]
     ds = stored(enhanced(2, PlaneOrientationSequence=planes))
     assert [orientation(ds, i).plane for i in (0, 1)] == ['axial', 'sagittal']
     assert orientation(ds).plane == 'axial'
@@ -505,10 +512,10 @@ def test_aspect(elements, want):
     assert pixel_aspect(stored(image(np.zeros((2, 2), np.int16), **elements))) == want
 
 def test_scan_says_how_images_lie_and_in_what_unit(tmp_path):
-    radiograph = image(np.array([[1, 2]], np.uint8), Modality='DX', PatientOrientation=['R', 'F'],
+    radiograph = image([[1, 2]], np.uint8, Modality='DX', PatientOrientation=['R', 'F'],
                        ImageLaterality='R', ViewPosition='AP')
     stored(radiograph).save_as(tmp_path/'a.dcm')
-    axial = image(np.array([[1, 2]], np.int16), ImageOrientationPatient=[1, 0, 0, 0, 1, 0],
+    axial = image([[1, 2]], np.int16, ImageOrientationPatient=[1, 0, 0, 0, 1, 0],
                   RescaleIntercept=-1024, RescaleSlope=1)
     stored(axial).save_as(tmp_path/'b.dcm')
     t = scan(tmp_path, progress=False)
@@ -527,7 +534,7 @@ def test_a_table_holds_no_bytes(syntax, with_pixels, tmp_path):
     assert not {'PixelData', 'ICCProfile', 'OverlayData'} & columns
 
 def test_windows_by_name():
-    ds = image(np.array([[0, 40, 80]], np.int16))
+    ds = image([[0, 40, 80]], np.int16)
     want = [[0, 128, 255]]
     assert to_display(ds, window='brain').tolist() == want
     assert to_display(ds, window=(80, 40)).tolist() == want

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pydicom
 import pytest
+from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from pydicom.uid import generate_uid
 
@@ -72,7 +73,7 @@ def test_png_of_all_files(folder, tmp_path):
             assert png.mode in ('L', 'RGB')
             assert png.info == {}
             image = picture(read_dicom(path), frame=int(frame) if frame else None)
-            np.testing.assert_array_equal(np.asarray(png), image)
+            assert_array_equal(np.asarray(png), image)
     before = {p: p.stat().st_mtime_ns for p in (tmp_path/'out').rglob('*.png')}
     again = medtut('png', folder, tmp_path/'out', '-j', 2, '-q')
     assert again.returncode == done.returncode
@@ -91,8 +92,8 @@ def test_a_picture_by_hand():
     ds.ImageOrientationPatient = [0, 1, 0, 1, 0, 0]
     del ds.PixelPaddingValue
     stored = picture(ds, (100, 50), upright=False, square=False)
-    np.testing.assert_array_equal(stored, [[0, 255], [255, 255]])
-    np.testing.assert_array_equal(picture(ds, (100, 50), square=False), [[0, 255], [255, 255]])
+    assert_array_equal(stored, [[0, 255], [255, 255]])
+    assert_array_equal(picture(ds, (100, 50), square=False), [[0, 255], [255, 255]])
     upright = picture(ds, (100, 50))
     assert upright.shape == (2, 4)
     assert upright[0, 0] < 60
@@ -116,7 +117,7 @@ def test_as_stored(tmp_path):
                   ImageOrientationPatient=[-1, 0, 0, 0, 1, 0])/'0.dcm'
     assert medtut('png', path, tmp_path/'stored', '--as-stored', '-q').returncode == 0
     with Image.open(tmp_path/'stored/0.png') as png:
-        np.testing.assert_array_equal(np.asarray(png), to_display(read_dicom(path)))
+        assert_array_equal(np.asarray(png), to_display(read_dicom(path)))
     assert medtut('png', path, tmp_path/'hung', '-q').returncode == 0
     with Image.open(tmp_path/'hung/0.png') as png:
         assert png.size == (5, 12)
@@ -126,8 +127,8 @@ def test_windows(tmp_path):
     for i, window in enumerate(['lung', '1500,-600']):
         assert medtut('png', path, tmp_path/f'{i}', '--window', window, '-q').returncode == 0
         with Image.open(tmp_path/f'{i}/0.png') as png:
-            np.testing.assert_array_equal(np.asarray(png),
-                                          to_display(read_dicom(path), window='lung', upright=True))
+            assert_array_equal(np.asarray(png),
+                               to_display(read_dicom(path), window='lung', upright=True))
     for wrong in 'lungs', '1,2,3', '0,5', 'inf,1':
         done = medtut('png', path, tmp_path/'x', '--window', wrong)
         assert done.returncode == 2
@@ -253,8 +254,8 @@ def test_values_and_geometry(tmp_path):
         row = table.loc[str(folder)]
         array, affine = load_nifti(row.out)
         expected, expected_affine = load_series(folder, progress=False)
-        np.testing.assert_array_equal(array, expected)
-        np.testing.assert_allclose(affine, expected_affine, atol=1e-5)
+        assert_array_equal(array, expected)
+        assert_allclose(affine, expected_affine, atol=1e-5)
         assert row.stored == dtype
         assert list(row['shape']) == [5, 6, 4]
         assert row.files == 4
@@ -321,8 +322,8 @@ def test_several_volumes(tmp_path):
     assert table.volume.tolist() == ['EchoTime=10', 'EchoTime=20']
     assert [p[-10:-7] for p in table.out] == ['_v0', '_v1']
     for i, out in enumerate(table.out):
-        np.testing.assert_array_equal(load_nifti(out)[0],
-                                      load_series(folder, volume=i, progress=False)[0])
+        assert_array_equal(load_nifti(out)[0],
+                           load_series(folder, volume=i, progress=False)[0])
 
 def test_what_makes_no_volume(tmp_path):
     "Radiographs are left out; a series with a slice missing has failed"
@@ -490,7 +491,7 @@ def test_a_table_on_standard_output(tmp_path, command):
 def weights(tmp_path_factory):
     "A network for one channel, never trained"
     import torch
-    from medtut.segmentation import UNet3D, save_unet
+    from medtut.unet import UNet3D, save_unet
     torch.manual_seed(0)
     card = dict(patch=(8, 8, 4), spacing=None, per='volume', inside=None, channels=['CT'],
                 labels={'1': 'one', '2': 'two'})
@@ -516,7 +517,7 @@ def test_predict_a_series(weights, tmp_path):
                                                 np.uint8), load_series(folder, progress=False)
     assert label.shape == (5, 6, 6)
     assert label.any()
-    np.testing.assert_allclose(affine, expected, atol=1e-5)
+    assert_allclose(affine, expected, atol=1e-5)
     single = predict(weights, folder, '--out', tmp_path/'one.nii.gz')
     assert single.returncode == 0
     assert (tmp_path/'one.nii.gz').read_bytes() == (tmp_path/'a'/name).read_bytes()

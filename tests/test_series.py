@@ -7,6 +7,7 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
+from numpy.testing import assert_allclose
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RLELossless, generate_uid
@@ -19,6 +20,7 @@ from medtut.volumes import check_same_grid, load_series, reorient, resample, ser
 
 # axes of a slice: right and down, LPS+
 AXIAL, SAGITTAL, CORONAL = (1, 0, 0, 0, 1, 0), (0, 1, 0, 0, 0, -1), (1, 0, 0, 0, 0, -1)
+LPS_TO_RAS = np.diag([-1, -1, 1, 1])
 turned, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))
 OBLIQUE = tuple(np.round(turned[:2], 10).ravel())
 ROWS, COLUMNS, SLICES, PIXEL, STEP = 5, 7, 6, (.7, .5), 2.5
@@ -93,7 +95,7 @@ def by_simpleitk(folder):
 def from_itk(read):
     directions = np.array(read.GetDirection()).reshape(3, 3)
     lps = nib.affines.from_matvec(directions*read.GetSpacing(), read.GetOrigin())
-    return sitk.GetArrayFromImage(read).T, np.diag([-1, -1, 1, 1]) @ lps
+    return sitk.GetArrayFromImage(read).T, LPS_TO_RAS @ lps
 
 def by_dcm2niix(folder, out):
     out.mkdir()
@@ -112,7 +114,7 @@ def same(mine, other, mm=1e-3):
     corners = itertools.product(*[(0, n - 1) for n in x.shape])
     corners = np.array([[*corner, 1] for corner in corners]).T
     assert np.abs(affine @ corners - other_affine @ corners).max() <= mm
-    np.testing.assert_allclose(x, y, atol=1e-3)
+    assert_allclose(x, y, atol=1e-3)
 
 # geometry of single-frame series
 
@@ -127,7 +129,7 @@ def test_every_direction_as_simpleitk(tmp_path, iop, falling):
     same((x, affine), by_simpleitk(tmp_path))
     right, down = np.array(iop).reshape(2, 3)
     lps = np.column_stack([right*PIXEL[1], down*PIXEL[0], np.cross(right, down)*STEP, (-30, 12, 5)])
-    np.testing.assert_allclose(affine[:3], np.diag([-1, -1, 1]) @ lps, atol=1e-6)
+    assert_allclose(affine[:3], np.diag([-1, -1, 1]) @ lps, atol=1e-6)
 
 @needs_dcm2niix
 @pytest.mark.parametrize('iop', [AXIAL, SAGITTAL, OBLIQUE], ids=['axial', 'sagittal', 'oblique'])
@@ -159,7 +161,7 @@ def test_steps_of_any_size(tmp_path, step):
                 for z in range(SLICES)]
     x, affine = load(write(tmp_path, datasets))
     assert np.array_equal(x, truth())
-    np.testing.assert_allclose(spacing(affine), [.5, .7, step], rtol=1e-6)
+    assert_allclose(spacing(affine), [.5, .7, step], rtol=1e-6)
 
 @pytest.mark.parametrize('step', [.05, 1, 30])
 def test_tolerance_is_a_fraction_of_the_step(tmp_path, step):
@@ -176,7 +178,8 @@ def test_unequal_steps_are_counted(tmp_path):
     heights = [*(4*i for i in range(16)), *(60 + 7*i for i in range(1, 13))]
     datasets = [slice_(z, ImagePositionPatient=[0, 0, h]) for z, h in enumerate(heights)]
     write(tmp_path, datasets, shuffled=False)
-    with pytest.raises(VolumeError) as e: load(tmp_path)
+    with pytest.raises(VolumeError) as e:
+        load(tmp_path)
     assert '15 steps of 4 mm, 12 of 7 mm' in str(e.value)
     assert 'missing' not in str(e.value)
     assert '015.dcm (InstanceNumber 16) and 016.dcm (InstanceNumber 17)' in str(e.value)
@@ -190,7 +193,7 @@ def test_unequal_steps_are_counted(tmp_path):
 def test_step_of_one_slice(tmp_path, elements, step):
     "Only NM may have a negative spacing: it says where the next slice lies (PS3.3 C.8.4.15)"
     _, affine = load(write(tmp_path, [slice_(0, **elements)]))
-    np.testing.assert_allclose(spacing(affine), [.5, .7, step])
+    assert_allclose(spacing(affine), [.5, .7, step])
 
 def test_tilted_gantry(tmp_path):
     """An affine with a shear, a warning, no file for ITK, and straight after `resample`.
@@ -204,23 +207,23 @@ def test_tilted_gantry(tmp_path):
     with pytest.warns(UserWarning, match=r'20\.00 degrees off the normal'):
         x, affine = load(folder)
     last = np.array(position(SLICES - 1, sideways=sideways), float)*(-1, -1, 1)
-    np.testing.assert_allclose((affine @ [0, 0, SLICES - 1, 1])[:3], last, atol=1e-6)
+    assert_allclose((affine @ [0, 0, SLICES - 1, 1])[:3], last, atol=1e-6)
     with pytest.warns(UserWarning, match='not at right angles .* ITK will not open'):
         path = save_nifti(x, affine, tmp_path/'x.nii')
     with pytest.raises(RuntimeError):
         sitk.ReadImage(str(path))
-    np.testing.assert_allclose(load_nifti(path)[1], affine, atol=1e-5)
+    assert_allclose(load_nifti(path)[1], affine, atol=1e-5)
     straight, straight_affine = resample(x, affine, (.5, .7, 1), fill=-1)
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         path = save_nifti(straight, straight_affine, tmp_path/'y.nii')
-    np.testing.assert_allclose(from_itk(sitk.ReadImage(str(path)))[1], straight_affine, atol=1e-4)
+    assert_allclose(from_itk(sitk.ReadImage(str(path)))[1], straight_affine, atol=1e-4)
     inside = np.argwhere(straight >= 0)
     slices = (nib.affines.apply_affine(straight_affine, inside)[:, 2] - affine[2, 3])/STEP
     within = (slices >= 0) & (slices <= SLICES - 1)
     assert within.mean() > .7
     assert .2 < (straight == -1).mean() < .8
-    np.testing.assert_allclose(straight[tuple(inside[within].T)], slices[within], atol=1e-4)
+    assert_allclose(straight[tuple(inside[within].T)], slices[within], atol=1e-4)
 
 # mosaics
 
@@ -251,7 +254,7 @@ def test_real_mosaic_lies_where_nibabel_puts_it():
     assert len(planes) == wrapped.image_shape[2] == 32
     for k in 0, 31:
         lps = wrapped.affine @ [0, 0, k, 1]
-        np.testing.assert_allclose(planes[k].position, lps[:3], atol=1e-3)
+        assert_allclose(planes[k].position, lps[:3], atol=1e-3)
 
 def csa_header(**tags):
     "Bytes of a CSA header, as nibabel.nicom.csareader reads them"
@@ -307,7 +310,7 @@ def test_csa_header_says_where_the_next_slice_lies(tmp_path, side, number):
     assert np.array_equal(x[..., ::side], truth()[..., :5])
     first = affine @ [0, 0, 0 if side > 0 else 4, 1]
     place = np.array(position(0, OBLIQUE), float)
-    np.testing.assert_allclose(first[:3], place*(-1, -1, 1), atol=1e-6)
+    assert_allclose(first[:3], place*(-1, -1, 1), atol=1e-6)
 
 def test_mosaics_of_several_points_in_time(tmp_path):
     write(tmp_path, [mosaic(volume=t, AcquisitionNumber=t + 1) for t in range(3)])
@@ -388,7 +391,7 @@ def test_each_frame_has_its_rescaling(tmp_path):
         line = item(RescaleSlope=i + 1, RescaleIntercept=-10, RescaleType='US')
         return dict(PixelValueTransformationSequence=[line])
     x, _ = load(write(tmp_path, [enhanced(range(SLICES), labels=scale)]))
-    np.testing.assert_allclose(x, truth()*np.arange(1, SLICES + 1) - 10)
+    assert_allclose(x, truth()*np.arange(1, SLICES + 1) - 10)
 
 def macro(keyword, value):
     "The functional group in which an element stands"
@@ -436,10 +439,10 @@ def test_nm_tomogram(tmp_path):
                    ImageType=['ORIGINAL', 'PRIMARY', 'RECON TOMO'])
         x, affine = load(write(tmp_path, [ds]))
         assert np.array_equal(x[..., ::sign], truth())
-        lps = np.diag([-1, -1, 1, 1]) @ affine
+        lps = LPS_TO_RAS @ affine
         first = [0, 0, 0 if sign > 0 else SLICES - 1, 1]
-        np.testing.assert_allclose((lps @ first)[:3], np.array(position(0), float), atol=1e-6)
-        np.testing.assert_allclose(spacing(affine), [.5, .7, STEP])
+        assert_allclose((lps @ first)[:3], np.array(position(0), float), atol=1e-6)
+        assert_allclose(spacing(affine), [.5, .7, STEP])
 
 def test_gated_tomogram(tmp_path):
     "Each slice at two times of the heart's beat"
@@ -458,9 +461,9 @@ def test_rt_dose_as_simpleitk(tmp_path):
     x, affine = load(tmp_path)
     y, other = from_itk(sitk.ReadImage(str(tmp_path/'rtdose.dcm')))
     assert x.shape == y.shape
-    np.testing.assert_allclose(affine, other, atol=1e-3)
+    assert_allclose(affine, other, atol=1e-3)
     step = np.diff(pydicom.dcmread(tmp_path/'rtdose.dcm').GridFrameOffsetVector)
-    np.testing.assert_allclose(spacing(affine)[2], step)
+    assert_allclose(spacing(affine)[2], step)
 
 def test_frames_without_a_place(tmp_path):
     write(tmp_path, [image(np.zeros((3, 4, 4)))])
@@ -727,7 +730,7 @@ def test_nothing_but_padding(tmp_path):
 def test_series_to_nifti_to_prediction(tmp_path):
     torch = pytest.importorskip('torch')
     from medtut.predict import predict_file
-    from medtut.segmentation import UNet3D
+    from medtut.unet import UNet3D
     with pytest.warns(UserWarning, match='padding'):
         x, affine = load(padded(tmp_path))
     scan = save_nifti(x, affine, tmp_path/'scan.nii.gz')

@@ -23,7 +23,6 @@ from fastcore.nbio import read_nb
 from PIL import Image
 from torch import nn
 
-sys.path.insert(0, str(Path(__file__).parent))
 from faulty_server import FaultyServer
 from lessons import notebooks
 from medtut import cli
@@ -32,11 +31,11 @@ from medtut.datasets import get_data
 from medtut.dicom import scan
 from medtut.download import DataError, unpack
 from medtut.files import atomic_write
+from medtut.nifti import load_nifti
 from medtut.phantoms.breast import write_duke_breast
+from medtut.planes import VolumeError
 from medtut.slices import export_slices, label_slices, read_boxes, read_mapping
 from medtut.tables import read_table
-from medtut.nifti import load_nifti
-from medtut.planes import VolumeError
 from medtut.weights import load_weights, read_card, read_weights, save_weights
 from test_datasets import msd_at, tar_of
 

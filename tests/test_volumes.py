@@ -9,11 +9,13 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import HealthCheck, given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
+from numpy.testing import assert_allclose, assert_array_equal
 
 from medtut.nifti import load_nifti, save_nifti
 from medtut.planes import VolumeError
 from medtut.volumes import check_same_grid, load_series, reorient, resample, spacing
 
+LPS_TO_RAS = np.diag([-1, -1, 1, 1])
 rng = np.random.default_rng(0)
 turned = nib.affines.from_matvec(np.linalg.qr(rng.normal(size=(3, 3)))[0]*(1, 2, 3.5),
                                  (10, -20, 30))  # oblique
@@ -24,10 +26,11 @@ def write(path, array, affine=None, slope=None, inter=0, **codes):
         image.header[f'{part}_code'] = code
     nib.save(image, path)
     if slope is not None:  # nibabel computes slopes of its own: put ours where the format has them
-        raw = bytearray((gzip.decompress if str(path).endswith('gz')
-                         else bytes)(Path(path).read_bytes()))
+        is_packed = str(path).endswith('gz')
+        raw = Path(path).read_bytes()
+        raw = bytearray(gzip.decompress(raw) if is_packed else raw)
         raw[112:120] = np.array([slope, inter], '<f4').tobytes()
-        Path(path).write_bytes(gzip.compress(raw) if str(path).endswith('gz') else raw)
+        Path(path).write_bytes(gzip.compress(raw) if is_packed else raw)
     return path
 
 # reading, against nibabel
@@ -43,7 +46,7 @@ def test_reads_what_nibabel_reads(tmp_path, ending, dtype, shape):
     x, affine = load_nifti(path)
     assert x.dtype == np.float32
     assert np.array_equal(x, expected)
-    np.testing.assert_allclose(affine, nib.load(path).affine)
+    assert_allclose(affine, nib.load(path).affine)
 
 @pytest.mark.parametrize('ending', ['.nii', '.nii.gz'])
 def test_slope_and_intercept(tmp_path, ending):
@@ -80,7 +83,7 @@ def test_any_selection(tmp_path, data):
     x, affine = load_nifti(path, channels=channels, slices=slices)
     assert np.array_equal(x, full[:, :, z][..., channels])
     for i in range(len(z)):
-        np.testing.assert_allclose(affine @ [1, 2, i, 1], whole_affine @ [1, 2, z[i], 1], atol=1e-6)
+        assert_allclose(affine @ [1, 2, i, 1], whole_affine @ [1, 2, z[i], 1], atol=1e-6)
 
 def test_one_channel_drops_its_axis_and_out_is_filled(tmp_path):
     data = rng.normal(size=(5, 4, 3, 2)).astype(np.float32)
@@ -99,7 +102,7 @@ def test_units_other_than_mm(tmp_path):
     image = nib.Nifti1Image(np.zeros((3, 3, 3), np.uint8), np.diag([500, 500, 1000, 1]))
     image.header.set_xyzt_units('micron')
     nib.save(image, tmp_path/'x.nii')
-    np.testing.assert_allclose(spacing(load_nifti(tmp_path/'x.nii')[1]), [.5, .5, 1])
+    assert_allclose(spacing(load_nifti(tmp_path/'x.nii')[1]), [.5, .5, 1])
 
 def test_pair_of_header_and_image(tmp_path):
     data = rng.integers(0, 99, (5, 4, 3)).astype(np.int16)
@@ -204,18 +207,19 @@ def test_quaternion_that_rounding_made_too_long(tmp_path, bcd, ending):
     assert np.array_equal(x, sitk.GetArrayFromImage(read).T)
     lps = nib.affines.from_matvec(np.array(read.GetDirection()).reshape(3, 3)*read.GetSpacing(),
                                   read.GetOrigin())
-    np.testing.assert_allclose(np.diag([-1, -1, 1, 1]) @ lps, affine, atol=1e-5)
+    assert_allclose(LPS_TO_RAS @ lps, affine, atol=1e-5)
 
 def test_quaternion_of_nifti_2(tmp_path):
     affine = load_nifti(with_quaternion(tmp_path/'x.nii', (0, 1/np.sqrt(2), 1/np.sqrt(2) + 1e-9),
                                         nib.Nifti2Image))[1]
-    np.testing.assert_allclose(affine[:3, :3], [[-2, 0, 0], [0, 0, 3], [0, 2, 0]], atol=1e-6)
+    assert_allclose(affine[:3, :3], [[-2, 0, 0], [0, 0, 3], [0, 2, 0]], atol=1e-6)
 
 def test_quaternion_that_is_none(tmp_path):
     "No rounding makes it so: its length is said, and nothing of gzip"
     path = with_quaternion(tmp_path/'x.nii.gz', (1, 2, 2))
     refused(path, r'quatern_b, c, d are \[1.0, 2.0, 2.0\], 3 long; a rotation has 1 at most')
-    with pytest.raises(VolumeError) as e: load_nifti(path)
+    with pytest.raises(VolumeError) as e:
+        load_nifti(path)
     assert 'gzip-compressed' not in str(e.value)
 
 def test_nan_is_said_refused_or_kept(tmp_path):
@@ -258,7 +262,8 @@ def test_shapes_and_types_that_are_no_volume(tmp_path):
 
 @pytest.mark.parametrize('kwargs', [dict(channels=2), dict(channels=[0, -1]),
                                     dict(slices=range(15, 25)), dict(slices=[]), dict(slices=20)])
-def test_what_is_not_there(good, kwargs): refused(good, 'asked for', **kwargs)
+def test_what_is_not_there(good, kwargs):
+    refused(good, 'asked for', **kwargs)
 
 def test_uneven_slices(good):
     refused(good, 'evenly spaced', slices=[1, 2, 4])
@@ -304,10 +309,10 @@ def test_round_trip(tmp_path, array, packed):
     path = save_nifti(array, turned, tmp_path/('x.nii.gz' if packed else 'x.nii'))
     x, affine = load_nifti(path, dtype=np.float64)
     assert np.array_equal(x, array)
-    np.testing.assert_allclose(affine, turned, atol=1e-5)
+    assert_allclose(affine, turned, atol=1e-5)
     itk = sitk.ReadImage(str(path))
-    np.testing.assert_allclose(np.diag([-1, -1, 1]) @ itk.GetOrigin(), turned[:3, 3], atol=1e-3)
-    np.testing.assert_allclose(itk.GetSpacing(), spacing(turned), rtol=1e-4)
+    assert_allclose(np.diag([-1, -1, 1]) @ itk.GetOrigin(), turned[:3, 3], atol=1e-3)
+    assert_allclose(itk.GetSpacing(), spacing(turned), rtol=1e-4)
 
 def test_same_array_same_bytes(tmp_path):
     x = rng.normal(size=(5, 4, 3))
@@ -319,7 +324,7 @@ sheared = np.array([[1, 0, .3, 0], [0, 1, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1.]])
 def test_shear_is_kept_and_said(tmp_path):
     with pytest.warns(UserWarning, match='x.nii: the axes are not at right angles'):
         path = save_nifti(np.zeros((3, 3, 3)), sheared, tmp_path/'x.nii')
-    np.testing.assert_allclose(load_nifti(path)[1], sheared, atol=1e-6)
+    assert_allclose(load_nifti(path)[1], sheared, atol=1e-6)
     with pytest.raises(RuntimeError, match='ITK ERROR'):
         sitk.ReadImage(str(path))
 
@@ -359,10 +364,10 @@ def test_reorient_all_48(orientation):
         nib.io_orientation(turned), nib.orientations.axcodes2ornt(orientation))
     oracle = nib.Nifti1Image(x, turned).as_reoriented(change)
     assert np.array_equal(y, oracle.get_fdata())
-    np.testing.assert_allclose(affine, oracle.affine)
+    assert_allclose(affine, oracle.affine)
     back, same = reorient(y, affine, ''.join(nib.aff2axcodes(turned)))
     assert np.array_equal(back, x)
-    np.testing.assert_allclose(same, turned)
+    assert_allclose(same, turned)
 
 @pytest.mark.parametrize('orientation', ['', 'RA', 'RASS', 'RLS', 'XYZ', 'RRA'])
 def test_no_orientation(orientation):
@@ -371,7 +376,7 @@ def test_no_orientation(orientation):
 
 def as_itk(array, affine):
     image = sitk.GetImageFromArray(np.ascontiguousarray(array.T))
-    lps, size = np.diag([-1, -1, 1, 1]) @ affine, spacing(affine)
+    lps, size = LPS_TO_RAS @ affine, spacing(affine)
     image.SetOrigin(lps[:3, 3].tolist())
     image.SetSpacing(size.tolist())
     image.SetDirection((lps[:3, :3]/size).ravel().tolist())
@@ -390,7 +395,7 @@ def test_resample_like_simpleitk(nearest):
     how = sitk.sitkNearestNeighbor if nearest else sitk.sitkLinear
     by_itk = sitk.Resample(as_itk(x, turned), grid, sitk.Transform(), how, -1.)
     z = sitk.GetArrayFromImage(by_itk).T
-    np.testing.assert_array_equal(affine, other)
+    assert_array_equal(affine, other)
     assert .1 < (z == -1).mean() < .9
     assert np.mean(np.isclose(y, z, atol=1e-3)) > (.995 if nearest else .999)
 
@@ -399,22 +404,22 @@ def test_resample_keeps_the_field_of_view():
     y, affine = resample(x, turned, (2, 3, 5))
     assert y.shape == (15, 16, 10)
     assert y.dtype == np.float32
-    np.testing.assert_allclose(spacing(affine), (2, 3, 5))
+    assert_allclose(spacing(affine), (2, 3, 5))
     centre = lambda shape, a: a @ [*(np.array(shape) - 1)/2, 1]
-    np.testing.assert_allclose(centre(x.shape, turned), centre(y.shape, affine), atol=1e-9)
+    assert_allclose(centre(x.shape, turned), centre(y.shape, affine), atol=1e-9)
 
 def test_resample_to_the_same_grid_changes_nothing():
     x = rng.normal(size=(6, 5, 4, 3)).astype(np.float32)
     y, affine = resample(x, turned, spacing(turned))
-    np.testing.assert_allclose(y, x, atol=1e-6)
-    np.testing.assert_allclose(affine, turned)
+    assert_allclose(y, x, atol=1e-6)
+    assert_allclose(affine, turned)
 
 def test_resample_and_back():
     i, j, k = np.indices((24, 20, 18))
     smooth = (np.sin(i/6) + np.cos(j/5) + k/9).astype(np.float32)
     y, affine = resample(smooth, turned, spacing(turned)/2)
     back, _ = resample(y, affine, like=(smooth.shape, turned))
-    np.testing.assert_allclose(back[1:-1, 1:-1, 1:-1], smooth[1:-1, 1:-1, 1:-1], atol=.02)
+    assert_allclose(back[1:-1, 1:-1, 1:-1], smooth[1:-1, 1:-1, 1:-1], atol=.02)
 
 @pytest.mark.parametrize('affine', [sheared, turned @ sheared, sheared @ np.diag([1, -1, -1, 1])],
                          ids=['shear', 'turned', 'flipped'])
@@ -424,7 +429,7 @@ def test_resample_straightens_a_shear(affine):
     place = lambda a, i: nib.affines.apply_affine(a, np.moveaxis(i, 0, -1))
     ramp = place(affine, ijk) @ (1, -2, .5)
     y, new = resample(ramp, affine, (1, 1, 2), fill=np.nan)
-    np.testing.assert_allclose(new[:3, :3].T @ new[:3, :3], np.diag([1, 1, 4]), atol=1e-9)
+    assert_allclose(new[:3, :3].T @ new[:3, :3], np.diag([1, 1, 4]), atol=1e-9)
     assert (np.diag(np.linalg.inv(affine)[:3, :3] @ new[:3, :3]) > 0).all()
     corners = np.array(list(itertools.product((0, 11), (0, 9), (0, 7))))
     at = nib.affines.apply_affine(np.linalg.inv(new) @ affine, corners)
@@ -434,8 +439,8 @@ def test_resample_straightens_a_shear(affine):
     within = np.all([(0 <= o) & (o <= n - 1) for o, n in zip(old, ramp.shape)], axis=0)
     assert within.mean() > .5
     assert np.isnan(y).any()
-    np.testing.assert_allclose(y[within], (place(new, np.indices(y.shape)) @ (1, -2, .5))[within],
-                               atol=1e-4)
+    assert_allclose(y[within], (place(new, np.indices(y.shape)) @ (1, -2, .5))[within],
+                    atol=1e-4)
 
 def test_resample_is_told_one_grid():
     x = np.zeros((3, 3, 3))
@@ -454,7 +459,7 @@ def by_simpleitk(folder):
     image = reader.Execute()
     lps = nib.affines.from_matvec(np.array(image.GetDirection()).reshape(3, 3)*image.GetSpacing(),
                                   image.GetOrigin())
-    return sitk.GetArrayFromImage(image).T, np.diag([-1, -1, 1, 1]) @ lps
+    return sitk.GetArrayFromImage(image).T, LPS_TO_RAS @ lps
 
 def by_dicom2nifti(folder):
     import dicom2nifti.settings as options
@@ -548,11 +553,11 @@ def test_oblique_series(series):
     assert x.dtype == np.float32
     expected = np.stack([(np.arange(35).reshape(5, 7).T + 100*z)*2 - 1024 for z in range(8)], -1)
     assert np.array_equal(x, expected)
-    np.testing.assert_allclose(spacing(affine), [.5, .7, 2.5], rtol=1e-4)
+    assert_allclose(spacing(affine), [.5, .7, 2.5], rtol=1e-4)
     first = next(d for d in map(pydicom.dcmread, series.glob('*.dcm'))
                  if np.frombuffer(d.PixelData, '<u2')[0] == 0)
-    np.testing.assert_allclose(affine[:3, 3],
-                               np.diag([-1, -1, 1]) @ np.array(first.ImagePositionPatient, float))
+    assert_allclose(affine[:3, 3],
+                    np.diag([-1, -1, 1]) @ np.array(first.ImagePositionPatient, float))
     agree((x, affine), by_simpleitk(series), atol=.01)
 
 def slice_at(series, z):
@@ -595,9 +600,9 @@ def test_tilted_gantry_is_a_shear(series):
         position = np.array(ds.ImagePositionPatient, float) + .6*z*along
         change(p, ImagePositionPatient=[f'{v:.4f}' for v in position])
     _, affine = load_series(series, progress=False)
-    lps = np.diag([-1, -1, 1, 1]) @ affine
+    lps = LPS_TO_RAS @ affine
     last = np.array(pydicom.dcmread(slice_at(series, 7)).ImagePositionPatient, float)
-    np.testing.assert_allclose((lps @ [0, 0, 7, 1])[:3], last, atol=1e-3)
+    assert_allclose((lps @ [0, 0, 7, 1])[:3], last, atol=1e-3)
 
 def test_mixed_orientation_and_size(series):
     change(slice_at(series, 2), ImageOrientationPatient=[1, 0, 0, 0, 0, -1])
@@ -634,8 +639,8 @@ def test_one_slice_takes_its_thickness(series):
     for z in range(1, 8):
         slice_at(series, z).unlink()
     change(slice_at(series, 0), SliceThickness=4)
-    np.testing.assert_allclose(spacing(load_series(series, progress=False)[1]), [.5, .7, 4],
-                               rtol=1e-4)
+    assert_allclose(spacing(load_series(series, progress=False)[1]), [.5, .7, 4],
+                    rtol=1e-4)
     change(slice_at(series, 0), SliceThickness=None)
     with pytest.raises(VolumeError, match='no SliceThickness'):
         load_series(series, progress=False)
