@@ -61,7 +61,7 @@ def weights(path):
         raise
 
 def network(path):
-    from medtut.segmentation import load_unet
+    from medtut.unet import load_unet
     try: load_unet(path)
     except ValueError as e:
         assert str(path) in str(e)
