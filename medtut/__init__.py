@@ -29,6 +29,7 @@ Tools:
   masks             how well outlines agree: Dice, distances, a report
   splits            tables split so that no patient is on both sides
   pictures          an image as it should look, and all of a folder as PNG
+  pngs              labelled slices as PNG files, and a reason for each that is missing
   conversion        every series of a folder as NIfTI
   pseudonyms        copies without names of a whole folder
   identity          remove what identifies a patient
@@ -47,6 +48,9 @@ Data:
   phantoms.brain_anatomy    its head, an average one made into a person
   phantoms.brain_tumour     its tumour, drawn and grown
   phantoms.breast   breast MRI with a lesion
+  phantoms.breast_anatomy  the breasts of one, glands and lesion
+  phantoms.breast_chest    what lies behind them
+  phantoms.breast_scan     what the tissues send and a scanner makes of it
   phantoms.chest    chest films with and without a pneumothorax
   phantoms.chest_files     such films in the files of a sample set
   phantoms.chest_patient   the numbers that make a patient and a film

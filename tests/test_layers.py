@@ -62,12 +62,13 @@ may_import = dict(
     tables=set(),
     # many files: above the lessons; and the command line, above all else
     folders={'dicom', 'errors'}, pictures=one_file | {'batch', 'dicom', 'files', 'folders'},
+    pngs=one_file | {'batch', 'dicom', 'files'},
     pseudonyms=one_file | {'batch', 'dicom', 'files', 'folders'},
     conversion={'batch', 'dicom', 'folders', 'nifti', 'planes', 'series', 'volumes'},
     predict={'batch', 'checks', 'conversion', 'files', 'intensities', 'masks', 'nifti', 'planes',
         'series', 'tiles', 'unet', 'volumes'},
     cli={'archives', 'conversion', 'datasets', 'dicom', 'download', 'files', 'identity', 'pictures',
-        'predict', 'pseudonyms', 'slices', 'splits', 'volumes'})
+        'pngs', 'predict', 'pseudonyms', 'slices', 'splits', 'volumes'})
 # what a table of DICOM files, a volume or a score must not make anyone wait for
 light = one_file | {'', 'batch', 'brain_sets', 'cases', 'intensities', 'checks', 'cli', 'conversion', 'dicom',
     'files', 'folders',

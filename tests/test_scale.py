@@ -13,7 +13,8 @@ from medtut.cases import find_cases
 from medtut.grading import GradingDataset
 from medtut.predict import predict_cases
 from medtut.unet import UNet3D, load_unet
-from medtut.slices import export_slices, label_slices, read_boxes, read_mapping
+from medtut.pngs import export_slices
+from medtut.slices import label_slices, read_boxes, read_mapping
 
 files = Path(pydicom.__file__).parent/'data'/'test_files'
 
