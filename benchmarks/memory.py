@@ -34,7 +34,7 @@ def scanned(many, table, folder, n_jobs):
     return scan(many, n_jobs=n_jobs, progress=False)
 
 def exported(many, table, folder, n_jobs):
-    from medtut.slices import export_slices
+    from medtut.pngs import export_slices
     done = export_slices(table, many, folder/'png', n_jobs=n_jobs, progress=False)
     if (done.status != 'written').any():
         counts = done.status.value_counts().to_dict()

@@ -20,12 +20,12 @@ def tumour(ml=5):
 # Each returns what is timed: a function without arguments, and how many things it does
 
 def sampler_table():
-    from medtut.segmentation import PatchSampler
+    from medtut.patches import PatchSampler
     sampler,rng = PatchSampler(tumour(), PATCH, .005), np.random.default_rng(0)
     return lambda: [sampler.draw(rng) for _ in range(2000)], 2000
 
 def sampler_set_up():
-    from medtut.segmentation import PatchSampler
+    from medtut.patches import PatchSampler
     label = tumour()
     return lambda: PatchSampler(label, PATCH, .005), 1
 
@@ -41,9 +41,9 @@ def scan(shape): # x fastest in memory, as NIfTI files have it
     return np.asfortranarray(np.random.default_rng(0).random((*shape, 4), np.float32)).transpose(3, 0, 1, 2)
 
 def standardize_ours(shape):
-    from medtut.segmentation import standardize
+    from medtut.intensities import standardize
     image = scan(shape)
-    return lambda: standardize(image), 1
+    return lambda: standardize(image, 'slice', inside=None), 1
 
 def standardize_loop(shape):
     image = scan(shape)
@@ -60,7 +60,7 @@ def standardize_loop(shape):
 
 def lesson_network():
     import torch
-    from medtut.segmentation import UNet3D
+    from medtut.unet import UNet3D
     torch.manual_seed(0)
     return UNet3D(filters=(8, 8, 16, 32, 64)).to(memory_format=torch.channels_last_3d).eval()
 
@@ -69,7 +69,7 @@ def nothing():
     return torch.nn.Identity()
 
 def predict_ours(model, shape, patch):
-    from medtut.segmentation import predict_volume
+    from medtut.tiles import predict_volume
     image = np.random.default_rng(0).normal(size=(4, *shape)).astype(np.float32)
     model = model()
     return lambda: predict_volume(model, image, (patch,)*3, progress=False), 1

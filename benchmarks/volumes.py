@@ -13,7 +13,7 @@ import nibabel as nib
 import numpy as np
 
 from _rows import hand_over, options
-from medtut.grading import find_cases, load_case
+from medtut.cases import find_cases, load_case
 from medtut.nifti import load_nifti, save_nifti
 from medtut.phantoms.brain import MSD_LABEL, SEQUENCES, patient
 

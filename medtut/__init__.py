@@ -6,7 +6,7 @@ Lessons:
   chest             3: train on chest films, choose a threshold, calibrate
   cam               4: where a classifier found its answer
   grading           5: four volumes of a brain, and a grade for each patient
-  segmentation      6: train a 3D U-Net, predict whole scans without seams
+  segmentation      6: train a 3D U-Net, predict whole scans without seams; its losses
 
 Tools:
   cli               the package from a shell
@@ -17,6 +17,12 @@ Tools:
   show_volumes      volumes in three planes and as a film
   volumes           load series, turn and resample without losing where voxels lie
   nifti             read and write NIfTI files
+  cases             patients of BraTS and the Decathlon, found and read on one grid
+  brain_sets        how these two name files, sequences and labels
+  intensities       numbers without a unit on one scale
+  patches           boxes to train on, each with enough tumour equally likely
+  unet              a 3D U-Net, and its file with a model card
+  tiles             a volume predicted tile by tile, without seams
   predict           from a network and a list of files to label files
   metrics           how good is it: sensitivity, AUC
   intervals         how sure are we: the bootstrap by patient
@@ -26,6 +32,7 @@ Tools:
   summaries         many reports in one table, in which a missed structure counts
   splits            tables split so that no patient is on both sides
   pictures          an image as it should look, and all of a folder as PNG
+  pngs              labelled slices as PNG files, and a reason for each that is missing
   conversion        every series of a folder as NIfTI
   pseudonyms        copies without names of a whole folder
   identity          remove what identifies a patient
@@ -41,7 +48,12 @@ Data:
   hosts             how each real set is fetched
   download          fetch files, resume, check
   phantoms.brain    four MR sequences of a head with a glioma
+  phantoms.brain_anatomy    its head, an average one made into a person
+  phantoms.brain_tumour     its tumour, drawn and grown
   phantoms.breast   breast MRI with a lesion
+  phantoms.breast_anatomy  the breasts of one, glands and lesion
+  phantoms.breast_chest    what lies behind them
+  phantoms.breast_scan     what the tissues send and a scanner makes of it
   phantoms.chest    chest films with and without a pneumothorax
   phantoms.chest_files     such films in the files of a sample set
   phantoms.chest_patient   the numbers that make a patient and a film

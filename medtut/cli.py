@@ -397,7 +397,8 @@ def _slices(
     written."""
     from medtut.archives import BOXES, MAPPING
     from medtut.datasets import get_data
-    from medtut.slices import balance, export_slices, label_slices, read_boxes, read_mapping
+    from medtut.pngs import export_slices
+    from medtut.slices import balance, label_slices, read_boxes, read_mapping
     from medtut.splits import check_ids
     folder = get_data('duke_breast', 'local', root=folder)
     boxes = read_boxes(_table_of(folder, BOXES))

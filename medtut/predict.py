@@ -23,11 +23,13 @@ from .batch import Failed, Item, make_files, same_name
 from .checks import check_spacing
 from .conversion import NAME, series_fields
 from .files import nifti_stem
+from .intensities import standardize
 from .masks import volume_ml
 from .nifti import load_nifti, save_nifti
 from .planes import VolumeError, read_images
-from .segmentation import load_unet, predict_volume, standardize
 from .series import one_series
+from .tiles import predict_volume
+from .unet import load_unet
 from .volumes import check_same_grid, load_series, reorient, resample, spacing as voxel_size
 
 # %% ../nbs/toolbox/predict.ipynb #predict013
@@ -167,8 +169,7 @@ def _prepare(files, model, spacing=None, per='volume', inside=None, orientation=
     if spacing is not None and not np.allclose(voxel_size(affine), spacing):
         image, affine = resample(image, affine, spacing)
     image = np.moveaxis(image, -1, 0)
-    mask = (image != 0).any(0) if inside == 'head' else None
-    return _Prepared(standardize(image, per, mask), affine, grid)
+    return _Prepared(standardize(image, per, inside), affine, grid)
 
 def _label(
     model, scan, name,

@@ -8,55 +8,89 @@ __all__ = ['read_table']
 # %% ../nbs/toolbox/tables.ipynb #tables003
 import json, os, re, subprocess, sys
 from pathlib import Path
+from typing import NamedTuple
 
 # %% ../nbs/toolbox/tables.ipynb #tables006
+class _Sheet(NamedTuple):
+    "What was read of a table"
+    header: list  # names of all columns
+    columns: list # numbers of those that were read
+    rows: list    # their values
+
 def _plain(name): return re.sub('[^a-z0-9]', '', str(name).lower())
 
+def _limit_memory(max_bytes):
+    "Let this process take `max_bytes` more, where the system can hold it to that"
+    in_use = Path('/proc/self/statm')
+    if not in_use.exists(): return # elsewhere the limit does not hold, or there is none
+    import resource
+    pages = int(in_use.read_text().split()[0])
+    limit = pages*resource.getpagesize() + max_bytes
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+def _simple(value):
+    return value if isinstance(value, (str, int, float, type(None))) else str(value)
+
 def _send():
-    "In a process of its own: the header and the wanted columns of the first sheet, to standard output"
+    "In a process of its own: the wanted columns of the first sheet, as JSON to standard output"
     from python_calamine import CalamineError, CalamineWorkbook
-    path,wanted,max_bytes = json.loads(sys.argv[1])
-    if Path('/proc/self/statm').exists(): # elsewhere the limit does not hold, or there is none
-        import resource
-        used = int(Path('/proc/self/statm').read_text().split()[0])*resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (used + max_bytes,)*2)
+    path, wanted, max_bytes = json.loads(sys.argv[1])
+    _limit_memory(max_bytes)
     try: rows = CalamineWorkbook.from_path(path).get_sheet_by_index(0).iter_rows()
     except CalamineError as e: sys.exit(f'{e}')
     header = [str(name) for name in next(rows, [])]
-    at = [i for i,name in enumerate(header) if _plain(name) in wanted]
-    simple = lambda v: v if isinstance(v, (str, int, float, type(None))) else str(v)
-    json.dump((header, at, [[simple(row[i]) for i in at] for row in rows]), sys.stdout)
+    columns = [i for i, name in enumerate(header) if _plain(name) in wanted]
+    values = []
+    for row in rows: values.append([_simple(row[i]) for i in columns])
+    json.dump((header, columns, values), sys.stdout)
 
-def _sheet(path, wanted, max_bytes):
-    "Names of all columns of the first sheet, numbers of the wanted ones, and their rows. `ValueError` if it can't be read"
-    code = 'from medtut.tables import _send; _send()'
-    done = subprocess.run([sys.executable, '-c', code, json.dumps([str(path), wanted, max_bytes])], capture_output=True,
-                          env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)))
-    if not done.returncode: return json.loads(done.stdout)
-    said = [line for line in done.stderr.decode(errors='replace').splitlines() if line.strip()] or ['no word']
+def _read_xlsx(path, wanted, max_bytes):
+    "`_Sheet` of a workbook. `ValueError` if it can't be read"
+    done = subprocess.run(
+        [sys.executable, '-c', 'from medtut.tables import _send; _send()',
+         json.dumps([str(path), wanted, max_bytes])],
+        capture_output=True,
+        env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)))
+    if done.returncode == 0: return _Sheet(*json.loads(done.stdout))
+    said = done.stderr.decode(errors='replace').splitlines()
+    said = [line for line in said if line.strip()]
+    if not said: raise ValueError('no word')
     raise ValueError(said[0] if 'memory' in said[0] else said[-1])
 
 # %% ../nbs/toolbox/tables.ipynb #tables008
+def _read_csv(path):
+    "`_Sheet` of a .csv"
+    import pandas as pd
+    table = pd.read_csv(path, encoding='utf-8-sig', dtype=object)
+    return _Sheet(list(table), range(table.shape[1]), table.itertuples(index=False))
+
 def read_table(
     path:str|Path,       # .xlsx (its first sheet) or .csv, in UTF-8
-    wanted:list,         # names of columns that must be there; case, spaces and punctuation do not matter
+    wanted:list,         # columns that must be there; case, spaces and punctuation do not matter
     optional:list=(),    # of columns that may be missing
     max_bytes:int=2**32, # of memory that reading a .xlsx may take
-)->'pd.DataFrame':       # the columns found, named as in `wanted` and `optional`; values as stored, rows without any left out
-    "Read some columns of a table, found by name. Raises `ValueError` for a file that is missing or no table, and for a column that is missing"
+)->'pd.DataFrame':       # columns named as in `wanted` and `optional`, values as stored
+    """Read some columns of a table, found by name. Rows without any value are left out.
+
+    Raises `ValueError` for a file that is missing or no table, and for a column that is missing"""
     import pandas as pd # not above: the process that reads a sheet starts sooner without
     path = Path(path)
-    if not path.is_file(): raise ValueError(f'{path}: no such file; give the table as downloaded, .xlsx or .csv')
+    if not path.is_file():
+        raise ValueError(f'{path}: no such file; give the table as downloaded, .xlsx or .csv')
+    asked = [*wanted, *optional]
     try:
-        if path.suffix.lower() == '.csv':
-            rows = pd.read_csv(path, encoding='utf-8-sig', dtype=object)
-            header,at,rows = list(rows), range(rows.shape[1]), rows.itertuples(index=False)
-        else: header,at,rows = _sheet(path, [_plain(name) for name in (*wanted, *optional)], max_bytes)
+        if path.suffix.lower() == '.csv': sheet = _read_csv(path)
+        else: sheet = _read_xlsx(path, [_plain(name) for name in asked], max_bytes)
     except (ValueError, OverflowError, pd.errors.ParserError) as e:
-        raise ValueError(f'{path}: not a readable .xlsx or .csv table ({e}); was a web page saved in its place? Download it again') from e
-    where = {_plain(header[i]): place for place,i in enumerate(at)}
-    if absent := [c for c in wanted if _plain(c) not in where]: raise ValueError(f'{path}: no column {absent}; found {header}')
-    names = [c for c in (*wanted, *optional) if _plain(c) in where]
-    places = [where[_plain(c)] for c in names]
-    table = pd.DataFrame(([row[i] for i in places] for row in rows), columns=names)
-    return table[(table.fillna('') != '').any(axis=1)].reset_index(drop=True)
+        raise ValueError(f'{path}: not a readable .xlsx or .csv table ({e}); '
+                         'was a web page saved in its place? Download it again') from e
+    place = {_plain(sheet.header[column]): i for i, column in enumerate(sheet.columns)}
+    absent = [name for name in wanted if _plain(name) not in place]
+    if absent: raise ValueError(f'{path}: no column {absent}; found {sheet.header}')
+    names = [name for name in asked if _plain(name) in place]
+    places = [place[_plain(name)] for name in names]
+
+    def chosen(row): return [row[i] for i in places]
+    table = pd.DataFrame(map(chosen, sheet.rows), columns=names)
+    has_value = (table.fillna('') != '').any(axis=1)
+    return table[has_value].reset_index(drop=True)

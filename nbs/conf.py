@@ -88,7 +88,7 @@ def describe_image(cell, output):
     "A picture's text form is its alt text, if it isn't Python's own"
     image_types = [kind for kind in output.get('data', {}) if kind.startswith('image/')]
     if not image_types: return
-    words = output.data.get('text/plain', '<')
+    words = ' '.join(''.join(output.data.get('text/plain', '<')).split())
     if not words.startswith('<'): cell.metadata['mystnb']['image'] = dict(alt=words)
     # the width is enough, and a narrow screen may shrink it
     output.metadata.get(image_types[0], {}).pop('height', None)

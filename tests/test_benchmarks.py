@@ -5,36 +5,61 @@ import pytest
 
 import bench
 
-each = pytest.mark.parametrize('path', bench.benchmarks(), ids=lambda p: p.stem)
+@pytest.fixture
+def run_benchmark(tmp_path, monkeypatch):
+    "Runs a benchmark on its small input; the rows that it hands over"
+    def run(path, *options):
+        rows = tmp_path/'rows'
+        arguments = [str(path), '--quick', '--rows', str(rows), *options]
+        monkeypatch.setattr(sys, 'argv', arguments)
+        monkeypatch.syspath_prepend(path.parent)
+        runpy.run_path(str(path), run_name='__main__')
+        return [json.loads(line) for line in rows.read_text(encoding='utf-8').splitlines()]
+    return run
 
-@each
-def test_runs(path, tmp_path, monkeypatch):
-    rows = tmp_path/'rows'
-    monkeypatch.setattr(sys, 'argv', [str(path), '--quick', '--rows', str(rows)])
-    monkeypatch.syspath_prepend(path.parent)
-    runpy.run_path(str(path), run_name='__main__')
-    found = [json.loads(line) for line in rows.read_text(encoding='utf-8').splitlines()]
-    for row in found:
-        # a tool that is not installed has a row without seconds
-        figure = row['seconds'] if bench.is_command(row) else row['speed']
-        assert figure is None and row['label'].partition(' ')[0] != 'medtut' or figure > 0
+def stored_rows(name):
+    "What the page holds of a benchmark"
     page = json.loads(bench.result.read_text(encoding='utf-8'))
-    stored = [r for r in page['rows'] + page['commands']['rows'] if r['benchmark'] == path.stem]
-    # which format of its peer is the faster one depends on the machine
-    assert {bench.name_of(r) for r in found} == {bench.name_of(r) for r in stored}, \
-        'run `make bench`: the stored table is of another version'
+    rows = page['rows'] + page['commands']['rows']
+    return [row for row in rows if row['benchmark'] == name]
 
-def test_every_result_of_the_small_folder_is_right(tmp_path, monkeypatch):
-    "The commands of medtut on files of known truth: all volumes, pictures, copies, and no name left"
-    rows = tmp_path/'rows'
-    path = bench.folder/'shell.py'
-    monkeypatch.setattr(sys, 'argv', [str(path), '--quick', '--rows', str(rows), '--only', '^medtut'])
+def has_a_figure(row):
+    "A tool that is not installed has a row without seconds; medtut is"
+    figure = row['seconds'] if bench.is_command(row) else row['speed']
+    if figure is None: return not row['label'].startswith('medtut ')
+    return figure > 0
+
+@pytest.mark.parametrize('path', bench.benchmarks(), ids=lambda p: p.stem)
+def test_runs(path, run_benchmark):
+    rows = run_benchmark(path)
+    assert rows and all(map(has_a_figure, rows))
+    # which format of its peer is the faster one depends on the machine
+    names, stored = [set(map(bench.name_of, r)) for r in (rows, stored_rows(path.stem))]
+    assert names == stored, 'run `make bench`: the stored table is of another version'
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='reads /proc')
+def test_memory_runs(monkeypatch, capfd):
+    path = bench.folder/'memory.py'
+    assert path not in bench.benchmarks(), 'it compares with no other library'
+    monkeypatch.setattr(sys, 'argv', [str(path), '--files', '20', '40'])
     monkeypatch.syspath_prepend(path.parent)
-    runpy.run_path(str(path), run_name='__main__')
-    found = [json.loads(line) for line in rows.read_text(encoding='utf-8').splitlines()]
-    assert {r['command'] for r in found} == {'scan', 'series', 'convert', 'png', 'deidentify'}
-    assert all(r['results'] == r['possible'] for r in found)
-    assert [r['names'] for r in found if r['command'] == 'deidentify'] == [[0, 0]]
+    memory = runpy.run_path(str(path))
+    # its processes import what they run by name
+    monkeypatch.setitem(memory['main'].__globals__, 'alone', lambda f, *args: f(*args))
+    monkeypatch.setitem(memory['main'].__globals__, 'size_alone', lambda table: 0)
+    memory['main']()
+    said = capfd.readouterr().out
+    for name in 'scan', 'export_slices': assert f'{name:13} grows by' in said
+
+def test_every_result_of_the_small_folder_is_right(run_benchmark):
+    """The commands of medtut on files of known truth: all volumes, pictures, copies, and no name
+    left"""
+    rows = run_benchmark(bench.folder/'shell.py', '--only', '^medtut')
+    assert {r['command'] for r in rows} == {'scan', 'series', 'convert', 'png', 'deidentify'}
+    assert all(r['results'] == r['possible'] for r in rows)
+    assert [r['names'] for r in rows if r['command'] == 'deidentify'] == [[0, 0]]
+
+# --- the page
 
 def command(**more):
     plain = dict(folder='f', command='png', label='medtut png', tool='medtut 1', jobs=2, seconds=2.,
@@ -50,15 +75,23 @@ def test_a_tool_that_is_not_there_or_crashed_is_said():
     assert '| f | other | not installed |' in page and '-11 (crashed)' in page
     assert 'name left in 1 files and 2 paths' in page and 'Other work ran' in page
 
-def row(**more): return dict(what='w', medtut='m', peer='p', speed=2., memory=None, least_speed=None, least_memory=None) | more
+def row(**more):
+    plain = dict(what='w', medtut='m', peer='p', speed=2., memory=None, least_speed=None,
+                 least_memory=None)
+    return plain | more
 
-def page(*rows): return bench.table(dict(rows=rows, date='2000-01-01', machine='2 cores', versions=dict(numpy='2'), quick=False))
+def page(*rows):
+    versions = dict(numpy='2')
+    return bench.table(dict(rows=rows, date='2000-01-01', machine='2 cores', versions=versions,
+                            quick=False))
 
 def test_a_figure_below_its_floor_is_shown():
-    assert '| **2**, below the floor of 5 |' in page(row(least_speed=5)) and '1 of 1 rows' in page(row(least_speed=5))
-    assert '| 2 (floor 2) |' in page(row(least_speed=2)) and 'No row' in page(row(least_speed=2))
+    below, above = page(row(least_speed=5)), page(row(least_speed=2))
+    assert '| **2**, below the floor of 5 |' in below and '1 of 1 rows' in below
+    assert '| 2 (floor 2) |' in above and 'No row' in above
 
-def test_a_figure_that_is_missing_holds_no_floor(): assert bench.missed(row(least_memory=2)) == ['memory']
+def test_a_figure_that_is_missing_holds_no_floor():
+    assert bench.missed(row(least_memory=2)) == ['memory']
 
 def test_a_benchmark_that_fails_writes_no_table(tmp_path):
     (tmp_path/'broken.py').write_text('raise SystemExit(3)')

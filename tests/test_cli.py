@@ -116,7 +116,7 @@ def test_a_closed_pipe_is_no_error(breast):
 def network(tmp_path_factory):
     "A network for two channels, never trained, and two scans"
     import torch
-    from medtut.segmentation import UNet3D, save_unet
+    from medtut.unet import UNet3D, save_unet
     torch.manual_seed(0)
     folder, rng = tmp_path_factory.mktemp('network'), np.random.default_rng(0)
     card = dict(patch=(16, 16, 16), spacing=None, per='volume', inside=None,

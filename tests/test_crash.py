@@ -17,9 +17,10 @@ from medtut.cli import main
 from medtut.datasets import get_data, read_note
 from medtut.files import atomic_write
 from medtut.planes import read_images
-from medtut.segmentation import UNet3D, save_unet
 from medtut.phantoms.breast import write_duke_breast
-from medtut.slices import export_slices, label_slices, read_boxes, read_mapping
+from medtut.pngs import export_slices
+from medtut.slices import label_slices, read_boxes, read_mapping
+from medtut.unet import UNet3D, save_unet
 from test_folders import bundled, slices as write_series
 from test_datasets import MSD, SIIM, msd_at, siim_at
 

@@ -491,7 +491,7 @@ def test_a_table_on_standard_output(tmp_path, command):
 def weights(tmp_path_factory):
     "A network for one channel, never trained"
     import torch
-    from medtut.segmentation import UNet3D, save_unet
+    from medtut.unet import UNet3D, save_unet
     torch.manual_seed(0)
     card = dict(patch=(8, 8, 4), spacing=None, per='volume', inside=None, channels=['CT'],
                 labels={'1': 'one', '2': 'two'})

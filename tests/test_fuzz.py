@@ -107,33 +107,36 @@ def padded_to(label, patch):
     return np.pad(label, list(zip(front, missing - front))), front
 
 def corners_that_qualify(label, patch, share, kind):
-    "By brute force: corners of patches of which `kind` (`None`: any class) fills a share"
+    "By brute force: corners of patches of which `kind` ('any': any class) fills a share"
     padded, front = padded_to(label, patch)
     corners = product(*[range(n - p + 1) for n, p in zip(padded.shape, patch)])
     good = set()
     for corner in corners:
         inside = padded[tuple(slice(a, a + p) for a, p in zip(corner, patch))]
-        is_filled = inside > 0 if kind is None else inside == kind
+        is_filled = inside > 0 if kind == 'any' else inside == kind
         if is_filled.mean() >= share: good.add(tuple(np.subtract(corner, front).tolist()))
     return good
 
 @few
 @given(arrays(np.uint8, sizes, elements=st.integers(0, 2)), sizes, st.floats(0, 1),
-       st.sampled_from([None, (1,), (1, 2)]))
+       st.sampled_from(['any', None, (1,), (1, 2)]))
 def test_patches_are_exactly_those_that_qualify(label, patch, share, classes):
     "Patches larger than the volume among them: padded evenly, as documented"
-    segmentation = pytest.importorskip('medtut.segmentation')
-    by_kind = {kind: corners_that_qualify(label, patch, share, kind) for kind in classes or [None]}
+    PatchSampler = pytest.importorskip('medtut.patches').PatchSampler
+    kinds = classes
+    if classes == 'any': kinds = ['any']
+    elif classes is None: kinds = np.unique(label[label > 0]).tolist()
+    by_kind = {kind: corners_that_qualify(label, patch, share, kind) for kind in kinds}
     want = {kind: corners for kind, corners in by_kind.items() if corners}
     count = math.prod(max(n - p, 0) + 1 for n, p in zip(label.shape, patch))
     if not want:
-        with pytest.raises(ValueError): segmentation.PatchSampler(label, patch, share, classes)
+        with pytest.raises(ValueError): PatchSampler(label, patch, share, classes)
         return
-    sampler = segmentation.PatchSampler(label, patch, share, classes)
+    sampler = PatchSampler(label, patch, share, classes)
     drawn = {tuple(corner) for corner in sampler.draw(0, 40*count + 100).tolist()}
     everything = set().union(*want.values())
     assert drawn <= everything
-    if classes is None: assert len(sampler) == len(everything)
+    if classes == 'any': assert len(sampler) == len(everything)
     if count < 9: assert drawn == everything
 
 pairs = st.integers(1, 40).flatmap(lambda n: st.tuples(arrays(bool, n), arrays(bool, n)))
@@ -300,7 +303,7 @@ def test_damaged_weights(tmp_path):
     survives('weights', ['builtins:ValueError'], tmp_path, [path], ways, 120)
 
 def test_damaged_network(tmp_path):
-    from medtut.segmentation import UNet3D, save_unet
+    from medtut.unet import UNet3D, save_unet
     model = UNet3D(2, 2, filters=2, depth=2)
     path = save_unet(model, tmp_path/'u.safetensors', data='none', seed=0, scores={})
     end = table_end(path)

@@ -1,5 +1,10 @@
 "Cases with something wrong, memory, and networks whose answers can be worked out"
-import csv, gzip, json, os, pickle, subprocess, sys
+import gzip
+import json
+import os
+import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -10,15 +15,19 @@ import torch
 from torch import nn
 from torchvision.models import resnet18, resnet50
 
-from medtut.grading import GradingDataset, LABELS, MODALITIES, adapt_resnet, find_cases, load_case
+from medtut.cases import find_cases, load_case
+from medtut.grading import GradingDataset, adapt_resnet
+from medtut.brain_sets import BRATS_LABELS, MODALITIES, MSD_LABELS
 from medtut.nifti import save_nifti
 from medtut.planes import VolumeError
 
 lps = np.array([[-1., 0, 0, 0], [0, -1, 0, 239], [0, 0, 1, 0], [0, 0, 0, 1]])
 
 def brain(seed, shape=(12, 10, 8)):
-    "Four channels and a mask: a block of brain that is not 0, in it a tumour whose widest slice is the fifth"
-    rng, x = np.random.default_rng(seed), np.zeros((4, *shape), np.int16)
+    """Four channels and a mask: a block of brain that is not 0, in it a tumour whose widest slice
+    is the fifth"""
+    rng = np.random.default_rng(seed)
+    x = np.zeros((4, *shape), np.int16)
     x[:, 2:10, 2:8, 1:7] = rng.integers(100, 900, (4, 8, 6, 6))
     label = np.zeros(shape, np.uint8)
     label[4:6, 4:6, 3:6] = 2
@@ -26,25 +35,32 @@ def brain(seed, shape=(12, 10, 8)):
     label[4, 4, 4] = 4
     return x, label
 
-def write_brats(root, n=4, ending='.nii', affine=lps, grades='LGG HGG'.split()):
+def table_of(*rows): return '\n'.join(['Grade,BraTS_2020_subject_ID', *rows])
+
+def write_brats(root, n=4, ending='.nii', affine=lps):
     rows = []
     for i in range(1, n + 1):
         name = f'BraTS20_Training_{i:03d}'
         x, label = brain(i)
-        for m, v in zip(MODALITIES, x): save_nifti(v, affine, root/name/f'{name}_{m}{ending}')
-        save_nifti(label, affine, root/name/f'{name}_seg{ending}')
-        rows.append([grades[i%len(grades)], name])
-    with open(root/'name_mapping.csv', 'w', newline='') as f: csv.writer(f).writerows([['Grade', 'BraTS_2020_subject_ID'], *rows])
+        for m, v in zip((*MODALITIES, 'seg'), (*x, label)):
+            save_nifti(v, affine, root/name/f'{name}_{m}{ending}')
+        grade = ('LGG', 'HGG')[i % 2]
+        rows.append(f'{grade},{name}')
+    (root/'name_mapping.csv').write_text(table_of(*rows))
     return root
+
+MSD_NUMBERS = np.array([0, 2, 1, 0, 3], np.uint8) # of BraTS' 0 to 4
 
 def write_msd(root, n=2, order=('FLAIR', 'T1w', 't1gd', 'T2w')):
     for i in range(1, n + 1):
         x, label = brain(i)
-        save_nifti(np.moveaxis(x, 0, -1).astype(np.float32), lps, root/f'imagesTr/BRATS_{i:03d}.nii.gz')
-        save_nifti(np.array([0, 2, 1, 0, 3], np.uint8)[label], lps, root/f'labelsTr/BRATS_{i:03d}.nii.gz')
+        name = f'BRATS_{i:03d}.nii.gz'
+        save_nifti(np.moveaxis(x, 0, -1).astype(np.float32), lps, root/'imagesTr'/name)
+        save_nifti(MSD_NUMBERS[label], lps, root/'labelsTr'/name)
     (root/'imagesTr/._BRATS_001.nii.gz').write_bytes(b'AppleDouble')
     save_nifti(np.ones((4, 4, 4, 4), np.float32), lps, root/'imagesTs/BRATS_900.nii.gz')
-    (root/'dataset.json').write_text(json.dumps(dict(modality={str(i): m for i, m in enumerate(order)})))
+    modality = {str(i): m for i, m in enumerate(order)}
+    (root/'dataset.json').write_text(json.dumps(dict(modality=modality)))
     return root
 
 @pytest.fixture
@@ -52,7 +68,9 @@ def brats(tmp_path): return write_brats(tmp_path)
 
 # finding
 
-@pytest.mark.parametrize('text', ['{"modality": {"0": "FL', '[]', '{}', '{"modality": {"1": "FLAIR"}}', '{"modality": ["FLAIR"]}', ''])
+@pytest.mark.parametrize('text', [
+    '{"modality": {"0": "FL', '[]', '{}', '{"modality": {"1": "FLAIR"}}',
+    '{"modality": ["FLAIR"]}', ''])
 def test_a_damaged_description_is_named(tmp_path, text):
     write_msd(tmp_path)
     (tmp_path/'dataset.json').write_text(text)
@@ -64,7 +82,8 @@ def test_finds_brats(tmp_path, ending):
     assert cases.patient.tolist() == [f'BraTS20_Training_{i:03d}' for i in range(1, 5)]
     assert cases.grade.tolist() == ['HGG', 'LGG']*2 and cases.label.tolist() == [1, 0, 1, 0]
     assert not cases.missing.any() and not cases.note.any()
-    assert all(Path(row[k]).name.startswith(f'{row.patient}_{k}.') for _, row in cases.iterrows() for k in (*MODALITIES, 'seg'))
+    for _, row in cases.iterrows():
+        for k in (*MODALITIES, 'seg'): assert row[k].name.startswith(f'{row.patient}_{k}.')
 
 def test_the_odd_mask_and_what_is_missing(brats):
     name = 'BraTS20_Training_{0:03d}/BraTS20_Training_{0:03d}_{1}.nii'.format
@@ -76,7 +95,8 @@ def test_the_odd_mask_and_what_is_missing(brats):
     assert cases.seg.iloc[1].name == 'W39_1998.09.19_Segm.nii' and 'W39_1998' in cases.note.iloc[1]
     assert cases.missing.tolist() == ['', '', 't1ce, seg', '']
     assert load_case(cases.iloc[1]).label.any()
-    with pytest.raises(VolumeError, match='BraTS20_Training_003: has no t1ce'): load_case(cases.iloc[2])
+    with pytest.raises(VolumeError, match='BraTS20_Training_003: has no t1ce'):
+        load_case(cases.iloc[2])
     assert load_case(cases.iloc[2], ('flair', 't1')).label is None
 
 def test_patients_without_files(brats):
@@ -85,44 +105,55 @@ def test_patients_without_files(brats):
     for p in (brats/'BraTS20_Training_004').iterdir(): p.unlink()
     (brats/'BraTS20_Training_004').rmdir()
     cases = find_cases(brats)
-    assert cases.missing.tolist() == ['', 'flair, t1, t1ce, t2, seg', '', 'flair, t1, t1ce, t2, seg'] and cases.note[3] == 'no folder'
+    assert cases.missing.tolist() == ['', 'flair, t1, t1ce, t2, seg']*2
+    assert cases.note[3] == 'no folder'
     with pytest.raises(VolumeError, match='has no flair'): load_case(cases.iloc[3])
 
 def test_grades_unknown(brats):
-    rows = [['Grade', 'BraTS_2020_subject_ID'], ['HGG', 'BraTS20_Training_001'], ['IV', 'BraTS20_Training_002']]
-    with open(brats/'name_mapping.csv', 'w', newline='') as f: csv.writer(f).writerows(rows)
+    table = table_of('HGG,BraTS20_Training_001', 'IV,BraTS20_Training_002')
+    (brats/'name_mapping.csv').write_text(table)
     cases = find_cases(brats)
-    assert cases.label.isna().tolist() == [False, True, True, True] and 'grade IV' in cases.note[1]
-    with pytest.raises(VolumeError, match='3 cases have no grade, such as BraTS20_Training_002'): GradingDataset(cases, progress=False)
+    assert cases.label.isna().tolist() == [False, True, True, True]
+    assert 'grade IV' in cases.note[1]
+    with pytest.raises(VolumeError, match='3 cases have no grade, such as BraTS20_Training_002'):
+        GradingDataset(cases, progress=False)
     (brats/'name_mapping.csv').unlink()
     assert find_cases(brats).grade.isna().all()
 
-@pytest.mark.parametrize('header, row', [('Grade,BraTS_2020_subject_ID', 'HGG,BraTS20_Training_001 '), ('Grade, BraTS_2020_subject_ID', 'HGG, BraTS20_Training_001'), (' Grade ,BraTS_2020_subject_ID\t', ' HGG ,BraTS20_Training_001\u00a0')])
+@pytest.mark.parametrize('header, row', [
+    ('Grade,BraTS_2020_subject_ID', 'HGG,BraTS20_Training_001 '),
+    ('Grade, BraTS_2020_subject_ID', 'HGG, BraTS20_Training_001'),
+    (' Grade ,BraTS_2020_subject_ID\t', ' HGG ,BraTS20_Training_001\u00a0')])
 def test_blanks_in_the_table_mean_nothing(brats, header, row):
     (brats/'name_mapping.csv').write_text(f'{header}\n{row}\n', encoding='utf-8')
     cases = find_cases(brats).set_index('patient')
-    assert len(cases) == 4 and cases.grade['BraTS20_Training_001'] == 'HGG' and cases.note['BraTS20_Training_001'] == ''
+    first = cases.loc['BraTS20_Training_001']
+    assert len(cases) == 4 and first.grade == 'HGG' and first.note == ''
 
 @pytest.mark.parametrize('rows, message', [
-    (['HGG,brats20_training_001'], "BraTS20_Training_001', 'brats20_training_001"), (['HGG,BraTS20_Training_001', 'LGG,bRATS20_Training_001'], 'one way'),
+    (['HGG,brats20_training_001'], "BraTS20_Training_001', 'brats20_training_001"),
+    (['HGG,BraTS20_Training_001', 'LGG,bRATS20_Training_001'], 'one way'),
     (['HGG,BraTS20_Training_001', 'LGG,BraTS20_Training_001 '], 'HGG and LGG')])
 def test_one_patient_in_two_ways(brats, rows, message):
     "It would be a case without grade and one without files, or have the grade of the last row"
-    (brats/'name_mapping.csv').write_text('\n'.join(['Grade,BraTS_2020_subject_ID', *rows]))
+    (brats/'name_mapping.csv').write_text(table_of(*rows))
     with pytest.raises(VolumeError, match=f'name_mapping.csv: .*{message}'): find_cases(brats)
 
 def test_a_row_that_comes_twice(brats):
-    (brats/'name_mapping.csv').write_text('Grade,BraTS_2020_subject_ID\nHGG,BraTS20_Training_001\nHGG,BraTS20_Training_001\n')
+    (brats/'name_mapping.csv').write_text(table_of(*['HGG,BraTS20_Training_001']*2))
     assert find_cases(brats).grade[0] == 'HGG'
 
 def test_finds_msd(tmp_path):
     cases = find_cases(write_msd(tmp_path))
-    assert cases.patient.tolist() == ['BRATS_001', 'BRATS_002', 'BRATS_900'] and cases.missing.tolist() == ['', '', 'seg']
-    with pytest.raises(VolumeError, match='channels are'): find_cases(write_msd(tmp_path, order=('T1w', 'FLAIR', 't1gd', 'T2w')))
+    assert cases.patient.tolist() == ['BRATS_001', 'BRATS_002', 'BRATS_900']
+    assert cases.missing.tolist() == ['', '', 'seg']
+    swapped = write_msd(tmp_path, order=('T1w', 'FLAIR', 't1gd', 'T2w'))
+    with pytest.raises(VolumeError, match='channels are'): find_cases(swapped)
 
 def test_nothing_to_find(tmp_path):
     with pytest.raises(VolumeError, match='no such folder'): find_cases(tmp_path/'no')
-    with pytest.raises(VolumeError, match='no cases; expected BraTS20_Training_001'): find_cases(tmp_path)
+    with pytest.raises(VolumeError, match='no cases; expected BraTS20_Training_001'):
+        find_cases(tmp_path)
 
 # names in use: BraTS 2017 to 2023 and later, the Decathlon's other tasks
 
@@ -142,7 +173,8 @@ def write_case(folder, layout='brats', seed=1, ending='.nii.gz'):
     return folder
 
 def write_task(root, modality, labels, n=2, channels=1):
-    rng, names = np.random.default_rng(0), [f'organ_{i:03d}.nii.gz' for i in range(1, n + 1)]
+    rng = np.random.default_rng(0)
+    names = [f'organ_{i:03d}.nii.gz' for i in range(1, n + 1)]
     shape = (6, 5, 4) if channels == 1 else (6, 5, 4, channels)
     for name in names:
         save_nifti(rng.integers(1, 99, shape).astype(np.int16), lps, root/'imagesTr'/name)
@@ -175,7 +207,8 @@ def test_names_of_each_year(tmp_path, name, layout, patient):
     assert np.array_equal(load_case(row, ('t2', 't1ce')).image, x[[3, 2]])
 
 def test_a_set_without_a_table_gets_no_note_of_one(tmp_path):
-    "BraTS 2021 and later were published without grades; those of 2020 have them in name_mapping.csv"
+    """BraTS 2021 and later were published without grades; those of 2020 have them in
+    name_mapping.csv"""
     for name in 'BraTS2021_00000', 'BraTS2021_00002': write_case(tmp_path/'2021'/name)
     write_case(tmp_path/'2023'/FIRST_2023, 'brats2023')
     assert not find_cases(tmp_path/'2021').note.any() and not find_cases(tmp_path/'2023').note.any()
@@ -243,7 +276,8 @@ def test_masks_of_children_are_read_as_in_2023(tmp_path):
 def test_labels_of_other_years_are_refused(tmp_path):
     row = find_cases(write_case(tmp_path/FIRST_2023, 'brats2023').parent).iloc[0]
     replace(row, 'seg', brain(1)[1])
-    with pytest.raises(VolumeError, match=r'-seg.nii.gz: labels \[4\] in a brats2023 mask, .* cavity'):
+    message = r'-seg.nii.gz: labels \[4\] in a brats2023 mask, .* cavity'
+    with pytest.raises(VolumeError, match=message):
         load_case(row)
 
 @pytest.mark.parametrize('layout, name', [('brats', FIRST_2020), ('brats2023', FIRST_2023)])
@@ -274,7 +308,8 @@ def test_what_is_missing_is_named(tmp_path):
     assert cases.missing.tolist() == ['t1ce, seg', '', 'flair, t1, t1ce, t2, seg']
     assert f'no {FIRST_2023}-t1c, {FIRST_2023}-seg' in cases.note[0]
     assert 'BraTS-GLI-00009-000-t1c.nii.gz' in cases.note[0]
-    with pytest.raises(VolumeError, match=f'{FIRST_2023}: has no t1ce.*00009'): load_case(cases.iloc[0])
+    with pytest.raises(VolumeError, match=f'{FIRST_2023}: has no t1ce.*00009'):
+        load_case(cases.iloc[0])
 
 def test_two_odd_masks(brats):
     folder = brats/FIRST_2020
@@ -313,7 +348,8 @@ def test_patients_in_two_spellings(tmp_path):
 
 @pytest.mark.parametrize('modality, channels', [({'0': 'MRI'}, 1), ({'0': 'T2', '1': 'ADC'}, 2)])
 def test_other_decathlon_tasks(tmp_path, modality, channels):
-    "Names and labels are those of dataset.json (medicaldecathlon.com); Task05_Prostate has two channels"
+    """Names and labels are those of dataset.json (medicaldecathlon.com); Task05_Prostate has two
+    channels"""
     labels = {'0': 'background', '1': 'PZ', '2': 'TZ'}
     cases = find_cases(write_task(tmp_path, modality, labels, channels=channels))
     names = tuple(modality.values())
@@ -322,7 +358,8 @@ def test_other_decathlon_tasks(tmp_path, modality, channels):
     assert row.sequences == names and row.labels == {1: 'PZ', 2: 'TZ'} and row.layout == 'msd'
     assert all(row[name] == tmp_path/'imagesTr'/'organ_002.nii.gz' for name in names)
     case = load_case(row)
-    stored = np.asarray(nib.load(tmp_path/'imagesTr'/'organ_002.nii.gz').dataobj).reshape(6, 5, 4, channels)
+    stored = np.asarray(nib.load(tmp_path/'imagesTr'/'organ_002.nii.gz').dataobj)
+    stored = stored.reshape(6, 5, 4, channels)
     assert np.array_equal(case.image, np.moveaxis(stored, -1, 0))
     assert np.array_equal(case.label, nib.load(row.seg).dataobj)
     assert np.array_equal(load_case(row, names[::-1]).image, case.image[::-1])
@@ -330,7 +367,8 @@ def test_other_decathlon_tasks(tmp_path, modality, channels):
 
 def test_a_label_that_the_description_lacks(tmp_path):
     cases = find_cases(write_task(tmp_path, {'0': 'CT'}, {'0': 'background', '1': 'liver'}))
-    with pytest.raises(VolumeError, match=r'organ_001.nii.gz: labels \[2\] in a msd mask.*dataset.json'):
+    message = r'organ_001.nii.gz: labels \[2\] in a msd mask.*dataset.json'
+    with pytest.raises(VolumeError, match=message):
         load_case(cases.iloc[0])
 
 @pytest.mark.parametrize('channels', [1, 3])
@@ -352,7 +390,8 @@ def test_task01_with_other_labels_is_refused(tmp_path):
     "A widely copied tutorial takes 2 for enhancing: Task01's dataset.json says 3"
     write_msd(tmp_path)
     about = json.loads((tmp_path/'dataset.json').read_text())
-    about['labels'] = {'0': 'background', '1': 'edema', '2': 'non-enhancing tumor', '3': 'enhancing tumour'}
+    about['labels'] = {'0': 'background', '1': 'edema', '2': 'non-enhancing tumor',
+                       '3': 'enhancing tumour'}
     (tmp_path/'dataset.json').write_text(json.dumps(about))
     assert np.array_equal(load_case(find_cases(tmp_path).iloc[0]).label, brain(1)[1])
     about['labels'] |= {'2': 'enhancing tumour', '3': 'non-enhancing tumor'}
@@ -362,7 +401,8 @@ def test_task01_with_other_labels_is_refused(tmp_path):
 def test_gaps_in_a_decathlon_task(tmp_path):
     "Cases that are only listed, that have a mask alone or no mask are rows that say so"
     write_task(tmp_path, {'0': 'MRI'}, {'1': 'a', '2': 'b'}, n=4)
-    for gone in 'imagesTr/organ_001', 'labelsTr/organ_001', 'imagesTr/organ_002', 'labelsTr/organ_003':
+    for gone in ('imagesTr/organ_001', 'labelsTr/organ_001', 'imagesTr/organ_002',
+                 'labelsTr/organ_003'):
         (tmp_path/f'{gone}.nii.gz').unlink()
     cases = find_cases(tmp_path)
     assert cases.missing.tolist() == ['MRI, seg', 'MRI', 'seg', '']
@@ -374,7 +414,8 @@ def test_gaps_in_a_decathlon_task(tmp_path):
 def test_two_files_of_one_decathlon_case(tmp_path, folder):
     write_task(tmp_path, {'0': 'MRI'}, {'1': 'a', '2': 'b'})
     (tmp_path/folder/'organ_001.nii').write_bytes(b'')
-    with pytest.raises(VolumeError, match=r'organ_001.nii and .*organ_001.nii.gz'): find_cases(tmp_path)
+    with pytest.raises(VolumeError, match=r'organ_001.nii and .*organ_001.nii.gz'):
+        find_cases(tmp_path)
 
 def test_a_case_for_training_and_for_test(tmp_path):
     write_msd(tmp_path)
@@ -384,24 +425,42 @@ def test_a_case_for_training_and_for_test(tmp_path):
 def test_a_real_decathlon_task():
     folder = os.environ.get('MEDTUT_REAL_FILES')
     root = Path(folder or '')/'msd_hippocampus'
-    if not folder or not root.is_dir(): pytest.skip('MEDTUT_REAL_FILES does not name a folder with msd_hippocampus/')
+    if not folder or not root.is_dir():
+        pytest.skip('MEDTUT_REAL_FILES does not name a folder with msd_hippocampus/')
     cases = find_cases(root)
     assert len(cases) == json.loads((root/'dataset.json').read_text())['numTraining']
     assert not cases.missing.any() and not cases.note.any() and cases.grade.isna().all()
     assert cases.labels[0] == {1: 'Anterior', 2: 'Posterior'}
     for i in range(0, len(cases), 20):
         case = load_case(cases.iloc[i])
-        assert case.image.shape == (1, *case.label.shape) and set(np.unique(case.label)) == {0, 1, 2}
+        assert case.image.shape == (1, *case.label.shape)
+        assert set(np.unique(case.label)) == {0, 1, 2}
 
 # loading
 
 def test_both_layouts_hold_the_same(tmp_path):
-    one = load_case(find_cases(write_brats(tmp_path/'brats', 1)).iloc[0])
-    two = load_case(find_cases(write_msd(tmp_path/'msd', 1)).iloc[0])
+    roots = write_brats(tmp_path/'brats', 1), write_msd(tmp_path/'msd', 1)
     x, label = brain(1)
-    for case in one, two:
-        assert case.image.dtype == np.float32 and np.array_equal(case.image, x) and np.array_equal(case.label, label)
+    for root in roots:
+        case = load_case(find_cases(root).iloc[0])
+        assert case.image.dtype == np.float32 and np.array_equal(case.image, x)
+        assert np.array_equal(case.label, label)
         np.testing.assert_allclose(case.affine, lps)
+
+@pytest.mark.parametrize('layout', ['brats', 'brats2023', 'msd'])
+def test_masks_are_numbered_as_asked_for(tmp_path, layout):
+    "Whatever the numbers in the file, a part gets the number that `labels` gives it"
+    if layout == 'msd': write_msd(tmp_path, 1)
+    else: write_case(tmp_path/(FIRST_2020 if layout == 'brats' else FIRST_2023), layout)
+    row, label = find_cases(tmp_path).iloc[0], brain(1)[1]
+    assert np.array_equal(load_case(row, labels=MSD_LABELS).label, MSD_NUMBERS[label])
+    for default in None, BRATS_LABELS:
+        assert np.array_equal(load_case(row, labels=default).label, label)
+    other = {7: 'enhancing', 200: 'edema', 1: 'non-enhancing', 9: 'a part that is not there'}
+    renumbered = load_case(row, labels=other).label
+    for number, part in ((7, 4), (200, 2), (1, 1), (0, 0)):
+        assert ((renumbered == number) == (label == part)).all()
+    with pytest.raises(ValueError, match='give no number'): load_case(row, labels={1: 'edema'})
 
 @pytest.mark.parametrize('write', [write_brats, write_msd])
 def test_modalities_in_the_order_asked_for(tmp_path, write):
@@ -411,33 +470,54 @@ def test_modalities_in_the_order_asked_for(tmp_path, write):
     assert np.array_equal(load_case(row, ('t1ce',)).image, x[[2]])
 
 def test_standardised_within_the_brain(brats):
-    image = load_case(find_cases(brats).iloc[0], standardise=True).image
+    image = load_case(find_cases(brats).iloc[0], standardized=True).image
     inside = brain(1)[0] != 0
     for x, b in zip(image, inside):
         assert abs(x[b].mean()) < 1e-5 and abs(x[b].std() - 1) < 1e-5 and not x[~b].any()
 
-def replace(row, key, array, affine=lps):
-    path = save_nifti(array, affine, row[key])
-    return path
+def test_a_voxel_dark_in_one_sequence_is_inside_the_head(brats):
+    "0 in T1 alone: a value like any other, that counts and is standardised, as in lesson 6"
+    row, x = find_cases(brats).iloc[0], brain(1)[0]
+    x[1, 3:6, 3:6, 3] = 0
+    replace(row, 't1', x[1])
+    inside = (x != 0).any(0)
+    t1 = load_case(row, standardized=True).image[1]
+    wanted = (x[1][inside] - x[1][inside].mean())/x[1][inside].std()
+    np.testing.assert_allclose(t1[inside], wanted, atol=1e-5)
+    assert (t1[3:6, 3:6, 3] < -1).all() and not t1[~inside].any()
+
+def replace(row, key, array, affine=lps): return save_nifti(array, affine, row[key])
+
+def volume(key):
+    "A volume of the first patient"
+    x, label = brain(1)
+    return label if key == 'seg' else x[MODALITIES.index(key)]
+
+mirrored = np.diag([-1, 1, 1, 1]) @ lps
 
 @pytest.mark.parametrize('change, match', [
-    (lambda row: replace(row, 't2', brain(1)[0][3][:-1]), r'_t2.nii: gives \(11, 10, 8\) of float32; `out` is \(12, 10, 8\)'),
-    (lambda row: replace(row, 't2', brain(1)[0][3], np.diag([-1, 1, 1, 1]) @ lps), 't2 have the same shape, but their corners'),
-    (lambda row: replace(row, 'seg', brain(1)[1], np.diag([-1, 1, 1, 1]) @ lps), 'mask have the same shape, but their corners'),
-    (lambda row: replace(row, 'seg', brain(1)[1][..., :-1]), 'mask'),
-    (lambda row: replace(row, 'seg', brain(1)[1]*3), r'labels \[3, 6, 12\] in a brats mask'),
-    (lambda row: replace(row, 'seg', np.where(brain(1)[1], 3, 0)), 'from BraTS 2023 on, 3 is the enhancing part'),
-    (lambda row: replace(row, 'seg', brain(1)[1]*.5), 'holds whole numbers'),
-    (lambda row: replace(row, 't1', np.where(brain(1)[0][1], np.nan, 0)), 'nan or infinite'),
-    (lambda row: replace(row, 't1ce', np.zeros((12, 10, 8), np.int16)), 't1ce: nothing but one value'),
+    (lambda row: replace(row, 't2', volume('t2')[:-1]),
+     r'_t2.nii: gives \(11, 10, 8\) of float32; `out` is \(12, 10, 8\)'),
+    (lambda row: replace(row, 't2', volume('t2'), mirrored),
+     't2 have the same shape, but their corners'),
+    (lambda row: replace(row, 'seg', volume('seg'), mirrored),
+     'mask have the same shape, but their corners'),
+    (lambda row: replace(row, 'seg', volume('seg')[..., :-1]), 'mask'),
+    (lambda row: replace(row, 'seg', volume('seg')*3), r'labels \[3, 6, 12\] in a brats mask'),
+    (lambda row: replace(row, 'seg', np.where(volume('seg'), 3, 0)),
+     'from BraTS 2023 on, 3 is the enhancing part'),
+    (lambda row: replace(row, 'seg', volume('seg')*.5), 'holds whole numbers'),
+    (lambda row: replace(row, 't1', np.where(volume('t1'), np.nan, 0)), 'nan or infinite'),
+    (lambda row: replace(row, 't1ce', 0*volume('t1ce')), 't1ce: nothing but one value'),
     (lambda row: row['flair'].write_bytes(row['flair'].read_bytes()[:700]), 'cut off'),
     (lambda row: row['t1'].write_text('<html>'), '_t1.nii: can not be read as NIfTI')],
-    ids=['size of a sequence', 'place of a sequence', 'place of the mask', 'size of the mask', 'labels', '2023 labels', 'fractions', 'nan', 'empty', 'cut off', 'web page'])
+    ids=['size of a sequence', 'place of a sequence', 'place of the mask', 'size of the mask',
+         'labels', '2023 labels', 'fractions', 'nan', 'empty', 'cut off', 'web page'])
 def test_what_does_not_fit_is_refused(brats, change, match):
     row = find_cases(brats).iloc[0]
     load_case(row)
     change(row)
-    with pytest.raises(VolumeError, match=match): load_case(row, standardise=True)
+    with pytest.raises(VolumeError, match=match): load_case(row, standardized=True)
 
 def test_masks_a_rounding_apart_are_taken(brats):
     row = find_cases(brats).iloc[0]
@@ -445,24 +525,29 @@ def test_masks_a_rounding_apart_are_taken(brats):
     assert np.array_equal(load_case(row).label, brain(1)[1])
 
 code = '''
-import sys, medtut.grading as g
-kb = lambda: int(next(l for l in open('/proc/self/status') if l.startswith('VmHWM')).split()[1])
-small, big = [g.find_cases(p).iloc[0] for p in sys.argv[1:]]
-g.load_case(small, standardise=True)
-before = kb()
-case = g.load_case(big, standardise=True)
-print((kb() - before)*1024/case.image.nbytes)'''
+import sys
+from medtut.cases import find_cases, load_case
+
+def peak(): # bytes
+    for line in open('/proc/self/status'):
+        if line.startswith('VmHWM'): return int(line.split()[1])*1024
+
+small, big = [find_cases(p).iloc[0] for p in sys.argv[1:]]
+load_case(small, standardized=True)
+before = peak()
+case = load_case(big, standardized=True)
+print((peak() - before)/case.image.nbytes)'''
 
 @pytest.mark.skipif(not Path('/proc/self/status').exists(), reason='needs Linux')
 @pytest.mark.parametrize('layout', ['brats', 'brats, compressed', 'msd'])
 def test_memory(tmp_path, layout):
     "At most 1.3 times the result, even if there is no voxel outside the brain"
-    if layout == 'msd': small, write = write_msd(tmp_path/'small', 1), write_msd
-    else: small, write = write_brats(tmp_path/'small', 1), write_brats
-    big = write(tmp_path/'big', 1)
+    write = write_msd if layout == 'msd' else write_brats
+    small, big = write(tmp_path/'small', 1), write(tmp_path/'big', 1)
     row, shape = find_cases(big).iloc[0], (160, 160, 100)
     x = np.random.default_rng(0).integers(1, 99, shape).astype(np.int16)
-    if layout == 'msd': save_nifti(np.stack([x]*4, -1).astype(np.float32), lps, row.flair)
+    if layout == 'msd':
+        save_nifti(np.stack([x]*4, -1).astype(np.float32), lps, row.flair)
     else:
         for m in MODALITIES: save_nifti(x, lps, row[m])
     save_nifti(np.ones(shape, np.uint8), lps, row.seg)
@@ -478,32 +563,38 @@ def test_memory(tmp_path, layout):
 
 def test_slices_chosen(brats):
     cases = find_cases(brats)
-    make = lambda *args, **kwargs: GradingDataset(cases, *args, progress=False, **kwargs)
-    assert make('largest').table.z.tolist() == [4]*4
-    assert make('tumour', min_area=1).table.groupby('patient').z.apply(list).tolist() == [[3, 4, 5]]*4
-    assert make('tumour', min_area=10).table.z.tolist() == [4]*4
-    assert make('tumour', min_area=999).table.z.tolist() == [4]*4
-    assert make('all').table.groupby('patient').z.apply(list).tolist() == [[1, 2, 3, 4, 5, 6]]*4
-    assert make('all', every=4).table.groupby('patient').z.apply(list).tolist() == [[1, 5]]*4
-    assert set(make('largest').table.area) == {16.}
+    def table(*args, **settings):
+        return GradingDataset(cases, *args, progress=False, **settings).table
+    def z_of_patients(*args, **settings):
+        return table(*args, **settings).groupby('patient').z.apply(list).tolist()
+    assert z_of_patients('largest') == [[4]]*4
+    assert z_of_patients('tumour', min_area=1) == [[3, 4, 5]]*4
+    assert z_of_patients('tumour', min_area=10) == [[4]]*4
+    assert z_of_patients('tumour', min_area=999) == [[4]]*4
+    assert z_of_patients('all') == [[1, 2, 3, 4, 5, 6]]*4
+    assert z_of_patients('all', every=4) == [[1, 5]]*4
+    assert set(table('largest').area) == {16.}
 
 def test_a_slice_is_the_slice(brats):
-    ds = GradingDataset(find_cases(brats), 'largest', modalities=('t2', 'flair'), progress=False)
-    image = load_case(find_cases(brats).iloc[1], ('t2', 'flair'), standardise=True).image
+    cases, two = find_cases(brats), ('t2', 'flair')
+    ds = GradingDataset(cases, 'largest', modalities=two, progress=False)
+    image = load_case(cases.iloc[1], two, standardized=True).image
     x, y = ds[1]
     assert x.shape == (2, 10, 12) and x.dtype == torch.float32 and y == 0 and len(ds) == 4
     assert np.array_equal(x, image[:, :, :, 4].transpose(0, 2, 1))
 
 def test_crop_is_the_square_round_the_tumour(brats):
-    cases = find_cases(brats)
-    whole, part = (GradingDataset(cases, 'tumour', min_area=1, crop=c, progress=False) for c in (None, 6))
+    def make(**settings): return GradingDataset(find_cases(brats), progress=False, **settings)
+    whole, part = make(min_area=1), make(min_area=1, crop=6)
     assert part.x.shape == (12, 4, 6, 6) and part.table.equals(whole.table)
-    assert torch.equal(part.x, whole.x[:, :, 2:8, 2:8]) and torch.equal(part.mask, whole.mask[:, 2:8, 2:8])  # the tumour's from 3 to 6 in both axes
-    edge = GradingDataset(cases, crop=9, progress=False)  # would begin below 0 along one axis
-    assert edge.x.shape[2:] == (9, 9) and torch.equal(edge.x, GradingDataset(cases, progress=False).x[:, :, 0:9, 0:9])
-    assert GradingDataset(cases, crop=999, progress=False).x.shape[2:] == (10, 12)
+    # the tumour's from 3 to 6 in both axes
+    assert torch.equal(part.x, whole.x[:, :, 2:8, 2:8])
+    assert torch.equal(part.mask, whole.mask[:, 2:8, 2:8])
+    edge = make(crop=9)  # would begin below 0 along one axis
+    assert edge.x.shape[2:] == (9, 9) and torch.equal(edge.x, make().x[:, :, 0:9, 0:9])
+    assert make(crop=999).x.shape[2:] == (10, 12)
     for bad in dict(crop=0), dict(crop=-1), dict(every=0):
-        with pytest.raises(ValueError, match='must be 1 or more and crop positive'): GradingDataset(cases, progress=False, **bad)
+        with pytest.raises(ValueError, match='must be 1 or more and crop positive'): make(**bad)
 
 def test_masks_go_with_their_slices(brats):
     ds = GradingDataset(find_cases(brats), 'all', progress=False)
@@ -513,14 +604,16 @@ def test_masks_go_with_their_slices(brats):
     assert ((ds.mask > 0).sum((1, 2)).numpy() == ds.table.area).all()
 
 def test_orientation_does_not_matter(tmp_path):
-    "The same patients written with axes R A S: the same slices, the patient's left on the right side"
-    a = GradingDataset(find_cases(write_brats(tmp_path/'lps', 2)), 'all', progress=False)
+    """The same patients written with axes R A S: the same slices, the patient's left on the right
+    side"""
+    cases = find_cases(write_brats(tmp_path, 2))
+    a = GradingDataset(cases, 'all', progress=False)
+    ras = lps @ nib.affines.from_matvec(np.diag([-1, -1, 1]), (11, 9, 0))
     for i in 1, 2:
-        row = find_cases(tmp_path/'lps').iloc[i - 1]
         x, label = brain(i)
-        ras = lps @ nib.affines.from_matvec(np.diag([-1, -1, 1]), (11, 9, 0))
-        for m, v in zip((*MODALITIES, 'seg'), [*x, label]): save_nifti(v[::-1, ::-1], ras, row[m])
-    b = GradingDataset(find_cases(tmp_path/'lps'), 'all', progress=False)
+        for m, v in zip((*MODALITIES, 'seg'), [*x, label]):
+            save_nifti(v[::-1, ::-1], ras, cases[m][i - 1])
+    b = GradingDataset(cases, 'all', progress=False)
     assert torch.equal(a.x, b.x) and torch.equal(a.mask, b.mask) and a.table.equals(b.table)
 
 def test_processes_change_nothing(brats):
@@ -529,21 +622,26 @@ def test_processes_change_nothing(brats):
 
 def test_a_loader_with_workers(brats):
     ds = GradingDataset(find_cases(brats), progress=False)
-    x, y = next(iter(torch.utils.data.DataLoader(pickle.loads(pickle.dumps(ds)), 4, num_workers=1)))
+    copy = pickle.loads(pickle.dumps(ds))
+    x, y = next(iter(torch.utils.data.DataLoader(copy, 4, num_workers=1)))
     assert torch.equal(x, ds.x[:4]) and torch.equal(y, ds.y[:4])
 
 def test_slices_that_can_not_be_had(brats):
+    def make(cases, slices='tumour', crop=None):
+        return GradingDataset(cases, slices, crop=crop, progress=False)
     cases = find_cases(brats)
-    with pytest.raises(ValueError, match='slices must be'): GradingDataset(cases, 'middle', progress=False)
-    with pytest.raises(ValueError, match='no cases'): GradingDataset(cases[:0], progress=False)
+    with pytest.raises(ValueError, match='slices must be'): make(cases, 'middle')
+    with pytest.raises(ValueError, match='no cases'): make(cases[:0])
     cases.seg[0].unlink()
-    with pytest.raises(VolumeError, match='BraTS20_Training_001: no slice'): GradingDataset(find_cases(brats), progress=False)
-    without = GradingDataset(find_cases(brats), 'all', progress=False)
+    cases = find_cases(brats)
+    with pytest.raises(VolumeError, match='BraTS20_Training_001: no slice'): make(cases)
+    without = make(cases, 'all')
     assert len(without) == 24 and not without.mask[:6].any()
-    with pytest.raises(VolumeError, match='without crop'): GradingDataset(find_cases(brats), 'all', crop=5, progress=False)
-    for m in MODALITIES: save_nifti(np.ones((5, 5, 5), np.uint8) + np.eye(5, dtype=np.uint8), lps, cases[m][3])
-    save_nifti(np.ones((5, 5, 5), np.uint8), lps, cases.seg[3])
-    with pytest.raises(VolumeError, match='BraTS20_Training_004: slices of'): GradingDataset(find_cases(brats)[1:], progress=False)
+    with pytest.raises(VolumeError, match='without crop'): make(cases, 'all', crop=5)
+    small = np.ones((5, 5, 5), np.uint8)
+    for m in MODALITIES: save_nifti(small + np.eye(5, dtype=np.uint8), lps, cases[m][3])
+    save_nifti(small, lps, cases.seg[3])
+    with pytest.raises(VolumeError, match='BraTS20_Training_004: slices of'): make(cases[1:])
 
 # the network
 
@@ -553,10 +651,11 @@ def test_grey_gives_what_it_gave(make, channels):
     torch.manual_seed(channels)
     old = make().eval()
     new = adapt_resnet(old, channels, 5).eval()
-    body = lambda m: nn.Sequential(*list(m.children())[:-1])
+    def features(model, x): return nn.Sequential(*list(model.children())[:-1])(x)
     grey = torch.randn(2, 1, 64, 64)
     with torch.no_grad():
-        before, after = body(old)(grey.expand(-1, 3, -1, -1)), body(new)(grey.expand(-1, channels, -1, -1))
+        before = features(old, grey.expand(-1, 3, -1, -1))
+        after = features(new, grey.expand(-1, channels, -1, -1))
         torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-4)
         assert new(torch.zeros(2, channels, 64, 64)).shape == (2, 5)
 
@@ -566,7 +665,8 @@ def test_the_original_is_left_alone():
     new = adapt_resnet(old)
     with torch.no_grad():
         for p in new.parameters(): p.zero_()
-    assert all(torch.equal(v, before[k]) for k, v in old.state_dict().items()) and old.conv1.in_channels == 3
+    for k, v in old.state_dict().items(): assert torch.equal(v, before[k])
+    assert old.conv1.in_channels == 3
 
 def test_plain_replacement_is_random():
     old = resnet18()
@@ -575,5 +675,6 @@ def test_plain_replacement_is_random():
     assert torch.equal(kept.layer1[0].conv1.weight, plain.layer1[0].conv1.weight)
 
 def test_other_models_are_refused():
-    with pytest.raises(ValueError, match='Sequential has no convolution'): adapt_resnet(nn.Sequential(nn.Conv2d(3, 4, 3)))
+    without_fc = nn.Sequential(nn.Conv2d(3, 4, 3))
+    with pytest.raises(ValueError, match='Sequential has no convolution'): adapt_resnet(without_fc)
     with pytest.raises(ValueError, match='at least one channel'): adapt_resnet(resnet18(), 0)

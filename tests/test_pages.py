@@ -96,10 +96,7 @@ def test_comments_of_constants_are_read(tmp_path, monkeypatch):
 UNEXPLAINED = {
     'grading.MODALITIES', 'segmentation.USE', 'cli.app', 'folders.NAME',
     'layout.PIXEL_ELEMENTS', 'phantoms.brain.SEQUENCES',
-    'phantoms.brain.CENTRE', 'phantoms.brain.atlas', 'phantoms.brain.tumour_sites',
-    'phantoms.breast.REACH_BY_DENSITY', 'phantoms.breast.SERIES_NAMES',
-    'phantoms.breast.BOX_COLUMNS', 'phantoms.breast.PATH_COLUMNS', 'phantoms.marks.PREFIX',
-    'phantoms.marks.WORDS', 'phantoms.marks.README'}
+    'phantoms.brain.CENTRE', 'phantoms.brain.atlas', 'phantoms.brain.tumour_sites'}
 
 def is_constant(o): return not (documented(o) or is_record(o))
 

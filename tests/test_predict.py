@@ -6,9 +6,11 @@ from dask.distributed import Client, LocalCluster
 
 import medtut.predict
 from medtut.predict import label_volumes, load_predictor, predict_cases, predict_file
-from medtut.segmentation import UNet3D, predict_volume, save_unet, standardize
+from medtut.intensities import standardize
 from medtut.nifti import load_nifti, save_nifti
 from medtut.planes import VolumeError
+from medtut.tiles import predict_volume
+from medtut.unet import UNet3D, save_unet
 from medtut.volumes import check_same_grid, reorient, resample
 
 PATCH = (16, 16, 16)

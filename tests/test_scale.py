@@ -9,10 +9,12 @@ from fastcore.nbio import read_nb
 
 from medtut.datasets import SETS, get_data
 from medtut.dicom import scan
-from medtut.grading import GradingDataset, find_cases
+from medtut.cases import find_cases
+from medtut.grading import GradingDataset
 from medtut.predict import predict_cases
-from medtut.segmentation import UNet3D, load_unet
-from medtut.slices import export_slices, label_slices, read_boxes, read_mapping
+from medtut.unet import UNet3D, load_unet
+from medtut.pngs import export_slices
+from medtut.slices import label_slices, read_boxes, read_mapping
 
 files = Path(pydicom.__file__).parent/'data'/'test_files'
 
@@ -213,7 +215,7 @@ def test_numbers_too_large_for_a_column_of_whole_numbers(tmp_path):
 
 WATCHED = '''
 import hashlib, json, os, sys
-from medtut.segmentation import PatchDataset
+from medtut.patches import PatchDataset
 import train_unet
 
 seen, draw = [], PatchDataset.draw

@@ -730,7 +730,7 @@ def test_nothing_but_padding(tmp_path):
 def test_series_to_nifti_to_prediction(tmp_path):
     torch = pytest.importorskip('torch')
     from medtut.predict import predict_file
-    from medtut.segmentation import UNet3D
+    from medtut.unet import UNet3D
     with pytest.warns(UserWarning, match='padding'):
         x, affine = load(padded(tmp_path))
     scan = save_nifti(x, affine, tmp_path/'scan.nii.gz')

@@ -1,4 +1,5 @@
-"The site as a reader meets it: built, served on 127.0.0.1, walked in headless Chromium with no other address to be had"
+"""The site as a reader meets it: built, served on 127.0.0.1, walked in headless Chromium with no
+other address to be had"""
 import shutil, subprocess, sys, threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -9,17 +10,21 @@ from playwright.sync_api import sync_playwright
 
 from lessons import all_lessons, config, nbs, notebooks
 
-pages = [path.relative_to(nbs).with_suffix('.html').as_posix() for path in [*notebooks(), *sorted(nbs.glob('*.md'))]] + ['search.html']
+sources = [*notebooks(), *sorted(nbs.glob('*.md'))]
+pages = [path.relative_to(nbs).with_suffix('.html').as_posix() for path in sources]
+pages.append('search.html')
 lesson_pages = [lesson.path.with_suffix('.html').name for lesson in all_lessons()]
 each_lesson = pytest.mark.parametrize('page_name', lesson_pages)
-flags = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update',
-    '--disable-sync']
+flags = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
+    '--disable-background-networking', '--disable-component-update', '--disable-sync']
+BROWSERS = 'chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable'
 
 class QuietHandler(SimpleHTTPRequestHandler):
     def log_message(self, *args): pass
 
 def build_site(*args):
-    done = subprocess.run([sys.executable, '-m', 'sphinx', '-W', '--keep-going', '--quiet', *args], capture_output=True, text=True)
+    command = [sys.executable, '-m', 'sphinx', '-W', '--keep-going', '--quiet', *args]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 @pytest.fixture(scope='module')
@@ -32,17 +37,18 @@ def html(root, tmp_path_factory):
 @pytest.fixture(scope='module')
 def address(html):
     "Where the site is served"
-    with ThreadingHTTPServer(('127.0.0.1', 0), partial(QuietHandler, directory=html)) as server:
+    handler = partial(QuietHandler, directory=html)
+    with ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f'http://127.0.0.1:{server.server_port}/'
         server.shutdown()
 
 @pytest.fixture(scope='module')
 def browser():
-    path = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable'))), None)
-    if not path: pytest.skip('no Chromium on the PATH: on Debian, apt-get install chromium')
+    installed = [path for path in map(shutil.which, BROWSERS) if path]
+    if not installed: pytest.skip('no Chromium on the PATH: on Debian, apt-get install chromium')
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=flags)
+        browser = playwright.chromium.launch(executable_path=installed[0], args=flags)
         yield browser
         browser.close()
 
@@ -50,18 +56,24 @@ def browser():
 def open_page(browser, address):
     "Opens a page of the site in a window of its own; afterwards, nothing may have gone wrong in it"
     troubles, contexts = [], []
-    def local(request):
-        if request.request.url.startswith((address, 'data:', 'blob:')): return request.continue_()
-        troubles.append(f'asks for {request.request.url}')
-        request.abort()
+    def local(route):
+        url = route.request.url
+        if url.startswith((address, 'data:', 'blob:')): return route.continue_()
+        troubles.append(f'asks for {url}')
+        route.abort()
+    def note_message(message):
+        if message.type in ('error', 'warning'): troubles.append(f'{message.type}: {message.text}')
+    def note_error(error): troubles.append(f'uncaught: {error}')
+    def note_failure(response):
+        if response.status >= 400: troubles.append(f'{response.status} {response.url}')
     def open(name, width=1280, **options):
         context = browser.new_context(viewport=dict(width=width, height=900), **options)
         contexts.append(context)
         page = context.new_page()
         page.route('**/*', local)
-        page.on('console', lambda m: troubles.append(f'{m.type}: {m.text}') if m.type in ('error', 'warning') else None)
-        page.on('pageerror', lambda e: troubles.append(f'uncaught: {e}'))
-        page.on('response', lambda r: troubles.append(f'{r.status} {r.url}') if r.status >= 400 else None)
+        page.on('console', note_message)
+        page.on('pageerror', note_error)
+        page.on('response', note_failure)
         page.goto(address + name, wait_until='networkidle')
         return page
     yield open
@@ -72,46 +84,68 @@ def test_builds_without_a_warning(html):
     "Where there is no browser, this much is still known"
     assert all((html/name).exists() for name in pages)
 
-@pytest.mark.parametrize('name', pages)
-def test_page_is_whole(open_page, address, name):
-    "Images load and are described; links within the site lead to pages and headings that are there; no Markdown is left as it was typed"
-    page = open_page(name)
-    typed = page.evaluate('''() => {
-        const text = document.querySelector('main').cloneNode(true)
-        text.querySelectorAll('pre, code, script, style, mjx-container, .math, .output').forEach(e => e.remove())
-        return text.textContent.match(/.*(\\]\\([^)\\s]+\\)|`[^`\\n]+`).*/g) }''')
-    assert not typed
-    # a browser leaves out images that are out of sight until the reader comes near; Sphinx makes up an alt text from the file's name
-    images = page.evaluate('''() => Promise.all([...document.images].map(async i => {
+# Markdown that is left as it was typed
+TYPED = '''() => {
+    const text = document.querySelector('main').cloneNode(true)
+    const others = 'pre, code, script, style, mjx-container, .math, .output'
+    text.querySelectorAll(others).forEach(e => e.remove())
+    return text.textContent.match(/.*(\\]\\([^)\\s]+\\)|`[^`\\n]+`).*/g)
+}'''
+# A browser leaves out images that are out of sight until the reader comes near; Sphinx makes up an
+# alt text from the file's name
+IMAGES = '''() => {
+    const trouble = async i => {
         i.loading = 'eager'
         try { await i.decode() } catch { return i.src + ' is broken' }
-        if (!i.alt || i.src.endsWith(i.alt.split('/').pop())) return i.src.slice(0, 99) + ' has no alt text' }))''')
-    assert not list(filter(None, images))
-    broken = page.evaluate('''async (address) => {
-        const read = {}, broken = []
-        for (const a of document.querySelectorAll('a[href]')) {
-            if (!a.href.startsWith(address)) continue
-            const [url, id] = a.href.split('#')
-            read[url] ??= fetch(url).then(async r => [r.ok, new DOMParser().parseFromString(await r.text(), 'text/html')])
-            const [ok, doc] = await read[url]
-            if (!ok || (id && !doc.getElementById(decodeURIComponent(id)))) broken.push(a.href)
-        }
-        return broken }''', address)
-    assert not broken
+        const made_up = i.src.endsWith(i.alt.split('/').pop())
+        if (!i.alt || made_up) return i.src.slice(0, 99) + ' has no alt text'
+    }
+    return Promise.all([...document.images].map(trouble))
+}'''
+LINKS = '''async (address) => {
+    const pages = {}, broken = []
+    const read = async url => {
+        const response = await fetch(url)
+        const text = await response.text()
+        return [response.ok, new DOMParser().parseFromString(text, 'text/html')]
+    }
+    for (const a of document.querySelectorAll('a[href]')) {
+        if (!a.href.startsWith(address)) continue
+        const [url, id] = a.href.split('#')
+        pages[url] ??= read(url)
+        const [ok, doc] = await pages[url]
+        const missing = id && !doc.getElementById(decodeURIComponent(id))
+        if (!ok || missing) broken.push(a.href)
+    }
+    return broken
+}'''
+
+@pytest.mark.parametrize('name', pages)
+def test_page_is_whole(open_page, address, name):
+    """Images load and are described; links within the site lead to pages and headings that are
+    there; no Markdown is left as it was typed"""
+    page = open_page(name)
+    assert not page.evaluate(TYPED)
+    troubles = page.evaluate(IMAGES)
+    assert not [trouble for trouble in troubles if trouble]
+    assert not page.evaluate(LINKS, address)
 
 def test_search_finds(open_page):
     page = open_page('search.html?q=photometric')
-    found = page.locator('#search-results li a').filter(visible=True)
-    found.first.wait_for()
-    assert lesson_pages[0] in {urlparse(href).path.rpartition('/')[2] for href in found.evaluate_all('all => all.map(a => a.href)')}
+    links = page.locator('#search-results li a').filter(visible=True)
+    links.first.wait_for()
+    hrefs = links.evaluate_all('all => all.map(a => a.href)')
+    assert lesson_pages[0] in {urlparse(href).path.rpartition('/')[2] for href in hrefs}
 
 @each_lesson
 def test_colab_and_download(open_page, address, page_name):
     page, notebook = open_page(page_name), page_name.replace('.html', '.ipynb')
-    colab = f'https://colab.research.google.com/github/{config.user}/{config.repo}/blob/{config.branch}/nbs/{notebook}'
-    links = page.locator('a[href*="colab.research.google.com"]').evaluate_all('all => all.map(a => a.href)')
+    repository = f'{config.user}/{config.repo}/blob/{config.branch}'
+    colab = f'https://colab.research.google.com/github/{repository}/nbs/{notebook}'
+    to_colab = 'a[href*="colab.research.google.com"]'
+    links = page.locator(to_colab).evaluate_all('all => all.map(a => a.href)')
     assert links and set(links) == {colab}
-    assert page.locator('article a[href*="colab.research.google.com"] img').is_visible()
+    assert page.locator(f'article {to_colab} img').is_visible()
     download = page.locator('a.btn-download-source-button').get_attribute('href')
     assert page.request.get(address + download).body() == (nbs/notebook).read_bytes()
 
@@ -131,7 +165,8 @@ def test_fits_a_phone(open_page, name):
     page = open_page(name, width=390)
     page.evaluate('document.querySelectorAll("details").forEach(d => d.open = true)')
     assert page.evaluate('document.documentElement.scrollWidth') <= 390
-    menu = page.locator('.bd-sidebar-primary nav.bd-links, .bd-sidebar-primary .bd-toc-item').first
+    sidebar = '.bd-sidebar-primary'
+    menu = page.locator(f'{sidebar} nav.bd-links, {sidebar} .bd-toc-item').first
     assert not menu.is_visible()
     page.locator('.primary-toggle').first.click()
     menu.wait_for(state='visible')
@@ -145,7 +180,8 @@ def test_light_and_dark(open_page):
     assert shade('light') != shade('dark')
 
 def test_formulas_are_set(root, html, open_page, tmp_path):
-    "MathJax comes with the site: a page of one formula, made with the site's configuration, is typeset with no address outside"
+    """MathJax comes with the site: a page of one formula, made with the site's configuration, is
+    typeset with no address outside"""
     (tmp_path/'formula.md').write_text('# Formula\n\n$$\\frac{1}{2}$$\n')
     build_site('-c', root/'nbs', '-D', 'root_doc=formula', tmp_path, html/'formula')
     open_page('formula/formula.html').locator('article mjx-container').wait_for()

@@ -34,7 +34,8 @@ from medtut.files import atomic_write
 from medtut.nifti import load_nifti
 from medtut.phantoms.breast import write_duke_breast
 from medtut.planes import VolumeError
-from medtut.slices import export_slices, label_slices, read_boxes, read_mapping
+from medtut.pngs import export_slices
+from medtut.slices import label_slices, read_boxes, read_mapping
 from medtut.tables import read_table
 from medtut.weights import load_weights, read_card, read_weights, save_weights
 from test_datasets import msd_at, tar_of

@@ -29,7 +29,7 @@ def _networks():
     from torchvision.models import resnet18
     from medtut.chest import small_xresnet
     from medtut.grading import adapt_resnet
-    from medtut.segmentation import UNet3D
+    from medtut.unet import UNet3D
     def resnet_of_slices(): return adapt_resnet(resnet18(), 1, keep=False)
     def resnet_of_sequences(): return adapt_resnet(resnet18(), keep=False)
     def xresnet_of_films(): return xresnet50(n_out=2, act_cls=Mish, sa=True, c_in=1)

@@ -11,7 +11,8 @@ import nibabel as nib
 from pydicom.dataset import Dataset
 
 # %% ../../nbs/toolbox/phantoms/marks.ipynb #marks006
-PREFIX = 'PHANTOM'
+PREFIX = 'PHANTOM' # begins a phantom's id and the descriptions of its study and series
+# stands where a file has room for a sentence
 WORDS = 'PHANTOM: drawn by medtut, shows no patient'
 
 def phantom_id(
@@ -40,7 +41,7 @@ def mark_nifti(
     return image
 
 # %% ../../nbs/toolbox/phantoms/marks.ipynb #marks013
-README = 'README.txt'
+README = 'README.txt' # the text beside the tables of a sample set
 
 def write_readme(
     folder:str|Path, # of a sample set

@@ -61,7 +61,7 @@ def weights(path):
         raise
 
 def network(path):
-    from medtut.segmentation import load_unet
+    from medtut.unet import load_unet
     try: load_unet(path)
     except ValueError as e:
         assert str(path) in str(e)
@@ -80,7 +80,7 @@ def dicom(path):
     from test_dicom_damaged import use
     from medtut.dicom import read_dicom, scan
     from medtut.errors import DicomError
-    from medtut.slices import save_slice
+    from medtut.pngs import save_slice
     use(path)
     assert len(scan([path], progress=False)) == 1
     try: save_slice(read_dicom(path), path.with_suffix('.png'))
