@@ -5,6 +5,11 @@
 # %% auto #0
 __all__ = ['Hook', 'cam', 'grad_cam', 'receptive_field']
 
+# %% ../nbs/04_cam.ipynb #cam039n
+from .extras import needs
+
+needs(__name__, 'torch')
+
 # %% ../nbs/04_cam.ipynb #cam039
 import operator
 from contextlib import ExitStack, contextmanager, suppress

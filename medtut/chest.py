@@ -6,6 +6,11 @@
 __all__ = ['read_labels', 'TensorRadiograph', 'PILRadiograph', 'chest_dataloaders', 'small_xresnet', 'threshold_for_sensitivity',
            'fit_temperature']
 
+# %% ../nbs/03_pneumothorax.ipynb #chest3020n
+from .extras import needs
+
+needs(__name__, 'torch', 'fastai')
+
 # %% ../nbs/03_pneumothorax.ipynb #chest3020
 from pathlib import Path
 

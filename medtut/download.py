@@ -6,6 +6,11 @@
 __all__ = ['TRIES', 'TIMEOUT', 'BLOCK', 'AHEAD', 'DataError', 'persist', 'file_digest', 'checked', 'fetch', 'HTTPFile',
            'is_apple_double', 'tar_members', 'check_gzip', 'unpack', 'link']
 
+# %% ../nbs/toolbox/download.ipynb #cell003n
+from .extras import needs
+
+needs(__name__, 'requests')
+
 # %% ../nbs/toolbox/download.ipynb #cell003
 import errno, gzip, hashlib, io, os, shutil, tarfile, time, zlib
 from functools import partial

@@ -5,6 +5,11 @@
 # %% auto #0
 __all__ = ['adapt_resnet', 'GradingDataset']
 
+# %% ../nbs/05_grading.ipynb #grading73en
+from .extras import needs
+
+needs(__name__, 'torch')
+
 # %% ../nbs/05_grading.ipynb #grading73e
 from copy import deepcopy
 from typing import NamedTuple

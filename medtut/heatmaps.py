@@ -5,6 +5,11 @@
 # %% auto #0
 __all__ = ['ReceptiveField', 'upsample', 'Pointing', 'pointing_game']
 
+# %% ../nbs/toolbox/heatmaps.ipynb #heat003n
+from .extras import needs
+
+needs(__name__, 'torch')
+
 # %% ../nbs/toolbox/heatmaps.ipynb #heat003
 from typing import NamedTuple
 import numpy as np

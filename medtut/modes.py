@@ -5,6 +5,11 @@
 # %% auto #0
 __all__ = ['evaluating', 'like_weights']
 
+# %% ../nbs/toolbox/modes.ipynb #modes003n
+from .extras import needs
+
+needs(__name__, 'torch')
+
 # %% ../nbs/toolbox/modes.ipynb #modes003
 from contextlib import contextmanager
 from itertools import chain

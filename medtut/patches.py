@@ -5,6 +5,11 @@
 # %% auto #0
 __all__ = ['TUTORIAL_PATCHES', 'crop', 'PatchSampler', 'Draw', 'PatchDataset']
 
+# %% ../nbs/toolbox/patches.ipynb #patches003n
+from .extras import needs
+
+needs(__name__, 'torch')
+
 # %% ../nbs/toolbox/patches.ipynb #patches003
 import math
 from operator import index

@@ -5,6 +5,11 @@
 # %% auto #0
 __all__ = ['VolumeWindow', 'volume_window', 'save_slice', 'export_slices']
 
+# %% ../nbs/toolbox/pngs.ipynb #pngs003n
+from .extras import needs
+
+needs(__name__, 'cv2')
+
 # %% ../nbs/toolbox/pngs.ipynb #pngs003
 import os, re
 from functools import partial

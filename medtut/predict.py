@@ -5,6 +5,11 @@
 # %% auto #0
 __all__ = ['Predictor', 'load_predictor', 'Series', 'series_cases', 'predict_file', 'label_volumes', 'predict_cases']
 
+# %% ../nbs/toolbox/predict.ipynb #predict003n
+from .extras import needs
+
+needs(__name__, 'torch')
+
 # %% ../nbs/toolbox/predict.ipynb #predict003
 import hashlib
 from collections import Counter

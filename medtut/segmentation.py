@@ -5,6 +5,11 @@
 # %% auto #0
 __all__ = ['soft_dice_loss', 'dice_ce_loss']
 
+# %% ../nbs/06_segmentation.ipynb #seg81bn
+from .extras import needs
+
+needs(__name__, 'torch')
+
 # %% ../nbs/06_segmentation.ipynb #seg81b
 import torch
 import torch.nn.functional as F

@@ -5,6 +5,11 @@
 # %% auto #0
 __all__ = ['read_boxes', 'read_mapping', 'label_slices', 'balance', 'SliceDataset']
 
+# %% ../nbs/02_breast_mri.ipynb #slices013n
+from .extras import needs
+
+needs(__name__, 'cv2', 'torch')
+
 # %% ../nbs/02_breast_mri.ipynb #slices013
 from pathlib import Path
 

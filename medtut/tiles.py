@@ -5,6 +5,11 @@
 # %% auto #0
 __all__ = ['predict_volume']
 
+# %% ../nbs/toolbox/tiles.ipynb #tiles003n
+from .extras import needs
+
+needs(__name__, 'torch')
+
 # %% ../nbs/toolbox/tiles.ipynb #tiles003
 import math
 from itertools import product

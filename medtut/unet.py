@@ -5,6 +5,11 @@
 # %% auto #0
 __all__ = ['USE', 'UNet3D', 'save_unet', 'SavedUNet', 'load_unet']
 
+# %% ../nbs/toolbox/unet.ipynb #unet003n
+from .extras import needs
+
+needs(__name__, 'torch')
+
 # %% ../nbs/toolbox/unet.ipynb #unet003
 import math
 from pathlib import Path

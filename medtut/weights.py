@@ -5,6 +5,11 @@
 # %% auto #0
 __all__ = ['save_weights', 'read_card', 'Weights', 'read_weights', 'load_weights']
 
+# %% ../nbs/toolbox/weights.ipynb #weights003n
+from .extras import needs
+
+needs(__name__, 'safetensors', 'torch')
+
 # %% ../nbs/toolbox/weights.ipynb #weights003
 import json
 from contextlib import contextmanager
