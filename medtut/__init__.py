@@ -79,6 +79,7 @@ Plumbing:
   batch             many files made of many, and a run that goes on
   files             files that appear when they are whole
   window            grey values of a window
+  extras            one sentence where a package is missing
   checks            voxel sizes checked in one place
   modes             a model run as for evaluation, and left as found
 """
