@@ -1,4 +1,5 @@
-"The modules keep to their layers: who may import whom, what an import may cost, and the map of them"
+"""The modules keep to their layers: who may import whom, what an import may cost, and the map of
+them"""
 import ast, subprocess, sys
 from pathlib import Path
 
@@ -57,7 +58,8 @@ may_import = dict(
     hosts={'archives', 'download', 'files'}, download=set(),
     phantoms={'rle'},
     # what several need
-    batch={'files'}, weights={'files'}, checks=set(), files=set(), modes=set(), rle=set(), tables=set(),
+    batch={'files'}, weights={'files'}, checks=set(), files=set(), modes=set(), rle=set(),
+    tables=set(),
     # many files: above the lessons; and the command line, above all else
     folders={'dicom', 'errors'}, pictures=one_file | {'batch', 'dicom', 'files', 'folders'},
     pngs=one_file | {'batch', 'dicom', 'files'},
@@ -68,7 +70,8 @@ may_import = dict(
     cli={'archives', 'conversion', 'datasets', 'dicom', 'download', 'files', 'identity', 'pictures',
         'pngs', 'predict', 'pseudonyms', 'slices', 'splits', 'volumes'})
 # what a table of DICOM files, a volume or a score must not make anyone wait for
-light = one_file | {'', 'batch', 'brain_sets', 'cases', 'intensities', 'checks', 'cli', 'conversion', 'dicom', 'files', 'folders',
+light = one_file | {'', 'batch', 'brain_sets', 'cases', 'intensities', 'checks', 'cli', 'conversion', 'dicom',
+    'files', 'folders',
     'hidden_data', 'intervals', 'labels', 'layout', 'masks', 'metrics', 'nifti', 'pictures', 'planes',
     'pseudonyms', 'series', 'splits', 'stacks', 'tables', 'volumes'}
 frameworks = {'torch', 'torchvision', 'fastai'}
@@ -113,7 +116,8 @@ def test_phantoms_only_when_asked(module):
     "No import of phantoms runs with the import of a module: it stands inside a function"
     if layer(module) == 'phantoms': return
     tree = parsed(module)
-    functions = [n for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    kinds = ast.FunctionDef, ast.AsyncFunctionDef
+    functions = [n for n in ast.walk(tree) if isinstance(n, kinds)]
     inside = {id(n) for function in functions for n in ast.walk(function)}
     for node in ast.walk(tree):
         if id(node) in inside or not isinstance(node, (ast.Import, ast.ImportFrom)): continue
