@@ -5,6 +5,11 @@
 # %% auto #0
 __all__ = ['PRE', 'Fetched', 'from_archive', 'msd_cases', 'pre_series', 'classic_names', 'duke_series', 'from_kaggle', 'fetcher']
 
+# %% ../nbs/toolbox/hosts.ipynb #hosts003n
+from .extras import needs
+
+needs(__name__, 'requests')
+
 # %% ../nbs/toolbox/hosts.ipynb #hosts003
 import errno, json, shutil
 from collections import Counter

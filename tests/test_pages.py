@@ -96,7 +96,8 @@ def test_comments_of_constants_are_read(tmp_path, monkeypatch):
 UNEXPLAINED = {
     'grading.MODALITIES', 'segmentation.USE', 'cli.app', 'folders.NAME',
     'layout.PIXEL_ELEMENTS', 'phantoms.brain.SEQUENCES',
-    'phantoms.brain.CENTRE', 'phantoms.brain.atlas', 'phantoms.brain.tumour_sites'}
+    'phantoms.brain.CENTRE', 'phantoms.brain_anatomy.atlas',
+    'phantoms.brain_tumour.tumour_sites'}
 
 def is_constant(o): return not (documented(o) or is_record(o))
 
