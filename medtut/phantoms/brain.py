@@ -210,9 +210,10 @@ def volumes_ml(
     ml = {name: float((label == v).sum()*spacing**3/1000) for name, v in parts.items()}
     return ml | {'total': sum(ml.values())}
 
-# %% ../../nbs/toolbox/phantoms/brain.ipynb #7bea5639
-_VERSION = 2  # of the bytes written: goes up when a change here changes them
+# %% ../../nbs/toolbox/phantoms/brain.ipynb #brainver
+VERSION = 2  # of the bytes written: goes up when a change here changes them
 
+# %% ../../nbs/toolbox/phantoms/brain.ipynb #7bea5639
 def _save(path, array, affine):
     "Write a NIfTI file, .nii or .nii.gz, whose bytes depend on nothing but its content"
     image = nib.Nifti1Image(array, affine)
@@ -310,7 +311,7 @@ def _dataset_json(n, n_test):
     labels = {'0': 'background', '1': 'edema', '2': 'non-enhancing tumor', '3': 'enhancing tumour'}
     return dict(
         name='BRATS', description='Synthetic gliomas (phantoms) in the layout of Task01',
-        licence='Apache-2.0', release=f'phantom {_VERSION}', tensorImageSize='4D',
+        licence='Apache-2.0', release=f'phantom {VERSION}', tensorImageSize='4D',
         modality={'0': 'FLAIR', '1': 'T1w', '2': 't1gd', '3': 'T2w'}, labels=labels,
         numTraining=n, numTest=n_test, training=training,
         test=[f'./imagesTs/{f}' for f in names[n:]])
