@@ -3,6 +3,7 @@ that tools/bench.py makes"""
 import json
 from pathlib import Path
 
+
 def options(parser, **quick):
     "Parse the command line; with `--quick`, the values of `quick` are the defaults"
     parser.add_argument('--quick', action='store_true',

@@ -10,10 +10,10 @@ from statistics import median
 import numpy as np
 import torch
 import torchvision
+from _rows import hand_over, options
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-from _rows import hand_over, options
 from medtut.cam import grad_cam
 from medtut.heatmaps import upsample
 

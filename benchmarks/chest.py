@@ -10,11 +10,12 @@ from pathlib import Path
 from statistics import median
 
 warnings.simplefilter('ignore')  # torch.jit, which fastai uses
+from _rows import hand_over, options
 from fastai.vision.all import CategoryBlock, ColReader, DataBlock, ImageBlock, Resize, ResizeMethod
 
-from _rows import hand_over, options
 from medtut.chest import PILRadiograph, chest_dataloaders, read_labels
 from medtut.phantoms.chest_files import write_siim_small
+
 
 def rows_of_parts(table):
     return [table.index[table.split == part].tolist() for part in ('train', 'valid')]

@@ -4,7 +4,12 @@ A few slices of a breast phantom stand under many names, as hard links, so that 
 the disk next to nothing. Every measurement is a process of its own. What counts is the growth from
 the fewest files to the most, not what imports take. Both functions return a table, which has to
 grow: as a floor, the table alone is sent to a fresh process. Linux only."""
-import argparse, multiprocessing, os, resource, tempfile, time
+import argparse
+import multiprocessing
+import os
+import resource
+import tempfile
+import time
 from pathlib import Path
 from typing import NamedTuple
 

@@ -4,13 +4,15 @@ A volume of 240 x 240 x 155 voxels with a tumour of three classes and a predicti
 of scores, three classes and three regions. MONAI gets masks of one channel for each row, boolean
 wherever it takes that; making them is timed with it, since the report makes its own. Each contender
 runs in a process of its own, so that its peak memory is its own."""
-import argparse, multiprocessing, resource, time
+import argparse
+import multiprocessing
+import resource
+import time
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
 import numpy as np
-
 from _rows import hand_over, options
 
 CLASSES = {1: 'edema', 2: 'non-enhancing', 3: 'enhancing'}
@@ -54,7 +56,9 @@ def channels(labels):
     return torch.from_numpy(np.stack(masks)[None])
 
 def monai(prediction, label):
-    import torch, warnings
+    import warnings
+
+    import torch
     # about its next version, and about classes that the small volume of the warm-up lacks
     warnings.simplefilter('ignore')
     from monai import metrics

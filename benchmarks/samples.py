@@ -2,10 +2,14 @@
 
 The goal is 60 s or less a set on two cores. As a peer that does no drawing, the same bytes are
 written to the same disk."""
-import argparse, os, tempfile, time
+import argparse
+import os
+import tempfile
+import time
 from pathlib import Path
 
 from _rows import hand_over, options
+
 from medtut.datasets import SETS, get_data
 
 GOAL = 60 # seconds, for the default size

@@ -6,21 +6,25 @@ The same folder of DICOM files, 1024 x 1024 pixels, half of them JPEG baseline w
 uncompressed with 12 in 16, goes through each in turn, all with pixel statistics. fastai reads in
 one process: with worker processes it was seen to hang. Speeds of this machine today mean little
 elsewhere; ratios of the same run do."""
-import argparse, io, tempfile, time, warnings
+import argparse
+import io
+import tempfile
+import time
+import warnings
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 import pandas as pd
 import pydicom
+from _rows import hand_over, options
 from PIL import Image
 from pydicom.encaps import encapsulate
-from pydicom.uid import (ExplicitVRLittleEndian, JPEGBaseline8Bit, SecondaryCaptureImageStorage,
-    generate_uid)
+from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit, SecondaryCaptureImageStorage, generate_uid
 from scipy.ndimage import gaussian_filter
 
-from _rows import hand_over, options
 from medtut.dicom import scan
+
 
 def smooth_noise(size, seed):
     "Values from 0 to 255 that compress about as well as a radiograph"
@@ -59,7 +63,7 @@ def write_file(path, i, size=1024):
     ds.save_as(path, enforce_file_format=True)
 
 def decode(paths):
-    for path in paths: pydicom.dcmread(path).pixel_array
+    for path in paths: _ = pydicom.dcmread(path).pixel_array
 
 def scan_in_one(paths): return scan(paths, progress=False)
 

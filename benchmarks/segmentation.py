@@ -3,11 +3,13 @@
 Patches of a small tumour by `PatchSampler` and by rejection; `standardize` and a double loop; `predict_volume` and MONAI's
 `sliding_window_inference`; a training step of `UNet3D` and of MONAI's `BasicUNet`. Every contender is a process of its own, so that its
 peak memory is its own; the contenders of a comparison take turns. Speeds of this machine mean little elsewhere; ratios do."""
-import argparse, multiprocessing, resource, time
+import argparse
+import multiprocessing
+import resource
+import time
 from statistics import median
 
 import numpy as np
-
 from _rows import hand_over, options
 
 PATCH = (160, 160, 16)
@@ -60,6 +62,7 @@ def standardize_loop(shape):
 
 def lesson_network():
     import torch
+
     from medtut.unet import UNet3D
     torch.manual_seed(0)
     return UNet3D(filters=(8, 8, 16, 32, 64)).to(memory_format=torch.channels_last_3d).eval()
@@ -90,6 +93,7 @@ def network(name):
 
 def train(name, last, size):
     import torch
+
     from medtut.segmentation import dice_ce_loss
     torch.manual_seed(0)
     model,x,y = network(name).train(), torch.randn(2, 4, size, size, size), torch.randint(0, 4, (2, size, size, size))

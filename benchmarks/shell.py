@@ -18,7 +18,15 @@ a second. dcmtk has no command for a tree and dicom-anonymizer none for folders 
 volumes of one series apart.
 Linux only. A tool that is not installed is a row that says so (Debian: dcm2niix, dcmtk; pip:
 dicom2nifti, dicom-anonymizer)."""
-import argparse, hashlib, re, shlex, shutil, subprocess, sys, tempfile, time
+import argparse
+import hashlib
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
 from collections import Counter
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -30,12 +38,17 @@ import numpy as np
 import pandas as pd
 import psutil
 import pydicom
+from _rows import hand_over_command, options
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import (ComputedRadiographyImageStorage, CTImageStorage, ExplicitVRLittleEndian,
-                         MRImageStorage, generate_uid)
+from pydicom.uid import (
+    ComputedRadiographyImageStorage,
+    CTImageStorage,
+    ExplicitVRLittleEndian,
+    MRImageStorage,
+    generate_uid,
+)
 
-from _rows import hand_over_command, options
 from medtut.dicom import find_dicoms
 from medtut.volumes import check_same_grid
 
@@ -138,7 +151,8 @@ def write_generated(folder, size=256, share=1):
 def copy_bundled(folder):
     "The test files of pydicom and of pydicom-data, if that is installed"
     shutil.copytree(Path(pydicom.__file__).parent/'data'/'test_files', folder/'pydicom')
-    try: import data_store
+    try:
+        import data_store
     except ImportError: return
     shutil.copytree(Path(data_store.__file__).parent/'data', folder/'pydicom-data')
 

@@ -6,7 +6,11 @@ own maximum, scikit-image's `imsave`. Labels must be identical, and pixels withi
 the same scaling. The start of the worker processes, some seconds once, is not counted. Speeds of
 this machine today mean little elsewhere; ratios of the same run do. `--workbook` also compares
 the engines for large workbooks."""
-import argparse, shutil, tempfile, time, warnings
+import argparse
+import shutil
+import tempfile
+import time
+import warnings
 from pathlib import Path
 from statistics import median
 
@@ -14,12 +18,11 @@ import joblib
 import numpy as np
 import pandas as pd
 import pydicom
+from _rows import hand_over, options
 from PIL import Image
 from skimage.io import imsave
 
-from _rows import hand_over, options
-from medtut.phantoms.breast import (MappedFile, SliceUids, breast_phantom, patient_rows,
-    phantom_uid, slice_dataset)
+from medtut.phantoms.breast import MappedFile, SliceUids, breast_phantom, patient_rows, phantom_uid, slice_dataset
 from medtut.phantoms.breast_anatomy import draw_breast_patient
 from medtut.pngs import export_slices
 from medtut.slices import label_slices, read_boxes, read_mapping
@@ -98,7 +101,7 @@ def one_by_one(root, rows, boxes, out):
 
 def start_up():
     "What a worker process imports before its first series"
-    import medtut.pngs
+    import medtut.pngs  # noqa: F401
     time.sleep(3) # lest one worker takes both calls
 
 def timed(f, *args, **kwargs):

@@ -5,17 +5,24 @@ nibabel is called as `np.array(nib.load(f).get_fdata())`. A phantom patient of f
 compressed and not. `load_case` reads the mask too; nibabel is not asked to. Times are medians of
 alternating rounds; memory is the highest resident size of a new process for each, less that of one
 which imports the same and reads a tiny file. Ratios of one run are what counts."""
-import argparse, json, resource, subprocess, sys, tempfile, time
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
 from pathlib import Path
 from statistics import median
 
 import nibabel as nib
 import numpy as np
-
 from _rows import hand_over, options
+
 from medtut.cases import find_cases, load_case
 from medtut.nifti import load_nifti, save_nifti
 from medtut.phantoms.brain import MSD_LABEL, SEQUENCES, patient
+
 
 def write_set(root, ending, image, label, affine):
     "A set of one case in the layout of MSD; its image's path"

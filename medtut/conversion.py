@@ -38,7 +38,7 @@ def check_name(
     except ValueError as e: raise ValueError(f'{pattern!r}: {e}') from None
     fields = []
     for _, field, spec, conversion in parts:
-        if field is not None: fields.append(field + spec + (conversion or ''))
+        if field is not None: fields.append(field + (spec or '') + (conversion or ''))
     unknown = [field for field in fields if field not in _FIELDS]
     if unknown:
         raise ValueError(f'{pattern!r}: no field {unknown[0]!r}; there are {", ".join(_FIELDS)}')

@@ -9,6 +9,7 @@ __all__ = ['atomic_write', 'read_json', 'nifti_stem']
 import json, os, re, secrets, shutil
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 # %% ../nbs/toolbox/files.ipynb #files007
 @contextmanager
@@ -25,7 +26,7 @@ def atomic_write(
     Raises `FileNotFoundError` where there is no such folder, and `ValueError` for another mode."""
     if mode not in ('w', 'wb'): raise ValueError(f"mode must be 'wb' or 'w', not {mode!r}")
     path = Path(os.path.realpath(path))
-    text = dict(encoding='utf-8', newline='') if mode == 'w' else {}
+    text: dict[str, Any] = dict(encoding='utf-8', newline='') if mode == 'w' else {}
     # a pipe or a device can't be replaced; of a folder `open` says that it is one
     if path.exists() and not path.is_file():
         with open(path, mode, **text) as f: yield f

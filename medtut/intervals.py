@@ -143,7 +143,7 @@ def bootstrap_interval(
     With a single patient, or if the metric is NaN for all cases, limits are `NaN`.
     Raises `ValueError` for lengths that differ, groups that are empty or may be one patient
     written in two ways (see `check_ids`), and a level outside 0..1"""
-    arrays = [as_array(x) for x in arrays]
+    arrays = tuple(as_array(x) for x in arrays)
     named = {name: as_array(x) for name, x in named.items()}
     cases = number_of_cases([*arrays, *named.values()], groups)
     if n < 1 or not 0 < level < 1:

@@ -83,7 +83,7 @@ def labels_of(groups, path, frame=None):
         except Exception as e:  # pydicom fails in many ways; the picture is none the worse
             problem = f'{type(e).__name__}: {e}'
             warnings.warn(f'{path}: {keyword} can not be read ({problem}) '
-                          'and tells no volumes apart')
+                          'and tells no volumes apart', stacklevel=2)
             continue
         if value is not None: labels[keyword] = value
     return labels

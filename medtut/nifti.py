@@ -217,9 +217,9 @@ def load_nifti(
     z = _indices(slices, nz, 'slices', path)
     wanted = _indices(channels, n_channels, 'channels', path)
     affine = _sliced(stored.affine, z, path)
-    shape = nx, ny, len(z)
     is_one_channel = len(stored.shape) == 3 or isinstance(channels, (int, np.integer))
-    if not is_one_channel: shape += (len(wanted),)
+    grid = nx, ny, len(z)
+    shape = grid if is_one_channel else (*grid, len(wanted))
     if out is None: out = _array_to_fill(shape, dtype, max_bytes, path)
     elif out.shape != shape or out.dtype != dtype:
         raise VolumeError(f'{path}: gives {shape} of {dtype}; `out` is {out.shape} of {out.dtype}')

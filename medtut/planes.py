@@ -150,10 +150,11 @@ def _mosaic(ds, path):
                           'SpacingBetweenSlices')
     if not ds.get('SpacingBetweenSlices'):
         warnings.warn(f'{path}: a Siemens mosaic without SpacingBetweenSlices; its SliceThickness, '
-                      f'{whole.step:g} mm, is taken: slices without gaps')
+                      f'{whole.step:g} mm, is taken: slices without gaps', stacklevel=2)
     if not side:
         warnings.warn(f'{path}: a Siemens mosaic without the CSA header that states the order of '
-                      'its slices; they are taken to rise along the normal: check top and bottom')
+                      'its slices; they are taken to rise along the normal: check top and bottom',
+                      stacklevel=2)
     rows, columns = ds.Rows//across, ds.Columns//across
     # the stated corner is that of a picture as large as the mosaic about the slice's middle
     corner = whole.position + whole.right*(ds.Columns - columns)/2

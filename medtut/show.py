@@ -284,8 +284,7 @@ def show_grid(
     axs = fig.subplots(rows, columns, squeeze=False)
     for ax in axs.flat: ax.axis('off')
     for x, title, ends, ax in zip(images, titles, sides, axs.flat):
-        window = None, None
-        if shared and x.ndim == 2: window = width, level
+        window = (width, level) if shared and x.ndim == 2 else (None, None)
         show_image(x, *window, spacing=spacing, title=title, cmap=cmap,
             colorbar=False, sides=ends, ax=ax, alt='')
     if shared:

@@ -8,7 +8,9 @@ __all__ = ['read_table']
 # %% ../nbs/toolbox/tables.ipynb #tables003
 import json, os, re, subprocess, sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING: import pandas as pd
 
 # %% ../nbs/toolbox/tables.ipynb #tables006
 class _Sheet(NamedTuple):
@@ -67,7 +69,7 @@ def _read_csv(path):
 def read_table(
     path:str|Path,       # .xlsx (its first sheet) or .csv, in UTF-8
     wanted:list,         # columns that must be there; case, spaces and punctuation do not matter
-    optional:list=(),    # of columns that may be missing
+    optional:list|tuple=(), # of columns that may be missing
     max_bytes:int=2**32, # of memory that reading a .xlsx may take
 )->'pd.DataFrame':       # columns named as in `wanted` and `optional`, values as stored
     """Read some columns of a table, found by name. Rows without any value are left out.

@@ -1,7 +1,10 @@
 """The docs site: `make site`.
 
 nbdev processes each notebook as Sphinx reads it; MyST-NB renders its stored outputs."""
-import json, re, sys, warnings
+import json
+import re
+import sys
+import warnings
 from importlib.metadata import metadata
 from pathlib import Path
 

@@ -1,9 +1,11 @@
 "Every benchmark runs, on a small input, and the page shows what was found"
-import json, runpy, sys
-
-import pytest
+import json
+import runpy
+import sys
 
 import bench
+import pytest
+
 
 @pytest.fixture
 def run_benchmark(tmp_path, monkeypatch):

@@ -1,13 +1,17 @@
 "Lesson 3's package part against faults, odd files, other libraries' answers and a real radiograph"
-import io, os, pickle, random, shutil
+import io
+import os
+import pickle
+import random
+import shutil
 from pathlib import Path
 
+import fastai.vision.all  # noqa: F401 - adds show_batch, tta, no_bar and others to fastai's classes
 import numpy as np
 import pandas as pd
 import pydicom
 import pytest
 import torch
-import fastai.vision.all  # adds show_batch, tta, no_bar and others to fastai's classes
 from fastai.learner import Learner, load_learner
 from fastai.losses import CrossEntropyLossFlat
 from hypothesis import given, settings, strategies as st
@@ -15,8 +19,16 @@ from PIL import Image
 from pydicom.data import get_testdata_file
 from sklearn.metrics import roc_curve
 
-from medtut.chest import (PILRadiograph, TensorRadiograph, chest_dataloaders, fit_temperature,
-    read_labels, small_xresnet, threshold_for_sensitivity, _Film)
+from medtut.chest import (
+    PILRadiograph,
+    TensorRadiograph,
+    _Film,
+    chest_dataloaders,
+    fit_temperature,
+    read_labels,
+    small_xresnet,
+    threshold_for_sensitivity,
+)
 from medtut.display import to_display
 from medtut.errors import DicomError
 from medtut.phantoms.chest import chest

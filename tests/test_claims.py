@@ -8,7 +8,6 @@ import re
 
 import pytest
 from fastcore.nbio import read_nb
-
 from lessons import all_lessons
 
 lessons = all_lessons()

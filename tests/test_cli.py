@@ -1,8 +1,13 @@
 "The command line as a shell sees it: exit status, standard output, standard error"
-import io, os, shutil, subprocess, sys
+import io
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
-import numpy as np, pandas as pd
+import numpy as np
+import pandas as pd
 import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
@@ -10,6 +15,7 @@ from typer.testing import CliRunner
 from medtut.cli import app
 from medtut.datasets import get_data
 from medtut.nifti import load_nifti, save_nifti
+
 
 def medtut(*args, **kwargs):
     command = [sys.executable, '-c', 'from medtut.cli import main; main()', *map(str, args)]
@@ -116,6 +122,7 @@ def test_a_closed_pipe_is_no_error(breast):
 def network(tmp_path_factory):
     "A network for two channels, never trained, and two scans"
     import torch
+
     from medtut.unet import UNet3D, save_unet
     torch.manual_seed(0)
     folder, rng = tmp_path_factory.mktemp('network'), np.random.default_rng(0)
@@ -170,6 +177,7 @@ def test_predict_a_folder(network, tmp_path):
 @pytest.mark.parametrize('out', ['seg.nii.gz', 'folder'])
 def test_too_little_memory_on_the_gpu(network, tmp_path, monkeypatch, capsys, out):
     import torch
+
     from medtut import cli, predict as module
     def full(*args, **kwargs): raise torch.cuda.OutOfMemoryError('CUDA out of memory. Tried ...')
     for name in ('predict_file', 'predict_cases'): monkeypatch.setattr(module, name, full)

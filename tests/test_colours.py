@@ -10,10 +10,10 @@ from itertools import combinations
 import numpy as np
 import pytest
 from fastcore.nbio import read_nb
+from lessons import nbs, notebooks
 from matplotlib.colors import to_rgb
 from skimage.color import deltaE_ciede2000, rgb2lab
 
-from lessons import nbs, notebooks
 from medtut.overlays import class_colors
 from medtut.show import OKABE_ITO
 

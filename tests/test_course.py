@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import pytest
 from fastcore.nbio import read_nb
-
 from glossary import Entry, explanation, glossary, markdown_cells
 from lessons import all_lessons, nbs, notebooks
 

@@ -1,7 +1,14 @@
 """kill -9 at random moments, then the same call again: the result is that of an undisturbed run
 
 Five kills each, two of each command. `make fuzz` does 20 of each, and MEDTUT_KILLS=10 so many."""
-import hashlib, multiprocessing, os, random, shutil, signal, sys, time
+import hashlib
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -13,16 +20,17 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from damage import FUZZ, SEED
 from faulty_server import FaultyServer
+from test_datasets import MSD, SIIM, msd_at, siim_at
+from test_folders import bundled, slices as write_series
+
 from medtut.cli import main
 from medtut.datasets import get_data, read_note
 from medtut.files import atomic_write
-from medtut.planes import read_images
 from medtut.phantoms.breast import write_duke_breast
+from medtut.planes import read_images
 from medtut.pngs import export_slices
 from medtut.slices import label_slices, read_boxes, read_mapping
 from medtut.unet import UNet3D, save_unet
-from test_folders import bundled, slices as write_series
-from test_datasets import MSD, SIIM, msd_at, siim_at
 
 pytestmark = pytest.mark.skipif(sys.platform != 'linux',
                                 reason='forks, which only Linux does well')
@@ -89,7 +97,7 @@ def test_export_killed(breast, tmp_path):
     wanted, at_work = hashes(tmp_path/'whole', hidden=True), 0
     for i, seconds in enumerate(moments('export', whole)):
         out = tmp_path/f'out{i}'
-        at_work += killed(lambda: export(out), seconds)
+        at_work += killed(partial(export, out), seconds)
         existing = hashes(out) if out.exists() else {}
         assert existing.items() <= wanted.items(), 'what has a name is whole'
         again = export(out)
@@ -118,7 +126,7 @@ def test_download_killed(tmp_path, name, capsys):
         wanted, at_work = hashes(folder, hidden=True), 0
         for i, seconds in enumerate(moments(name, whole)):
             root = tmp_path/f'root{i}'
-            at_work += killed(lambda: fetch(root), seconds)
+            at_work += killed(partial(fetch, root), seconds)
             done = root/'real'/folder.name
             if read_note(done):
                 assert hashes(done, hidden=True) == wanted, 'what counts as finished is whole'
@@ -139,7 +147,7 @@ def test_sample_making_killed(tmp_path, name, arguments):
     wanted, at_work = hashes(folder, hidden=True), 0
     for i, seconds in enumerate(moments(name, whole)):
         root = tmp_path/f'root{i}'
-        at_work += killed(lambda: make(root), seconds)
+        at_work += killed(partial(make, root), seconds)
         done = root/'sample'/folder.name
         if done.exists():
             assert hashes(done, hidden=True) == wanted, 'a set has its name when it is whole'
@@ -154,7 +162,7 @@ def test_file_killed_while_written(tmp_path):
     path, new = tmp_path/'table.csv', 'new\n'*50_000
     def write():
         with atomic_write(path, 'w') as f:
-            for i in range(50):
+            for _ in range(50):
                 f.write('new\n'*1000)
                 time.sleep(.001)
     path.write_text('old')

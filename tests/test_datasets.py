@@ -7,8 +7,8 @@ import io
 import json
 import multiprocessing
 import os
-import sys
 import subprocess
+import sys
 import tarfile
 import time
 from dataclasses import replace
@@ -17,17 +17,17 @@ from multiprocessing import forkserver
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
+import fetch_siim
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pydicom
 import pytest
+from faulty_server import FaultyServer
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
-import fetch_siim
 import medtut.download
-from faulty_server import FaultyServer
 from medtut.archives import BOXES, IMAGES, MAPPING, SETS, Remote, find_set
 from medtut.datasets import data_root, datasets, get_data, read_note
 from medtut.download import DataError, HTTPFile, tar_members, unpack

@@ -1,5 +1,8 @@
 "What lesson 1 leaves to a test: many files, other processes, decoders against each other"
-import io, multiprocessing, subprocess, sys
+import io
+import multiprocessing
+import subprocess
+import sys
 from pathlib import Path
 
 import data_store

@@ -1,15 +1,22 @@
 """Damaged, hostile and odd files.
 
 Whoever reads one works or raises `DicomError`, and `scan` always has a row."""
-import os, random, re, resource, sys, time, zlib
+import os
+import random
+import re
+import resource
+import sys
+import time
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
+import bad_decoders
+import damage
 import numpy as np
 import pydicom
 import pytest
 
-import bad_decoders, damage
 from medtut import decoding
 from medtut.dicom import find_dicoms, read_dicom, scan
 from medtut.display import to_display

@@ -1,7 +1,8 @@
 """What `medtut.dicom` makes of tiny files whose right picture is known.
 
 Bits, signs, padding, scales, windows, tables, sides, units."""
-import io, warnings
+import io
+import warnings
 
 import numpy as np
 import pydicom
@@ -9,9 +10,18 @@ import pytest
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import (CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless, MPEG2MPML,
-    MPEG4HP41, RLELossless)
+from pydicom.uid import (
+    MPEG2MPML,
+    MPEG4HP41,
+    CTImageStorage,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLSLossless,
+    RLELossless,
+)
 
 from medtut.dicom import read_dicom, scan
 from medtut.display import to_display
@@ -19,6 +29,7 @@ from medtut.errors import DicomError
 from medtut.headers import element_value
 from medtut.orientation import orientation, pixel_aspect
 from medtut.units import pixel_unit, pixels, suv
+
 
 def image(values, dtype=None, **elements):
     "A data set with the pixels `values` and whatever else is named"

@@ -1,5 +1,7 @@
 "Folders of mixed DICOM files, by the command line and by the functions behind it"
-import json, os, shutil
+import json
+import os
+import shutil
 from pathlib import Path
 
 import data_store
@@ -7,18 +9,18 @@ import numpy as np
 import pandas as pd
 import pydicom
 import pytest
+from command_line import medtut
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from pydicom.uid import generate_uid
 
+from medtut.conversion import nifti_files
 from medtut.dicom import find_dicoms, read_dicom
 from medtut.display import to_display
-from medtut.conversion import nifti_files
 from medtut.nifti import load_nifti
 from medtut.pictures import picture, png_files, save_png
 from medtut.pseudonyms import deidentify_files, new_key, read_key
 from medtut.volumes import load_series
-from command_line import medtut
 
 bundled = Path(pydicom.__file__).parent/'data'/'test_files'
 carried = Path(data_store.__file__).parent/'data'
@@ -342,7 +344,7 @@ def test_what_makes_no_volume(tmp_path):
 
 def tree(tmp_path):
     "Two patients, whose names stand in folders, files and headers"
-    for i, name in enumerate([WORD, f'{WORD}2']):
+    for name in (WORD, f'{WORD}2'):
         slices(tmp_path/'in'/name/'1970', 2, PatientName=name, PatientID=name, InstitutionName=WORD)
     (tmp_path/'in'/f'{WORD}.txt').write_text(WORD)
     (tmp_path/'in'/f'{WORD}.dcm').write_bytes(b'')
@@ -491,6 +493,7 @@ def test_a_table_on_standard_output(tmp_path, command):
 def weights(tmp_path_factory):
     "A network for one channel, never trained"
     import torch
+
     from medtut.unet import UNet3D, save_unet
     torch.manual_seed(0)
     card = dict(patch=(8, 8, 4), spacing=None, per='volume', inside=None, channels=['CT'],

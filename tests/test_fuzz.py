@@ -2,7 +2,12 @@
 
 `make fuzz` does the same for longer and with other seeds. What a reader makes of a damaged file is
 a right result or the error that its documentation names: no other error, no crash, no GiB."""
-import gzip, io, json, math, struct, tarfile
+import gzip
+import io
+import json
+import math
+import struct
+import tarfile
 from itertools import product
 from pathlib import Path
 
@@ -10,10 +15,10 @@ import numpy as np
 import pandas as pd
 import pydicom
 import pytest
+from damage import FUZZ, cut, files, flipped, inside_zip, planted, read_all, retyped
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 
-from damage import FUZZ, cut, files, flipped, inside_zip, planted, read_all, retyped
 from medtut.display import windowed
 from medtut.masks import dice, hausdorff95, surface_dice, volume_ml
 from medtut.metrics import accuracy, confusion, npv, ppv, roc_auc, sensitivity, specificity
@@ -294,6 +299,7 @@ def table_retyped(end):
 
 def test_damaged_weights(tmp_path):
     from torch import nn
+
     from medtut.weights import save_weights
     model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
     path = save_weights(model, tmp_path/'w.safetensors', classes=['no', 'yes'], threshold=.5)

@@ -9,15 +9,14 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from torch import nn
 from torchvision.models import resnet18, resnet50
 
+from medtut.brain_sets import BRATS_LABELS, MODALITIES, MSD_LABELS
 from medtut.cases import find_cases, load_case
 from medtut.grading import GradingDataset, adapt_resnet
-from medtut.brain_sets import BRATS_LABELS, MODALITIES, MSD_LABELS
 from medtut.nifti import save_nifti
 from medtut.planes import VolumeError
 

@@ -1,5 +1,8 @@
 "What identifies a patient in a file: where it can stand, what is done about it, and what is said"
-import io, struct, traceback, warnings
+import io
+import struct
+import traceback
+import warnings
 from datetime import date
 from pathlib import Path
 
@@ -12,15 +15,26 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.multival import MultiValue
 from pydicom.sr.codedict import codes
-from pydicom.uid import (CTImageStorage, DeflatedExplicitVRLittleEndian, EncapsulatedPDFStorage,
-    ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless,
-    JPEGBaseline8Bit, JPEGLSLossless, RLELossless, SecondaryCaptureImageStorage,
-    UltrasoundImageStorage, generate_uid)
+from pydicom.uid import (
+    CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
+    EncapsulatedPDFStorage,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLSLossless,
+    RLELossless,
+    SecondaryCaptureImageStorage,
+    UltrasoundImageStorage,
+    generate_uid,
+)
 
-from medtut.profile import OPTIONS
 from medtut.dicom import find_dicoms, read_dicom
 from medtut.errors import DicomError
 from medtut.identity import burned_in_risk, deidentify, identifying_elements
+from medtut.profile import OPTIONS
 from medtut.units import pixels
 
 pytestmark = pytest.mark.filterwarnings('ignore')

@@ -4,11 +4,12 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from quiet import quiet
 from sklearn import metrics as sk
 
 from medtut.intervals import Interval, bootstrap_interval
 from medtut.metrics import UndefinedMetric, accuracy, average_precision, roc_auc, sensitivity
-from quiet import quiet
+
 
 def test_bootstrap_by_definition():
     "Drawing patients by name and joining their rows, one by one, gives the same draws"

@@ -1,12 +1,14 @@
 """The modules keep to their layers: who may import whom, what an import may cost, and the map of
 them"""
-import ast, subprocess, sys
+import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from rooms import room_of, rooms
 
 import medtut
-from rooms import room_of, rooms
 
 package = Path(medtut.__file__).parent
 

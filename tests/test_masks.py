@@ -1,5 +1,6 @@
 "Scores of any masks, against MONAI, SimpleITK, scikit-learn and their definitions"
-import os, warnings
+import os
+import warnings
 from functools import partial
 from pathlib import Path
 
@@ -7,14 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
+from quiet import quiet
 from scipy.ndimage import binary_erosion, gaussian_filter
 from scipy.spatial.distance import cdist
 from sklearn import metrics as sk
 
-from medtut.masks import (
-    TUMOUR_REGIONS, dice, hausdorff95, segmentation_report, surface_dice, volume_ml)
+from medtut.masks import TUMOUR_REGIONS, dice, hausdorff95, segmentation_report, surface_dice, volume_ml
 from medtut.metrics import ppv, sensitivity, specificity
-from quiet import quiet
 
 examples = settings(max_examples=200, deadline=None, derandomize=True)
 few_examples = settings(max_examples=50, deadline=None, derandomize=True)

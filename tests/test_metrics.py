@@ -5,13 +5,23 @@ import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
+from quiet import quiet
 from sklearn import metrics as sk
 
 from medtut.masks import dice, hausdorff95, segmentation_report, surface_dice
 from medtut.metrics import (
-    Confusion, UndefinedMetric, accuracy, average_precision, balanced_accuracy, confusion, npv, ppv,
-    roc_auc, sensitivity, specificity)
-from quiet import quiet
+    Confusion,
+    UndefinedMetric,
+    accuracy,
+    average_precision,
+    balanced_accuracy,
+    confusion,
+    npv,
+    ppv,
+    roc_auc,
+    sensitivity,
+    specificity,
+)
 
 examples = settings(max_examples=200, deadline=None, derandomize=True)
 cases = st.lists(st.tuples(st.booleans(), st.integers(-3, 3)), min_size=1, max_size=60)

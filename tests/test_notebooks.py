@@ -1,8 +1,8 @@
 "Every notebook runs from its first cell to its last, in the way of `nbdev-test`"
 import pytest
+from lessons import config, nbs, notebooks
 from nbdev.test import test_nb as run_notebook
 
-from lessons import config, notebooks, nbs
 
 @pytest.mark.parametrize('path', notebooks(), ids=lambda path: str(path.relative_to(nbs)))
 def test_runs(path):

@@ -1,6 +1,11 @@
 """What `python -m build` makes installs and imports where there is no checkout, no nbdev, no Jupyter
 and no Sphinx in sight"""
-import re, shutil, subprocess, sys, tarfile, venv
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import venv
 from importlib.metadata import distribution
 from pathlib import Path
 

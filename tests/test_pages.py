@@ -1,17 +1,20 @@
 "The site's pages beside the notebooks: what they take from elsewhere, and that no picture goes without words"
-import re, runpy, subprocess, sys
+import re
+import runpy
+import subprocess
+import sys
 from importlib.metadata import version
 
 import pytest
-from fastcore.nbio import mk_cell, new_nb, write_nb
-
 import work
 from api import api_index, constant_comment, documented, is_record, modules, public
+from fastcore.nbio import mk_cell, new_nb, write_nb
 from glossary import glossary, markdown_cells, with_targets
 from lessons import nbs, notebooks
-from medtut.archives import SETS
 from pages import filled_page
 from rooms import rooms
+
+from medtut.archives import SETS
 
 markdown = sorted(nbs.glob('*.md'))
 each_page = pytest.mark.parametrize('path', markdown, ids=lambda p: p.name)

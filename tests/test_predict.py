@@ -1,14 +1,18 @@
 "Predicting files: the same as by hand, on the file's own grid, whatever happens on the way"
-import copy, shutil
+import copy
+import shutil
 
-import joblib, numpy as np, pytest, torch
+import joblib
+import numpy as np
+import pytest
+import torch
 from dask.distributed import Client, LocalCluster
 
 import medtut.predict
-from medtut.predict import label_volumes, load_predictor, predict_cases, predict_file
 from medtut.intensities import standardize
 from medtut.nifti import load_nifti, save_nifti
 from medtut.planes import VolumeError
+from medtut.predict import label_volumes, load_predictor, predict_cases, predict_file
 from medtut.tiles import predict_volume
 from medtut.unet import UNet3D, save_unet
 from medtut.volumes import check_same_grid, reorient, resample
@@ -134,7 +138,7 @@ def test_same_bytes_from_one_process_two_and_dask(scans, tmp_path):
 def test_refuses_before_it_writes(scans, tmp_path):
     (path, *_), model = scans
     out = tmp_path/'out'
-    def refused(message, paths=[path], patch=PATCH, **settings):
+    def refused(message, paths=(path,), patch=PATCH, **settings):
         with pytest.raises(ValueError, match=message):
             predict_cases(model, paths, out, patch, **settings)
     refused('2 cases would be written', [path, tmp_path/'CASE0.nii'])

@@ -1,14 +1,18 @@
 "The notebooks and all that is made from them agree"
-import re, shutil, subprocess, sys
+import re
+import shutil
+import subprocess
+import sys
 from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
 from fastcore.nbio import read_nb
+from lessons import all_lessons, config, nbs, notebooks
+from readme import readme
 
 import medtut
-from lessons import all_lessons, config, notebooks, nbs
-from readme import readme
+
 
 def name(path): return str(path.relative_to(nbs))
 each_notebook = pytest.mark.parametrize('path', notebooks(), ids=name)

@@ -1,13 +1,14 @@
 "The run-length code on real tables, which the repository does not carry."
+import os
 from importlib.util import find_spec
 from pathlib import Path
-import os
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from medtut.rle import rle_decode, rle_encode
+
 
 @pytest.mark.parametrize('code, message', [
     (float('nan'), 'empty cell'), (np.float64('nan'), 'empty cell'),

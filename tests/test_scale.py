@@ -1,20 +1,31 @@
 "The same calls on a Dask cluster give the same results, and memory doesn't grow with the files"
-import gc, hashlib, json, multiprocessing, os, shutil, subprocess, sys, tracemalloc
+import gc
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+import tracemalloc
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-import joblib, numpy as np, pandas as pd, pydicom, pytest
+import joblib
+import pandas as pd
+import pydicom
+import pytest
 from dask.distributed import Client, LocalCluster
 from fastcore.nbio import read_nb
 
+from medtut.cases import find_cases
 from medtut.datasets import SETS, get_data
 from medtut.dicom import scan
-from medtut.cases import find_cases
 from medtut.grading import GradingDataset
-from medtut.predict import predict_cases
-from medtut.unet import UNet3D, load_unet
 from medtut.pngs import export_slices
+from medtut.predict import predict_cases
 from medtut.slices import label_slices, read_boxes, read_mapping
+from medtut.unet import UNet3D, load_unet
 
 files = Path(pydicom.__file__).parent/'data'/'test_files'
 

@@ -20,10 +20,10 @@ from monai.networks.nets import BasicUNet
 from scipy.stats import chisquare
 from torch.utils.data import DataLoader
 
-from medtut.intensities import standardize
 from medtut.brain_sets import MSD_LABELS
+from medtut.intensities import standardize
 from medtut.modes import evaluating
-from medtut.patches import PatchDataset, PatchSampler, TUTORIAL_PATCHES, crop
+from medtut.patches import TUTORIAL_PATCHES, PatchDataset, PatchSampler, crop
 from medtut.segmentation import dice_ce_loss, soft_dice_loss
 from medtut.tiles import predict_volume
 from medtut.unet import UNet3D, load_unet, save_unet
@@ -648,7 +648,7 @@ def test_predict_refuses(model):
 
 def test_memory_is_bounded_by_the_volume(tmp_path):
     "A whole-volume copy of the image in float32 would add 400 MB to this"
-    resource = pytest.importorskip('resource')
+    pytest.importorskip('resource')
     np.lib.format.open_memmap(tmp_path/'x.npy', 'w+', np.int8, (8, 240, 240, 220)).flush()
     code = f'''
 import numpy as np, resource, torch

@@ -1,5 +1,10 @@
 "DICOM series against SimpleITK, dcm2niix, nibabel and made-up series whose truth is known"
-import gzip, itertools, shutil, struct, subprocess, warnings
+import gzip
+import itertools
+import shutil
+import struct
+import subprocess
+import warnings
 from pathlib import Path
 
 import nibabel as nib

@@ -1,14 +1,16 @@
 """The site as a reader meets it: built, served on 127.0.0.1, walked in headless Chromium with no
 other address to be had"""
-import shutil, subprocess, sys, threading
+import shutil
+import subprocess
+import sys
+import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlparse
 
 import pytest
-from playwright.sync_api import sync_playwright
-
 from lessons import all_lessons, config, nbs, notebooks
+from playwright.sync_api import sync_playwright
 
 sources = [*notebooks(), *sorted(nbs.glob('*.md'))]
 pages = [path.relative_to(nbs).with_suffix('.html').as_posix() for path in sources]

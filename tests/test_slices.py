@@ -1,14 +1,20 @@
 "Slices where no notebook can test them: bad tables, hostile paths, damage, kill -9, memory"
-import os, random, shutil, signal, subprocess, sys, time
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings, strategies as st
 from PIL import Image
 from pydicom import dcmread
-from hypothesis import given, settings, strategies as st
 
 from medtut.dicom import read_dicom
 from medtut.errors import DicomError

@@ -20,11 +20,12 @@ import pydicom
 import pytest
 import xlsxwriter
 from fastcore.nbio import read_nb
-from PIL import Image
-from torch import nn
-
 from faulty_server import FaultyServer
 from lessons import notebooks
+from PIL import Image
+from test_datasets import msd_at, tar_of
+from torch import nn
+
 from medtut import cli
 from medtut.archives import SETS, find_set
 from medtut.datasets import get_data
@@ -38,7 +39,6 @@ from medtut.pngs import export_slices
 from medtut.slices import label_slices, read_boxes, read_mapping
 from medtut.tables import read_table
 from medtut.weights import load_weights, read_card, read_weights, save_weights
-from test_datasets import msd_at, tar_of
 
 linux = pytest.mark.skipif(sys.platform != 'linux',
     reason='only Linux limits the memory of a process')

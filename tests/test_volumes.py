@@ -1,5 +1,10 @@
 "Volumes against nibabel, SimpleITK and dicom2nifti, and on what is wrong with files"
-import gzip, itertools, shutil, subprocess, sys, warnings
+import gzip
+import itertools
+import shutil
+import subprocess
+import sys
+import warnings
 from pathlib import Path
 
 import nibabel as nib
@@ -463,8 +468,8 @@ def by_simpleitk(folder):
 
 def by_dicom2nifti(folder):
     import dicom2nifti.settings as options
-    from dicom2nifti.convert_dicom import dicom_array_to_nifti
     from dicom2nifti.common import read_dicom_directory
+    from dicom2nifti.convert_dicom import dicom_array_to_nifti
     for off in (options.disable_validate_slicecount, options.disable_validate_orthogonal,
                 options.disable_validate_slice_increment):
         off()

@@ -1,12 +1,15 @@
 "The site's API page: every module's public names, what each is, and where it is built"
-import ast, importlib, inspect, re
+import ast
+import importlib
+import inspect
+import re
 from functools import lru_cache
 
 from fastcore.nbio import read_nb
-from nbdev.config import nbpath2html
-
 from glossary import sentences
 from lessons import config, nbs, notebooks
+from nbdev.config import nbpath2html
+
 
 def exported_module(path):
     "The module that a notebook exports, None if it exports none"

@@ -3,7 +3,13 @@
 
 Names of benchmarks run those alone, and write nothing:
 `python tools/bench.py benchmarks/scan.py`."""
-import argparse, json, os, platform, subprocess, sys, tempfile
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path

@@ -5,16 +5,22 @@ A new environment gets what Colab brings. A copy of each lesson runs in an empty
 first cell installs medtut, from a wheel of this clone in place of the repository on GitHub. Nothing
 that was there before may be replaced: Colab would ask for a restart. Takes several GB of disk and
 some minutes before the first lesson; all of it lies in a temporary folder, removed at the end."""
-import argparse, json, os, shutil, subprocess, sys, tempfile, time
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
 from pathlib import Path
 
 import nbformat
 from fastcore.nbio import read_nb
+from lessons import all_lessons, config
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat.v4 import new_code_cell
-
-from lessons import all_lessons, config
 
 # Colab's widgets are of the older series
 PREINSTALLED = ['torch', 'torchvision', 'fastai', 'numpy', 'pandas', 'scikit-image', 'matplotlib',

@@ -6,8 +6,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from fastcore.nbio import read_nb
-
 from lessons import nbs
+
 
 @dataclass
 class Entry:

@@ -3,8 +3,8 @@ import re
 from base64 import b64decode
 
 from fastcore.nbio import read_nb, render_text
-
 from lessons import config, filled, nbs
+
 
 def picture(outputs):
     "The first output that is a picture, as the notebook stores it; None if there is none"

@@ -4,9 +4,9 @@ from importlib import import_module
 from typing import NamedTuple
 
 from fastcore.docments import docments
+from work import span, table_row
 
 from medtut.archives import SETS
-from work import span, table_row
 
 # the calls for sets of which one may take a part
 CALLS = dict(

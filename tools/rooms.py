@@ -3,9 +3,10 @@ import inspect
 
 import medtut
 
+
 def rooms():
     "`{room: {module: what it is for}}`, in the order of the map"
-    found = {}
+    found, modules = {}, {}
     for line in inspect.getdoc(medtut).splitlines()[1:]: # the first line says what the package is
         if line.startswith('  '):
             name, _, purpose = line.strip().partition(' ')

@@ -5,12 +5,17 @@ With `--save`, run all notebooks (or those named), store their outputs, and note
 many minutes it took on two CPU cores. Each then begins with an empty data folder: what is stored
 does not depend on what earlier runs made, and the minutes are those of somebody who opens this
 lesson first."""
-import argparse, os, subprocess, sys, tempfile, time
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
 from pathlib import Path
 
 from fastcore.nbio import read_nb, write_nb
-
 from lessons import all_lessons, config, nbs, notebooks
+
 
 def run(path, save=False):
     """Run the notebook at `path` as `nbdev-test` does; the seconds it took, and what went wrong if

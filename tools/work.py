@@ -1,13 +1,14 @@
 """From sample to real: work is counted, hours are worked out from it.
 
 `python tools/work.py` measures the rate of this machine's processor"""
-import re, time
+import re
+import time
 from functools import lru_cache
 from typing import Callable, NamedTuple
 
 from fastcore.nbio import read_nb
-
 from lessons import all_lessons
+
 
 class Gpu(NamedTuple):
     name: str
@@ -27,6 +28,7 @@ def _networks():
     from fastai.layers import Mish
     from fastai.vision.models.xresnet import xresnet50
     from torchvision.models import resnet18
+
     from medtut.chest import small_xresnet
     from medtut.grading import adapt_resnet
     from medtut.unet import UNet3D

@@ -1,7 +1,9 @@
 "Stand-ins for `medtut.decoding._decode_numbers` that do the worst a native decoder does"
-import os, time
+import os
+import time
 
 import numpy as np
+
 
 def crash(*args): os.abort()
 def hang(*args): time.sleep(600)

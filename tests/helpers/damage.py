@@ -1,7 +1,13 @@
 """Damaged files for any reader, and a process of its own that reads them.
 
 Neither a crash nor a swollen memory is lost on the tests."""
-import io, json, os, random, subprocess, sys, zipfile
+import io
+import json
+import os
+import random
+import subprocess
+import sys
+import zipfile
 from importlib import import_module
 from pathlib import Path
 

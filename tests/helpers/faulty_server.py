@@ -2,6 +2,7 @@
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import MappingProxyType
 
 
 class FaultyServer:
@@ -75,7 +76,7 @@ def span(asked, length):
     stop = min(int(last) + 1, length) if last else length
     return int(first), stop
 
-def bare(h, status, headers={}):
+def bare(h, status, headers=MappingProxyType({})):
     "An answer without a body"
     h.send_response(status)
     h.send_header('Content-Length', '0')

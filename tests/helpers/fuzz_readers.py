@@ -4,6 +4,7 @@ It is read in every way there is, and what came out is checked."""
 
 import numpy as np
 
+
 def nifti(path):
     from medtut.nifti import load_nifti
     from medtut.planes import VolumeError
@@ -47,6 +48,7 @@ def found_set(path):
 def weights(path):
     import torch
     from torch import nn
+
     from medtut.weights import load_weights, read_weights
     model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
     before = {k: v.clone() for k, v in model.state_dict().items()}
@@ -78,6 +80,7 @@ def archive(path):
 
 def dicom(path):
     from test_dicom_damaged import use
+
     from medtut.dicom import read_dicom, scan
     from medtut.errors import DicomError
     from medtut.pngs import save_slice
