@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault('MPLBACKEND', 'Agg')  # no test opens a window
-if 'PYTEST_XDIST_WORKER' in os.environ:  # one core for each worker: more threads would wait for each other
+# one core for each worker: more threads would wait for each other
+if 'PYTEST_XDIST_WORKER' in os.environ:
     for variable in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS'):
         os.environ.setdefault(variable, '1')
 
@@ -14,7 +15,7 @@ def root(): return Path(__file__).parent.parent
 
 
 def work_group(item):
-    "Tests that one worker runs together: those of a file share its fixtures, each notebook stands alone"
+    "Tests that one worker runs together: those of a file; each notebook stands alone"
     if item.path.stem == 'test_notebooks': return item.name
     return item.path.stem
 

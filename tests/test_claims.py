@@ -1,7 +1,7 @@
-"""A sentence about a result is printed by the cell that has the result, or asserted in the cell before it
+"""A sentence about a result is printed by the cell that has the result, or asserted before it
 
-What a model scores changes with its seed, its phantoms and the versions of what it is built on. Prose
-does not. So a prose cell holds no number beside a measure's name and no verdict, unless the cells
+What a model scores changes with its seed, its phantoms and the versions of what it is built on.
+Prose does not. So a prose cell holds no number beside a measure's name and no verdict, unless the cells
 before it, back to the last prose, assert something. Definitions and figures of others are
 exceptions, each with its reason."""
 import re
@@ -90,7 +90,8 @@ def test_results_are_computed(lesson):
 
 def test_no_exception_is_left_over():
     "Each of them still stands in its lesson"
-    found = {lesson.number: list(unasserted_claims(read_nb(lesson.path).cells)) for lesson in lessons}
+    found = {lesson.number: list(unasserted_claims(read_nb(lesson.path).cells))
+             for lesson in lessons}
     for number, beginning in EXCEPTIONS:
         assert any(sentence.startswith(beginning) for sentence in found[number]), beginning
 

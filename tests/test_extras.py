@@ -7,7 +7,7 @@ import pytest
 
 from medtut.extras import TRAIN
 
-# Imports each module in its own turn with the packages of `train` out of reach, and tells how that went
+# Imports each module in its turn with the packages of `train` out of reach, and tells how it went
 TRY_ALL = '''
 import importlib, json, pkgutil, sys
 for package in json.loads(sys.argv[1]): sys.modules[package] = None
@@ -20,7 +20,8 @@ for module in pkgutil.walk_packages(medtut.__path__, 'medtut.'):
 print(json.dumps(said))
 '''
 # What people come for who read, show and measure; the page on the package says so too
-LIGHT = ['dicom', 'identity', 'show', 'volumes', 'series', 'folders', 'tables', 'splits', 'metrics', 'cli']
+LIGHT = ['dicom', 'identity', 'show', 'volumes', 'nifti', 'series', 'folders', 'tables', 'splits',
+    'metrics', 'masks', 'intervals', 'cli']
 
 
 @pytest.fixture(scope='module')
@@ -38,9 +39,11 @@ def test_works_without(said, module): assert said[f'medtut.{module}'] == ''
 def test_the_rest_says_what_to_install(said):
     "In one sentence, which names the module that was asked for or one that it stands on"
     refused = {module: message for module, message in said.items() if message}
-    assert {'medtut.chest', 'medtut.segmentation', 'medtut.predict', 'medtut.datasets'} <= set(refused)
+    trains = {'medtut.chest', 'medtut.segmentation', 'medtut.predict', 'medtut.datasets'}
+    assert trains <= set(refused)
     for module, message in refused.items():
-        assert message.startswith('medtut.') and message.endswith("pip install 'medtut[train]'"), module
+        assert message.startswith('medtut.'), module
+        assert message.endswith("pip install 'medtut[train]'"), module
         assert '\n' not in message
 
 

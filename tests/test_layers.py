@@ -62,7 +62,8 @@ may_import = dict(
     hosts={'archives', 'download', 'files'}, download=set(),
     phantoms={'rle'},
     # what several need
-    batch={'files'}, extras=set(), weights={'files'}, checks=set(), files=set(), modes=set(), rle=set(),
+    batch={'files'}, extras=set(), weights={'files'}, checks=set(), files=set(), modes=set(),
+    rle=set(),
     tables=set(),
     # many files: above the lessons; and the command line, above all else
     folders={'dicom', 'errors'}, pictures=one_file | {'batch', 'dicom', 'files', 'folders'},

@@ -21,15 +21,18 @@ each_notebook = pytest.mark.parametrize('path', notebooks(), ids=name)
 def fresh(root, tmp_path_factory):
     "A copy of the project in which every module is exported anew and every notebook cleaned"
     copy = tmp_path_factory.mktemp('fresh')
-    shutil.copytree(nbs, copy/'nbs', ignore=lambda folder, names: [n for n in names if n.startswith('.')])
+    shutil.copytree(nbs, copy/'nbs', ignore=shutil.ignore_patterns('.*'))
     (copy/config.lib_name).mkdir()
-    for file in ('pyproject.toml', f'{config.lib_name}/__init__.py'): shutil.copy(root/file, copy/file)
+    for file in ('pyproject.toml', f'{config.lib_name}/__init__.py'):
+        shutil.copy(root/file, copy/file)
     for command in ('nbdev-export', 'nbdev-clean'):
-        subprocess.run([Path(sys.executable).with_name(command)], cwd=copy, check=True, capture_output=True)
+        program = Path(sys.executable).with_name(command)
+        subprocess.run([program], cwd=copy, check=True, capture_output=True)
     return copy
 
 def modules(root):
-    return {str(p.relative_to(root)): p.read_text(encoding='utf-8') for p in sorted((root/config.lib_name).rglob('*.py'))}
+    paths = sorted((root/config.lib_name).rglob('*.py'))
+    return {str(p.relative_to(root)): p.read_text(encoding='utf-8') for p in paths}
 
 def test_modules_are_what_the_notebooks_export(root, fresh):
     here, anew = modules(root), modules(fresh)
@@ -42,7 +45,9 @@ def test_one_notebook_a_module():
         for cell in read_nb(path).cells:
             for directive in ('default_exp', 'export', 'exports', 'exporti'):
                 module = cell.directives.get(directive)
-                if module: assert owner.setdefault(module, path) == path, f'{module} is written by {name(owner[module])} and {name(path)}'
+                if not module: continue
+                first = owner.setdefault(module, path)
+                assert first == path, f'{module} is written by {name(first)} and {name(path)}'
 
 @each_notebook
 def test_clean(path, fresh):
@@ -50,22 +55,30 @@ def test_clean(path, fresh):
 
 @each_notebook
 def test_no_error_stored(path):
-    errors = [(i, o.ename) for i, c in enumerate(read_nb(path).cells) for o in c.get('outputs', []) if o.output_type == 'error']
+    errors = [(cell.id, output.ename) for cell in read_nb(path).cells
+              for output in cell.get('outputs', []) if output.output_type == 'error']
     assert not errors, 'cells whose stored output is an error'
 
 @each_notebook
 def test_at_most_2_MB(path): assert path.stat().st_size <= 2_000_000
 
 def test_outputs_are_stored():
-    "The site and GitHub show what is stored: a lesson without a single output was saved without having been run"
+    "The site and GitHub show what is stored: a lesson without an output was not run before"
     for lesson in all_lessons():
-        assert any(c.get('outputs') for c in read_nb(lesson.path).cells), f'{name(lesson.path)}: run `make outputs`'
+        has_outputs = any(cell.get('outputs') for cell in read_nb(lesson.path).cells)
+        assert has_outputs, f'{name(lesson.path)}: run `make outputs`'
+
+def install_cell(path):
+    "The cell that installs the package in Colab"
+    return next(cell for cell in read_nb(path).cells if 'google.colab' in cell.source)
 
 def test_lessons_install_alike():
-    "In Colab, a lesson opened from GitHub needs the package as it is there: with no release yet, and when a release is older than the lesson"
-    first = {lesson.path.name: next(c for c in read_nb(lesson.path).cells if 'google.colab' in c.source) for lesson in all_lessons()}
+    """In Colab, a lesson opened from GitHub needs the package as it is there: with no release yet,
+    and when a release is older than the lesson"""
+    first = {lesson.path.name: install_cell(lesson.path) for lesson in all_lessons()}
     command = f'install -q "{config.lib_name}[lessons] @ git+{config.git_url}"'
-    assert all(command in c.source for c in first.values()), f'not {command}: {[n for n, c in first.items() if command not in c.source]}'
+    without = [lesson for lesson, cell in first.items() if command not in cell.source]
+    assert not without, f'not {command}: {without}'
     assert len({c.source for c in first.values()}) == 1
 
 def test_readme_is_what_the_index_says():
@@ -88,8 +101,11 @@ def test_constraints_know_every_requirement(root):
     needed = names(requires(config.lib_name))
     assert needed <= pinned, 'run `make constraints`'
 
+# how a path of somebody's machine begins, or holds
+MACHINE = r'(?:/home/|/root/|/Users/|/tmp/|[A-Z]:\\\\Users\\\\|site-packages)[^\s"]*'
+
 def test_notebooks_name_no_machine():
     "A path of the machine on which a notebook was run belongs in no stored output"
     for path in notebooks():
-        found = re.findall(r'(?:/home/|/root/|/Users/|/tmp/|[A-Z]:\\\\Users\\\\|site-packages)[^\s"]*', path.read_text(encoding='utf-8'))
+        found = re.findall(MACHINE, path.read_text(encoding='utf-8'))
         assert not found, name(path)

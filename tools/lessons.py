@@ -48,7 +48,8 @@ def lesson_table():
     "Markdown table of the lessons, its links relative to the notebooks"
     lines = ['| | Lesson | You will be able to | Minutes on two CPU cores | |', '|-|-|-|-|-|']
     for l in all_lessons():
-        lines.append(f'| {l.number} | [{l.title}]({l.path.name}) | {l.goal} | {l.time} | {l.badge} |')
+        link = f'[{l.title}]({l.path.name})'
+        lines.append(f'| {l.number} | {link} | {l.goal} | {l.time} | {l.badge} |')
     return '\n'.join(lines)
 
 def filled(md):
