@@ -80,9 +80,8 @@ def _by_patient(table, group, stratify):
 
 def _closest(counts, size, seed, draws=1000):
     "Which `size` rows of `counts` hold the classes most nearly as all do: the best of many draws"
-    from sklearn.model_selection import ShuffleSplit # takes a second to import
-    shuffles = ShuffleSplit(draws, test_size=size, random_state=seed)
-    picks = [pick for _, pick in shuffles.split(counts)]
+    rng = np.random.RandomState(seed) # draws as scikit-learn's ShuffleSplit does
+    picks = [rng.permutation(len(counts))[:size] for _ in range(draws)]
     part = np.array([counts[pick].sum(0) for pick in picks]) # (draws, classes)
     total = counts.sum(0)
     missing = (part == 0).sum(1) + (part == total).sum(1)

@@ -169,3 +169,11 @@ def test_no_warning():
         warnings.simplefilter('error')
         split_by_patient(nine)
         split_by_patient(nine, stratify=None)
+
+def test_draws_are_those_of_scikit_learn():
+    "With a row for each patient: the same patients, draw by draw"
+    from sklearn.model_selection import ShuffleSplit
+    counts = np.random.default_rng(0).integers(0, 9, (20, 3))
+    rng = np.random.RandomState(5)
+    for _, theirs in ShuffleSplit(10, test_size=7, random_state=5).split(counts):
+        assert (rng.permutation(len(counts))[:7] == theirs).all()
