@@ -1,58 +1,77 @@
 """Lesson 6 against its peers, each pair in one run: `python benchmarks/segmentation.py`
 
-Patches of a small tumour by `PatchSampler` and by rejection; `standardize` and a double loop; `predict_volume` and MONAI's
-`sliding_window_inference`; a training step of `UNet3D` and of MONAI's `BasicUNet`. Every contender is a process of its own, so that its
-peak memory is its own; the contenders of a comparison take turns. Speeds of this machine mean little elsewhere; ratios do."""
+Patches of a small tumour by `PatchSampler` and by rejection; `standardize` and a double loop;
+`predict_volume` and MONAI's `sliding_window_inference`; a training step of `UNet3D` and of MONAI's
+`BasicUNet`. Every contender is a process of its own, so that its peak memory is its own; the
+contenders of a comparison take turns. Speeds of this machine mean little elsewhere; ratios do."""
 import argparse
 import multiprocessing
 import resource
 import time
+from pathlib import Path
 from statistics import median
 
 import numpy as np
 from _rows import hand_over, options
 
 PATCH = (160, 160, 16)
+SHARE = .005 # of a patch's voxels, which the tumour has at least
 
 def tumour(ml=5):
     "A label of 240 x 240 x 155 voxels of 1 mm with a ball of `ml` millilitres"
-    x,y,z = np.ogrid[:240, :240, :155]
-    return (((x - 90)**2 + (y - 140)**2 + (z - 70)**2) < (ml*1000*3/4/np.pi)**(2/3)).astype(np.uint8)
+    x, y, z = np.ogrid[:240, :240, :155]
+    squared_distance = (x - 90)**2 + (y - 140)**2 + (z - 70)**2
+    # a ball of radius r has a volume of 4/3 pi r^3
+    squared_radius = (ml*1000*3/4/np.pi)**(2/3)
+    return (squared_distance < squared_radius).astype(np.uint8)
 
-# Each returns what is timed: a function without arguments, and how many things it does
+# --- the contenders
 
-def sampler_table():
+# Each maker returns a function without arguments, which is timed, and how many things it does.
+# A maker imports what it needs: the process of one contender does not load another's libraries.
+
+def draws_of_sampler(count=2000):
     from medtut.patches import PatchSampler
-    sampler,rng = PatchSampler(tumour(), PATCH, .005), np.random.default_rng(0)
-    return lambda: [sampler.draw(rng) for _ in range(2000)], 2000
+    sampler = PatchSampler(tumour(), PATCH, SHARE)
+    rng = np.random.default_rng(0)
+    def draws(): return [sampler.draw(rng) for _ in range(count)]
+    return draws, count
 
-def sampler_set_up():
+def set_up_of_sampler():
     from medtut.patches import PatchSampler
     label = tumour()
-    return lambda: PatchSampler(label, PATCH, .005), 1
+    def set_up(): return PatchSampler(label, PATCH, SHARE)
+    return set_up, 1
 
-def sampler_rejection(n=40):
-    label,rng = tumour(), np.random.default_rng(0)
-    def one():
+def draws_by_rejection(count):
+    label = tumour()
+    rng = np.random.default_rng(0)
+    def draw():
         for _ in range(100_000):
-            corner = [rng.integers(s - p + 1) for s,p in zip(label.shape, PATCH)]
-            if np.count_nonzero(label[tuple(slice(c, c + p) for c,p in zip(corner, PATCH))]) >= .005*np.prod(PATCH): return corner
-    return lambda: [one() for _ in range(n)], n
+            corner = [rng.integers(n - p + 1) for n, p in zip(label.shape, PATCH)]
+            window = tuple(slice(c, c + p) for c, p in zip(corner, PATCH))
+            if np.count_nonzero(label[window]) >= SHARE*np.prod(PATCH): return corner
+    def draws(): return [draw() for _ in range(count)]
+    return draws, count
 
-def scan(shape): # x fastest in memory, as NIfTI files have it
-    return np.asfortranarray(np.random.default_rng(0).random((*shape, 4), np.float32)).transpose(3, 0, 1, 2)
+def scan(shape):
+    "Four channels of random voxels; x is fastest in memory, as NIfTI files have it"
+    channels_last = np.random.default_rng(0).random((*shape, 4), np.float32)
+    return np.asfortranarray(channels_last).transpose(3, 0, 1, 2)
 
 def standardize_ours(shape):
     from medtut.intensities import standardize
     image = scan(shape)
-    return lambda: standardize(image, 'slice', inside=None), 1
+    def by_slice(): return standardize(image, 'slice', inside=None)
+    return by_slice, 1
 
-def standardize_loop(shape):
+def standardize_by_loop(shape):
     image = scan(shape)
+    channels, slices = image.shape[0], image.shape[3]
     def loop():
         out = np.zeros_like(image)
-        for c in range(image.shape[0]):
-            for z in range(image.shape[3]):
+        for c in range(channels):
+            for z in range(slices):
                 plane = image[c, :, :, z]
                 centred = plane - np.mean(plane)
                 sd = np.std(centred)
@@ -65,39 +84,50 @@ def lesson_network():
 
     from medtut.unet import UNet3D
     torch.manual_seed(0)
-    return UNet3D(filters=(8, 8, 16, 32, 64)).to(memory_format=torch.channels_last_3d).eval()
+    model = UNet3D(filters=(8, 8, 16, 32, 64))
+    return model.to(memory_format=torch.channels_last_3d).eval()
 
-def nothing():
+def identity():
     import torch
     return torch.nn.Identity()
 
-def predict_ours(model, shape, patch):
-    from medtut.tiles import predict_volume
-    image = np.random.default_rng(0).normal(size=(4, *shape)).astype(np.float32)
-    model = model()
-    return lambda: predict_volume(model, image, (patch,)*3, progress=False), 1
+def noise(*size): return np.random.default_rng(0).normal(size=size).astype(np.float32)
 
-def predict_monai(model, shape, patch):
+def predict_ours(make_model, shape, patch):
+    from medtut.tiles import predict_volume
+    image = noise(4, *shape)
+    model = make_model()
+    def predict(): return predict_volume(model, image, (patch,)*3, progress=False)
+    return predict, 1
+
+def predict_monai(make_model, shape, patch):
     import torch
     from monai.inferers import sliding_window_inference
-    image = torch.from_numpy(np.random.default_rng(0).normal(size=(1, 4, *shape)).astype(np.float32))
-    model = model()
-    def run():
-        with torch.inference_mode(): return sliding_window_inference(image, (patch,)*3, 4, lambda x: model(x).softmax(1), .5, 'gaussian')[0].numpy()
-    return run, 1
+    image = torch.from_numpy(noise(1, 4, *shape))
+    model = make_model()
+    def probabilities(tiles): return model(tiles).softmax(1)
+    def predict():
+        with torch.inference_mode():
+            batch = sliding_window_inference(
+                image, (patch,)*3, sw_batch_size=4, predictor=probabilities,
+                overlap=.5, mode='gaussian')
+            return batch[0].numpy()
+    return predict, 1
 
 def network(name):
     if name == 'UNet3D': return lesson_network()
     from monai.networks.nets import BasicUNet
     return BasicUNet(in_channels=4, out_channels=4, features=(8, 8, 16, 32, 64, 8))
 
-def train(name, last, size):
+def training_step(name, channels_last, size):
     import torch
 
     from medtut.segmentation import dice_ce_loss
     torch.manual_seed(0)
-    model,x,y = network(name).train(), torch.randn(2, 4, size, size, size), torch.randint(0, 4, (2, size, size, size))
-    if last: model = model.to(memory_format=torch.channels_last_3d)
+    model = network(name).train()
+    x = torch.randn(2, 4, size, size, size)
+    y = torch.randint(0, 4, (2, size, size, size))
+    if channels_last: model = model.to(memory_format=torch.channels_last_3d)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
     def step():
         dice_ce_loss(model(x), y).backward()
@@ -105,79 +135,166 @@ def train(name, last, size):
         optimizer.zero_grad()
     return step, 1
 
-def work(pipe, make, args):
-    do,n = make(*args)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # the peak so far is that of making the data: fill memory up to it, so that what is above it belongs to the contender
-    now = int(open('/proc/self/statm').read().split()[1])*resource.getpagesize()//1024
-    ballast = np.ones(max(before - now, 0)*1024, np.uint8)
+# --- how they are measured
+
+def highest_memory():
+    "The highest resident size of this process so far, kB"
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+def memory_now():
+    "The resident size of this process, kB"
+    resident_pages = int(Path('/proc/self/statm').read_text().split()[1])
+    return resident_pages*resource.getpagesize()//1024
+
+def timed(call, count):
+    "What `call` returns, and its seconds for each of `count` things"
+    start = time.perf_counter()
+    result = call()
+    return result, (time.perf_counter() - start)/count
+
+def serve(pipe, maker, arguments):
+    "A contender's process: a measurement each time it is asked for one, and at last its result"
+    call, count = maker(*arguments)
+    before = highest_memory()
+    # the peak so far is that of making the data: fill memory up to it, so that what is above it
+    # belongs to the contender
+    ballast = np.ones(max(before - memory_now(), 0)*1024, np.uint8)
     while pipe.recv() == 'time':
-        do() # not timed: caches, and memory, which during the others' turns goes back to the system, and on a virtual machine to its host
-        start = time.perf_counter()
-        result = do()
-        pipe.send(((time.perf_counter() - start)/n, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)/1024 + 0*len(ballast)))
+        # not timed: caches, and memory, which during the others' turns goes back to the system,
+        # and on a virtual machine to its host
+        call()
+        result, seconds = timed(call, count)
+        megabytes = (highest_memory() - before)/1024
+        pipe.send((seconds, megabytes))
         del result
-    result = do()
+    result = call()
     pipe.send(result if isinstance(result, np.ndarray) else None)
+    del ballast # needed up to here
+
+def start_process(maker, arguments):
+    "The process of a contender, and the pipe to it"
+    pipe, far_end = multiprocessing.Pipe()
+    context = multiprocessing.get_context('spawn')
+    process = context.Process(target=serve, args=(far_end, maker, arguments))
+    process.start()
+    far_end.close() # else nobody would hear of a process that died
+    return process, pipe
+
+def measure_in_turns(contenders, rounds):
+    "Of each contender, in a process of its own: its times, its peak in MB, and its result"
+    processes, pipes = [], {}
+    for name, (maker, *arguments) in contenders.items():
+        process, pipes[name] = start_process(maker, arguments)
+        processes.append(process)
+    seconds = {name: [] for name in contenders}
+    peaks, results = {}, {}
+    for _ in range(rounds):
+        for name, pipe in pipes.items():
+            pipe.send('time')
+            elapsed, peaks[name] = pipe.recv()
+            seconds[name].append(elapsed)
+    for name, pipe in pipes.items():
+        pipe.send('result')
+        results[name] = pipe.recv()
+    for process in processes: process.join()
+    return seconds, peaks, results
+
+def measure_here(contenders):
+    """The same once, in this process: a new one would take longer to import than to measure
+
+    Peaks are 0: they would not be the contender's own"""
+    seconds, results = {}, {}
+    for name, (maker, *arguments) in contenders.items():
+        call, count = maker(*arguments)
+        results[name], elapsed = timed(call, count)
+        seconds[name] = [elapsed]
+    return seconds, dict.fromkeys(contenders, 0), results
+
+def time_ratio(theirs, ours): return median(b/a for a, b in zip(ours, theirs))
+
+def memory_ratio(theirs, ours):
+    "The ratio of two peaks in MB, None where one is too small to tell"
+    return theirs/ours if min(theirs, ours) >= 1 else None
 
 def compare(title, contenders, args, check=None):
-    """Time `contenders`, `{name: (maker, its arguments)}`, in turns; the first is ours. Of each other one: the median ratio of its time to ours, and the ratio
-    of peaks, None where a peak is too small to tell, or the contenders share a process"""
-    pipes,workers,seconds,peak,last = {}, [], {n: [] for n in contenders}, dict.fromkeys(contenders, 0), {}
-    for name,(make,*more) in contenders.items():
-        if args.quick: # in this process: a new one would take longer to import than to measure
-            do,n = make(*more)
-            start = time.perf_counter()
-            last[name] = do()
-            seconds[name].append((time.perf_counter() - start)/n)
-            continue
-        pipes[name],end = multiprocessing.Pipe()
-        workers.append(multiprocessing.get_context('spawn').Process(target=work, args=(end, make, more)))
-        workers[-1].start()
-        end.close() # else nobody would hear of a process that died
-    for _ in range(args.rounds):
-        for name,pipe in pipes.items():
-            pipe.send('time')
-            s,peak[name] = pipe.recv()
-            seconds[name].append(s)
-    for name,pipe in pipes.items():
-        pipe.send('result')
-        last[name] = pipe.recv()
-    for w in workers: w.join()
-    if check: check(*last.values())
-    ours,*others = seconds
-    print(title, flush=True)
-    for name,s in seconds.items(): print(f'  {name:44} {median(s)*1e3:10.3f} ms   {peak[name]:5.0f} MB above what was there', flush=True)
-    return {n: (median(b/a for a,b in zip(seconds[ours], seconds[n])), peak[n]/peak[ours] if min(peak[n], peak[ours]) >= 1 and not args.quick else None) for n in others}
+    """Time `contenders`, `{name: (maker, its arguments)}`, in turns; the first is ours
 
-def equal(a, b): np.testing.assert_allclose(a, b, atol=1e-4)
+    Of each other one: the median ratio of its time to ours, and the ratio of peaks, None where a
+    peak is too small to tell, or the contenders share a process"""
+    if args.quick: seconds, peaks, results = measure_here(contenders)
+    else: seconds, peaks, results = measure_in_turns(contenders, args.rounds)
+    if check: check(*results.values())
+    print(title, flush=True)
+    for name, times in seconds.items():
+        milliseconds = median(times)*1e3
+        print(f'  {name:44} {milliseconds:10.3f} ms  ',
+              f'{peaks[name]:5.0f} MB above what was there', flush=True)
+    ours, *others = contenders
+    ratios = {}
+    for name in others:
+        slower = time_ratio(seconds[name], seconds[ours])
+        ratios[name] = slower, memory_ratio(peaks[name], peaks[ours])
+    return ratios
+
+def assert_close(ours, theirs): np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+# --- the comparisons
+
+def by(shape): return 'x'.join(map(str, shape))
+
+def compare_patches(args):
+    title = f'A patch of {by(PATCH)} voxels with 0.5 % of a tumour of 5 ml'
+    contenders = {
+        'PatchSampler': (draws_of_sampler,),
+        'rejection': (draws_by_rejection, 2 if args.quick else 40),
+        '(set-up of PatchSampler, once)': (set_up_of_sampler,)}
+    speed, _ = compare(title, contenders, args)['rejection']
+    hand_over(args, title, 'PatchSampler.draw, after set-up', 'rejection in numpy',
+              speed, least_speed=50, packages=['numpy'])
+
+def compare_standardize(args):
+    shape = (40, 40, 20) if args.quick else (240, 240, 155)
+    title = f'Standardise 4 x {by(shape)} voxels by slice'
+    contenders = {
+        'standardize': (standardize_ours, shape),
+        'double loop': (standardize_by_loop, shape)}
+    speed, memory = compare(title, contenders, args, assert_close)['double loop']
+    hand_over(args, title, 'standardize', 'a loop over channels and slices in numpy',
+              speed, memory, least_speed=2, packages=['numpy'])
+
+def compare_predictions(args, model_words, make_model, full_shape):
+    shape = (40, 32, 32) if args.quick else full_shape
+    patch = 32 if args.quick else 48
+    title = f'Predict {by(shape)} voxels with {model_words}, tiles of {patch} half overlapping'
+    contenders = {
+        'predict_volume': (predict_ours, make_model, shape, patch),
+        'MONAI': (predict_monai, make_model, shape, patch)}
+    speed, memory = compare(title, contenders, args, assert_close)['MONAI']
+    hand_over(args, title, 'predict_volume', 'MONAI sliding_window_inference',
+              speed, memory, least_speed=1, packages=['monai'])
+
+def count_weights(name): return sum(p.numel() for p in network(name).parameters())
+
+def compare_training(args):
+    size = 32 if args.quick else 48
+    title = f'A training step, two patches of {size} x {size} x {size}'
+    contenders = {}
+    for name, order in ('UNet3D', 'last'), ('BasicUNet', 'last'), ('BasicUNet', 'first'):
+        words = f'{name} of {count_weights(name):,} weights, channels {order}'
+        contenders[words] = (training_step, name, order == 'last', size)
+    ours = next(iter(contenders))
+    ratios = compare(title, contenders, args)
+    fastest = min(ratios, key=lambda name: ratios[name][0])
+    speed, memory = ratios[fastest]
+    hand_over(args, title, ours, f'MONAI {fastest}, its faster format',
+              speed, memory, least_speed=1, packages=['monai'])
 
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--rounds', type=int, default=15)
     args = options(parser, rounds=1)
-    def small(full, quick): return quick if args.quick else full
-
-    title = f'A patch of {"x".join(map(str, PATCH))} voxels with 0.5 % of a tumour of 5 ml'
-    found = compare(title, {'PatchSampler': (sampler_table,), 'rejection': (sampler_rejection, small(40, 2)), '(set-up of PatchSampler, once)': (sampler_set_up,)}, args)
-    hand_over(args, title, 'PatchSampler.draw, after set-up', 'rejection in numpy', found['rejection'][0], least_speed=50, packages=['numpy'])
-
-    shape = small((240, 240, 155), (40, 40, 20))
-    title = f'Standardise 4 x {"x".join(map(str, shape))} voxels by slice'
-    found = compare(title, {'standardize': (standardize_ours, shape), 'double loop': (standardize_loop, shape)}, args, equal)
-    hand_over(args, title, 'standardize', 'a loop over channels and slices in numpy', *found['double loop'], 2, packages=['numpy'])
-
-    for what,model,shape in (('a model that returns its input', nothing, (160, 160, 128)), ("the lesson's network", lesson_network, (80, 80, 52))):
-        shape,patch = small(shape, (40, 32, 32)), small(48, 32)
-        title = f'Predict {"x".join(map(str, shape))} voxels with {what}, tiles of {patch} half overlapping'
-        found = compare(title, {'predict_volume': (predict_ours, model, shape, patch), 'MONAI': (predict_monai, model, shape, patch)}, args, equal)
-        hand_over(args, title, 'predict_volume', 'MONAI sliding_window_inference', *found['MONAI'], 1, packages=['monai'])
-
-    size = small(48, 32)
-    title = f'A training step, two patches of {size} x {size} x {size}'
-    sizes = {n: sum(p.numel() for p in network(n).parameters()) for n in ('UNet3D', 'BasicUNet')}
-    steps = {f'{n} of {sizes[n]:,} weights, channels {order}': (train, n, order == 'last', size)
-             for n,order in (('UNet3D', 'last'), ('BasicUNet', 'last'), ('BasicUNet', 'first'))}
-    found = compare(title, steps, args)
-    best = min(found, key=lambda n: found[n][0])
-    hand_over(args, title, next(iter(steps)), f'MONAI {best}, its faster format', *found[best], 1, packages=['monai'])
+    compare_patches(args)
+    compare_standardize(args)
+    compare_predictions(args, 'a model that returns its input', identity, (160, 160, 128))
+    compare_predictions(args, "the lesson's network", lesson_network, (80, 80, 52))
+    compare_training(args)
