@@ -56,7 +56,7 @@ def palette_names(code):
     "Names of the palette's colours in `code`"
     names = set()
     for index in re.findall(r'OKABE_ITO\[(.+?)\]', code):
-        names |= set(re.findall("'([a-z ]+)'", index))
+        names |= set(re.findall("'([a-z ]+)'", index)) & set(OKABE_ITO)
     return tuple(sorted(names))
 
 def drawn_together():
