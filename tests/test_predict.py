@@ -207,7 +207,7 @@ class Odd(torch.nn.Module):
 def test_a_scan_of_which_the_model_makes_nan_is_not_called_background(scans, tmp_path):
     "The largest of four nan is, for numpy, the first: every voxel would be background"
     paths, model = scans
-    value = standardize(np.moveaxis(load_nifti(paths[1])[0], -1, 0), 'volume')[0, 5, 5, 5]
+    value = standardize(np.moveaxis(load_nifti(paths[1])[0], -1, 0), 'volume', None)[0, 5, 5, 5]
     odd = Odd(model, float(value))
     table = predict_cases(odd, paths, tmp_path, PATCH, progress=False)
     assert table.status.tolist() == ['written', 'failed', 'written']
