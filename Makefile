@@ -31,10 +31,10 @@ course: $(stamp)  ## Run every lesson top to bottom, then build the site
 WORKERS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 
 test: lint  ## Run all tests, the notebooks among them
-	@$(bin)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup
+	@$(bin)/python -m pytest --numprocesses $(WORKERS)
 
 quick: $(stamp)  ## Run what takes seconds: all but the trainings, kills and set-ups
-	@$(bin)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup -m "not minutes"
+	@$(bin)/python -m pytest --numprocesses $(WORKERS) -m "not minutes"
 
 lint: $(stamp)  ## Look for faults without running the code: ruff, mypy, density
 	@$(bin)/ruff check .

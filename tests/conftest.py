@@ -14,13 +14,18 @@ if 'PYTEST_XDIST_WORKER' in os.environ:
 def root(): return Path(__file__).parent.parent
 
 
-def work_group(item):
-    "Tests that one worker runs together: those of a file; each notebook stands alone"
-    if item.path.stem == 'test_notebooks': return item.name
-    return item.path.stem
-
-
 def pytest_collection_modifyitems(items):
     "The notebooks come first: a long one at the end would leave the other workers idle"
     items.sort(key=lambda item: item.path.stem != 'test_notebooks')
-    for item in items: item.add_marker(pytest.mark.xdist_group(work_group(item)))
+
+
+def pytest_xdist_make_scheduler(config, log):
+    "One worker runs the tests of a file, which share its fixtures; each notebook stands alone"
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file = nodeid.partition('::')[0]
+            return nodeid if file.endswith('test_notebooks.py') else file
+
+    return ByFile(config, log)
