@@ -14,9 +14,17 @@ if 'PYTEST_XDIST_WORKER' in os.environ:
 def root(): return Path(__file__).parent.parent
 
 
+# Files that take minutes, as `--durations` told: trainings, kills, set-ups, pages in a browser
+MINUTES = {'test_notebooks', 'test_benchmarks', 'test_cli', 'test_crash', 'test_datasets',
+    'test_dicom_damaged', 'test_folders', 'test_fuzz', 'test_packaging', 'test_scale', 'test_site',
+    'test_slices'}
+
+
 def pytest_collection_modifyitems(items):
-    "The notebooks come first: a long one at the end would leave the other workers idle"
-    items.sort(key=lambda item: item.path.stem != 'test_notebooks')
+    "The long ones come first: one at the end would leave the other workers idle"
+    items.sort(key=lambda item: (item.path.stem != 'test_notebooks', item.path.stem not in MINUTES))
+    for item in items:
+        if item.path.stem in MINUTES: item.add_marker('minutes')
 
 
 def pytest_xdist_make_scheduler(config, log):
