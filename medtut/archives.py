@@ -5,6 +5,11 @@
 # %% auto #0
 __all__ = ['BOXES', 'MAPPING', 'IMAGES', 'SETS', 'Remote', 'DataSet', 'find_set']
 
+# %% ../nbs/toolbox/archives.ipynb #cell003h
+from medtut.extras import hands_on
+
+__getattr__ = hands_on(__name__, 'hosts')
+
 # %% ../nbs/toolbox/archives.ipynb #cell003
 from dataclasses import dataclass
 from pathlib import Path

@@ -5,6 +5,11 @@
 # %% auto #0
 __all__ = ['Hook', 'cam', 'grad_cam', 'receptive_field']
 
+# %% ../nbs/04_cam.ipynb #cam039nh
+from medtut.extras import hands_on
+
+__getattr__ = hands_on(__name__, 'heatmaps')
+
 # %% ../nbs/04_cam.ipynb #cam039n
 from .extras import needs
 

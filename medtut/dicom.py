@@ -5,6 +5,11 @@
 # %% auto #0
 __all__ = ['read_dicom', 'find_dicoms', 'scan']
 
+# %% ../nbs/01_dicom.ipynb #dicom021h
+from medtut.extras import hands_on
+
+__getattr__ = hands_on(__name__, 'display', 'units', 'orientation', 'identity', 'errors', 'headers', 'decoding')
+
 # %% ../nbs/01_dicom.ipynb #dicom021
 import io, os, struct, warnings, zlib
 from pathlib import Path

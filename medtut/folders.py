@@ -5,6 +5,11 @@
 # %% auto #0
 __all__ = ['files_below']
 
+# %% ../nbs/toolbox/folders.ipynb #folder003h
+from medtut.extras import hands_on
+
+__getattr__ = hands_on(__name__, 'pictures', 'pseudonyms', 'conversion')
+
 # %% ../nbs/toolbox/folders.ipynb #folder003
 import warnings
 from pathlib import Path

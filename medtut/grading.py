@@ -5,6 +5,11 @@
 # %% auto #0
 __all__ = ['adapt_resnet', 'GradingDataset']
 
+# %% ../nbs/05_grading.ipynb #grading73enh
+from medtut.extras import hands_on
+
+__getattr__ = hands_on(__name__, 'cases', 'brain_sets', 'intensities')
+
 # %% ../nbs/05_grading.ipynb #grading73en
 from .extras import needs
 

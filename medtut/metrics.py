@@ -6,6 +6,11 @@
 __all__ = ['UndefinedMetric', 'Confusion', 'confusion', 'sensitivity', 'specificity', 'ppv', 'npv', 'accuracy',
            'balanced_accuracy', 'roc_auc', 'average_precision']
 
+# %% ../nbs/toolbox/metrics.ipynb #metrics003h
+from medtut.extras import hands_on
+
+__getattr__ = hands_on(__name__, 'intervals', 'masks')
+
 # %% ../nbs/toolbox/metrics.ipynb #metrics003
 import warnings
 from typing import NamedTuple

@@ -5,6 +5,11 @@
 # %% auto #0
 __all__ = ['soft_dice_loss', 'dice_ce_loss']
 
+# %% ../nbs/06_segmentation.ipynb #seg81bnh
+from medtut.extras import hands_on
+
+__getattr__ = hands_on(__name__, 'patches', 'unet', 'tiles', 'intensities')
+
 # %% ../nbs/06_segmentation.ipynb #seg81bn
 from .extras import needs
 

@@ -5,6 +5,11 @@
 # %% auto #0
 __all__ = ['OKABE_ITO', 'NO_VALUE', 'Picture', 'show_image', 'show_histogram', 'show_grid']
 
+# %% ../nbs/toolbox/show.ipynb #show003h
+from medtut.extras import hands_on
+
+__getattr__ = hands_on(__name__, 'overlays', 'moving', 'show_volumes')
+
 # %% ../nbs/toolbox/show.ipynb #show003
 from base64 import b64encode
 from io import BytesIO

@@ -5,6 +5,11 @@
 # %% auto #0
 __all__ = ['read_boxes', 'read_mapping', 'label_slices', 'balance', 'SliceDataset']
 
+# %% ../nbs/02_breast_mri.ipynb #slices013nh
+from medtut.extras import hands_on
+
+__getattr__ = hands_on(__name__, 'pngs')
+
 # %% ../nbs/02_breast_mri.ipynb #slices013n
 from .extras import needs
 

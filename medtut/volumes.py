@@ -5,6 +5,11 @@
 # %% auto #0
 __all__ = ['spacing', 'check_same_grid', 'Voxels', 'SeriesVoxels', 'load_series', 'series_table', 'reorient', 'resample']
 
+# %% ../nbs/toolbox/volumes.ipynb #volumes003h
+from medtut.extras import hands_on
+
+__getattr__ = hands_on(__name__, 'nifti', 'planes')
+
 # %% ../nbs/toolbox/volumes.ipynb #volumes003
 import os, warnings
 from itertools import product
