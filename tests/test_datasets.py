@@ -20,6 +20,7 @@ from types import ModuleType, SimpleNamespace
 import fetch_siim
 import nibabel as nib
 import numpy as np
+import openpyxl
 import pandas as pd
 import pydicom
 import pytest
@@ -741,7 +742,6 @@ def test_marked_files_join_with_the_tables_as_before(samples):
     assert sorted(pd.read_csv(siim/'labels.csv').file) == sorted(films)
 
 def test_workbooks_are_marked(samples):
-    openpyxl = pytest.importorskip('openpyxl')
     for path in samples['duke_breast'].glob('*.xlsx'):
         properties = openpyxl.load_workbook(path).properties
         assert properties.title == 'PHANTOM' and 'no patient' in properties.description

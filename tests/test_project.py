@@ -3,6 +3,7 @@ import re
 import shutil
 import subprocess
 import sys
+from configparser import ConfigParser
 from importlib.metadata import requires
 from pathlib import Path
 
@@ -100,6 +101,20 @@ def test_constraints_know_every_requirement(root):
     pinned = names((root/'constraints.txt').read_text().splitlines())
     needed = names(requires(config.lib_name))
     assert needed <= pinned, 'run `make constraints`'
+
+# what pandas imports only when asked for by name, and the package that brings it
+ENGINES = {'calamine': 'python-calamine', 'xlsxwriter': 'xlsxwriter', 'openpyxl': 'openpyxl'}
+
+def test_engines_of_lessons_are_required(root):
+    "An engine is named in a string, so that no missing import shows before the cell runs"
+    settings = ConfigParser()
+    settings.read(root/'settings.ini')
+    wanted = settings['DEFAULT']
+    kinds = ('requirements', 'train_requirements', 'lessons_requirements')
+    given = {re.split(r'[^\w.-]', line)[0].lower() for kind in kinds for line in wanted[kind].split()}
+    for path in notebooks():
+        used = set(re.findall(r"engine=\\?'(\w+)", path.read_text(encoding='utf-8')))
+        assert {ENGINES[engine] for engine in used & set(ENGINES)} <= given, path
 
 # how a path of somebody's machine begins, or holds
 MACHINE = r'(?:/home/|/root/|/Users/|/tmp/|[A-Z]:\\\\Users\\\\|site-packages)[^\s"]*'

@@ -53,7 +53,7 @@ def test_one_duke_patient(tmp_path):
     headers = [pydicom.dcmread(file, stop_before_pixels=True) for file in files]
     numbers = [int(header.InstanceNumber) for header in headers]
     assert numbers == list(range(1, len(files) + 1))
-    boxes = pd.read_excel(path/'Annotation_Boxes.xlsx')
+    boxes = pd.read_excel(path/'Annotation_Boxes.xlsx', engine='calamine')
     assert len(boxes) == 922
     assert boxes['Patient ID'][0] == 'Breast_MRI_001'
 
