@@ -67,6 +67,7 @@ def chosen(columns, size, seed, leak):
 def train_unet(cases, steps, seed, device):
     "A new network trained for `steps` steps, and the seconds it took"
     import torch
+
     from medtut.patches import PatchDataset
     from medtut.segmentation import dice_ce_loss
     from medtut.unet import UNet3D
@@ -97,23 +98,32 @@ def scores(label, prediction):
                          predicted=int(found.sum()))
     return row
 
+def judge(model, cases, names, chosen):
+    "Scores of the crops whose numbers are chosen"
+    from medtut.tiles import predict_volume
+    rows = {}
+    for i in chosen:
+        image, label = cases[i]
+        p = predict_volume(model, image, PATCH, progress=False)
+        rows[str(names[i])] = scores(label, p.argmax(0))
+    return rows
+
 def train(args):
     import torch
-    from medtut.tiles import predict_volume
     torch.set_num_threads(args.threads)
     cases, columns = read(args.cases)
     used, judged = chosen(columns, args.size, args.seed, args.leak)
     model, seconds = train_unet([cases[i] for i in used], args.steps, args.seed, args.device)
     start = time.perf_counter()
-    rows = {}
-    for i in judged:
-        image, label = cases[i]
-        p = predict_volume(model, image, PATCH, progress=False)
-        rows[str(columns['case'][i])] = scores(label, p.argmax(0))
-    result = dict(size=len(used), seed=args.seed, leak=args.leak, steps=args.steps,
-                  threads=args.threads, device=args.device, torch=torch.__version__,
-                  train_seconds=round(seconds, 1),
+    rows = judge(model, cases, columns['case'], judged)
+    result = dict(data=args.cases.stem, size=len(used), seed=args.seed, leak=args.leak,
+                  steps=args.steps, threads=args.threads, device=args.device,
+                  torch=torch.__version__, train_seconds=round(seconds, 1),
                   test_seconds=round(time.perf_counter() - start, 1), cases=rows)
+    if args.judge:
+        cases, columns = read(args.judge)
+        judged = np.flatnonzero(columns['split'] == 'test')
+        result['others'] = judge(model, cases, columns['case'], judged)
     if args.weights: torch.save(model.state_dict(), args.weights)
     if args.out:
         with args.out.open('a', encoding='utf-8') as f: f.write(json.dumps(result) + '\n')
@@ -139,6 +149,7 @@ def main():
                           help='put this side of each test person among the crops to learn from')
     training.add_argument('--threads', type=int, default=2)
     training.add_argument('--device', default='cpu')
+    training.add_argument('--judge', type=Path, help='judge the test crops of this file too')
     training.add_argument('--weights', type=Path, help='file for the weights')
     training.add_argument('--out', type=Path, help='file to append a line of JSON to')
     training.set_defaults(run=train)
