@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault('MPLBACKEND', 'Agg')  # no test opens a window
+os.environ.setdefault('MEDTUT_SOURCE', 'sample')  # no test waits for the real set of lesson 7
 # one core for each worker: more threads would wait for each other
 if 'PYTEST_XDIST_WORKER' in os.environ:
     for variable in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS'):
