@@ -79,7 +79,8 @@ REAL_RUNS = [
     RealRun(3, 'siim_small', "get_data('siim_small', 'real')"),
     RealRun(4, 'siim_small', "get_data('siim_small', 'real')"),
     RealRun(5, 'brats2020', "get_data('brats2020', 'real')"),
-    RealRun(6, 'msd_brain', "get_data('msd_brain', 'real', cases=80)", 80)]
+    RealRun(6, 'msd_brain', "get_data('msd_brain', 'real', cases=80)", 80),
+    RealRun(7, 'msd_hippocampus', "get_data('msd_hippocampus', 'real')")]
 
 MB_PER_SECOND = 12.5 # 100 Mbit/s
 

@@ -37,13 +37,15 @@ def _networks():
     def xresnet_of_films(): return xresnet50(n_out=2, act_cls=Mish, sa=True, c_in=1)
     def small_unet(): return UNet3D(filters=(8, 8, 16, 32, 64))
     def large_unet(): return UNet3D(filters=32, depth=5)
+    def unet_of_crops(): return UNet3D(1, 3, filters=(16, 32, 64, 64))
     return {
         'ResNet18, 224 x 224': Network(resnet_of_slices, (1, 224, 224)),
         'small_xresnet, 128 x 128': Network(small_xresnet, (1, 128, 128)),
         'xresnet50, 256 x 256': Network(xresnet_of_films, (1, 256, 256)),
         'ResNet18, four channels, 120 x 120': Network(resnet_of_sequences, (4, 120, 120)),
         'UNet3D of the lesson, 48 x 48 x 48': Network(small_unet, (4, 48, 48, 48)),
-        'UNet3D(filters=32, depth=5), 128 x 128 x 128': Network(large_unet, (4, 128, 128, 128))}
+        'UNet3D(filters=32, depth=5), 128 x 128 x 128': Network(large_unet, (4, 128, 128, 128)),
+        'UNet3D of lesson 7, 32 x 48 x 32': Network(unet_of_crops, (1, 32, 48, 32))}
 
 class Run(NamedTuple):
     lesson: int
@@ -67,7 +69,9 @@ RUNS = [
     Run(6, 'at 3 mm, as in the lesson: patches of an epoch, epochs',
         'UNet3D of the lesson, 48 x 48 x 48', '112*{epochs}'),
     Run(6, 'at 1 mm: steps, patches of a step',
-        'UNet3D(filters=32, depth=5), 128 x 128 x 128', '5000*2')]
+        'UNet3D(filters=32, depth=5), 128 x 128 x 128', '5000*2'),
+    Run(7, 'as in the lesson: steps, patches of a step', 'UNet3D of lesson 7, 32 x 48 x 32',
+        '428*4')]
 
 def code_of(lesson):
     "All code of the lesson with this number"

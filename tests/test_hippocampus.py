@@ -1,0 +1,103 @@
+"""Lesson 7: its weights and what they reach on the real crops, its stored runs, and that nobody
+stores outputs of phantoms in their place"""
+import importlib.util
+import json
+import os
+import re
+import sys
+
+import numpy as np
+import pytest
+from lessons import nbs
+from run import environment
+
+from medtut.cases import find_cases, load_case
+from medtut.datasets import get_data
+from medtut.intensities import standardize
+from medtut.masks import dice
+from medtut.predict import load_predictor
+from medtut.tiles import predict_volume
+
+LESSON = nbs/'07_hippocampus.ipynb'
+WEIGHTS = LESSON.with_suffix('.safetensors')
+RUNS = LESSON.with_suffix('.jsonl')
+FILES = os.environ.get('MEDTUT_REAL_FILES')
+
+@pytest.fixture(scope='module')
+def predictor(): return load_predictor(WEIGHTS)
+
+def test_weights_are_small_and_their_card_is_whole(predictor):
+    assert WEIGHTS.stat().st_size < 2_000_000
+    card = predictor.card
+    for name in ('data', 'seed', 'scores', 'limits', 'licence', 'split', 'test_cases', 'steps'):
+        assert card[name] not in (None, '', [], {}), name
+    assert 'real patients' in card['data'] and card['licence'].startswith('CC BY-SA 4.0')
+    assert card['labels'] == {'1': 'anterior', '2': 'posterior'}
+    assert len(card['test_cases']) >= 50
+
+def test_weights_outline_a_phantom(predictor, tmp_path):
+    "They know no phantoms; what comes out has the shape of what goes in, and a volume"
+    path = get_data('msd_hippocampus', 'sample', root=tmp_path, n=2, n_jobs=1, progress=False)
+    image, label, _ = load_case(find_cases(path).iloc[0])
+    x = standardize(image, inside=None)
+    p = predict_volume(predictor.model, x, predictor.settings['patch'], progress=False)
+    assert p.shape == (3, *label.shape) and np.isfinite(p).all()
+
+@pytest.mark.skipif(FILES is None, reason='needs the real crops: set MEDTUT_REAL_FILES')
+def test_stored_scores_on_the_real_crops(predictor):
+    "The weights that are shipped reach what their card says, on the crops that it names"
+    table = find_cases(get_data('msd_hippocampus', 'local', root=FILES)).set_index('case', drop=False)
+    scores = {'anterior': [], 'posterior': []}
+    for case in predictor.card['test_cases']:
+        image, label, _ = load_case(table.loc[case])
+        x = standardize(image, inside=None)
+        p = predict_volume(predictor.model, x, predictor.settings['patch'], progress=False)
+        for k, name in enumerate(scores, 1): scores[name].append(dice(label == k, p.argmax(0) == k))
+    for name, values in scores.items():
+        said = float(predictor.card['scores'][f'Dice {name}'].split()[0])
+        # the card rounds to two digits, the weights to half precision
+        assert abs(np.mean(values) - said) < .01
+
+def test_stored_runs():
+    "Each names its crops and judges fifty or more people's crops by both parts"
+    if not RUNS.exists(): pytest.skip('no run is stored')
+    for line in RUNS.read_text().splitlines():
+        run = json.loads(line)
+        assert run['steps'] == 428 and run['size'] >= 10
+        for scores in run['cases'].values():
+            assert set(scores) == {'anterior', 'posterior'}
+            assert all(0 <= s['dice'] <= 1 for s in scores.values())
+
+# --- what is stored
+
+def test_stored_outputs_are_of_real_patients():
+    text = LESSON.read_text(encoding='utf-8')
+    assert 'crops of real patients; labels' in text
+    assert not re.search(r'crops of phantoms; labels', text)
+
+def test_outputs_of_the_sample_are_not_stored(monkeypatch):
+    for name in ('MEDTUT_SOURCE', 'MEDTUT_REAL_FILES'): monkeypatch.delenv(name, raising=False)
+    assert environment(LESSON, False, 'empty')['MEDTUT_SOURCE'] == 'sample'
+    assert environment(LESSON, True, 'empty')['MEDTUT_SOURCE'] == 'real'
+    monkeypatch.setenv('MEDTUT_REAL_FILES', 'here')
+    assert environment(LESSON, True, 'empty')['MEDTUT_SOURCE'] == 'local'
+    other = environment(nbs/'06_segmentation.ipynb', True, 'empty')
+    assert 'MEDTUT_WEIGHTS' not in other and other['MEDTUT_DATA'] == 'empty'
+    monkeypatch.setenv('MEDTUT_SOURCE', 'sample')
+    with pytest.raises(SystemExit, match='not stored'): environment(LESSON, True, 'empty')
+
+# --- the benchmark
+
+def test_benchmark_trains_and_judges(root, tmp_path, monkeypatch, capsys):
+    spec = importlib.util.spec_from_file_location('bench7', root/'benchmarks/hippocampus.py')
+    bench = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(bench)
+    path = get_data('msd_hippocampus', 'sample', root=tmp_path, n=10, n_jobs=1, progress=False)
+    def call(*words):
+        monkeypatch.setattr(sys, 'argv', ['hippocampus.py', *map(str, words)])
+        bench.main()
+    packed, out = tmp_path/'cases.npz', tmp_path/'runs.jsonl'
+    call('pack', path, packed)
+    call('train', packed, '--steps', 1, '--size', 3, '--threads', 1, '--out', out, '--judge', packed)
+    run, = [json.loads(line) for line in out.read_text().splitlines()]
+    assert run['size'] == 3 and run['cases'] == run['others']
