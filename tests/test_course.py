@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import pytest
-from course import counts, declared, exercises as exercises_among, is_essay, mistakes, quiz as quiz_in
+from course import counts, declared, exercises_among, is_essay, mistakes, quiz_in
 from fastcore.nbio import read_nb, write_nb
 from fold import fold, gives_away, unfolded
 from glossary import Entry, explanation, glossary, markdown_cells

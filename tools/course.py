@@ -37,7 +37,7 @@ def code_behind(cells):
         if cell.cell_type == 'markdown': return
         yield cell
 
-def exercises(cells):
+def exercises_among(cells):
     for i, cell in enumerate(cells):
         if cell.cell_type != 'markdown' or '### Your turn' not in cell.source: continue
         _, heading, text = cell.source.partition('### Your turn')
@@ -72,7 +72,7 @@ QUIZ = re.compile(r'^\*\*(\d+)\. (.+\*\* .+)\n\n((?:<details name="quiz-\1">.+?\
                   re.M | re.S)
 CHOICE = re.compile(r'<details name="quiz-\d+"><summary>(.+?)</summary>\n\n(.+?)\n</details>', re.S)
 
-def quiz(text):
+def quiz_in(text):
     "The questions in `text` whose answers are to be chosen"
     return [QuizQuestion(int(number), asked, [Choice(*found) for found in CHOICE.findall(choices)])
             for number, asked, choices in QUIZ.findall(text)]
@@ -114,11 +114,11 @@ class Counts(NamedTuple):
 
 def counts(path):
     cells = read_nb(path).cells
-    found = list(exercises(cells))
+    found = list(exercises_among(cells))
     answering = [e for e in found if e.answers]
     known = [mistakes(declared(e.solution)) for e in answering]
     prose = '\n\n'.join(c.source for c in cells if c.cell_type == 'markdown')
-    return Counts(len(found), len(answering), min(known, default=0), len(quiz(prose)),
+    return Counts(len(found), len(answering), min(known, default=0), len(quiz_in(prose)),
                   longest_stretch(cells), median_cell(cells))
 
 def main():
