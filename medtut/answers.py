@@ -122,8 +122,7 @@ def number_reason(value, expected, unit):
 
 # %% ../nbs/toolbox/answers.ipynb #ans013
 class Kind:
-    """What kinds have in common. Each reads an answer (or raises `Unreadable`), says whether
-    what it read is the same as the solution, and if not, what may have gone wrong"""
+    "Reads an answer, compares what it read with the solution, says what may have gone wrong"
     shown_in_key = True # whether the key prints solution and mistakes, or what is said alone
     def given_by(self, function): return function() if callable(function) else function
     def shown(self, value): return reprlib.repr(value)
@@ -205,8 +204,7 @@ WAYS_TO_LIE = {
 
 def lying_reason(values, expected, same):
     "How an array was turned, '' if it was not"
-    if values.ndim < 2:
-        return 'in reverse order' if same(values[::-1], expected) else ''
+    if values.ndim < 2: return 'in reverse order' if same(values[::-1], expected) else ''
     for reason, undo in WAYS_TO_LIE.items():
         if same(undo(values), expected): return reason
     return ''

@@ -171,6 +171,27 @@ def test_exercises_answer(lesson):
         assert said == f'{number}: not answered yet\n'
         assert exercise.cells.index(exercise.typed) < exercise.cells.index(exercise.key)
 
+def figures(text):
+    "Numbers of two or more digits"
+    return set(re.findall(r'\d[\d.]*\d', text))
+
+@each_lesson
+def test_keys(lesson):
+    "Each mistake is told from the solution and from the others; no reason has the solution in it"
+    answering = [exercise for exercise in exercises(lesson) if exercise.answers]
+    if not answering: not_yet(lesson)
+    for exercise in answering:
+        call = declared(exercise.solution)
+        printed = ''.join(exercise.key.outputs[0].text).splitlines()
+        if is_essay(call):
+            assert mistakes(call) == sum(line.startswith('  [ ]') for line in printed)
+            continue
+        lines = [line for line in printed if line.startswith('- ')]
+        assert len(lines) == mistakes(call), printed
+        solution = printed[0].partition(': ')[2].partition('. ')[0]
+        reasons = [line.partition(': ')[2] for line in lines]
+        assert not figures(solution) & figures(' '.join(reasons)), printed
+
 @each_lesson
 def test_what_gives_away_is_folded(lesson):
     if lesson.number not in ANSWERING: not_yet(lesson)
