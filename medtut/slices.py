@@ -192,11 +192,11 @@ class SliceDataset(Dataset):
     slices; per='volume' keeps it so. Raises `ValueError` for rows without PNG or label, and for a
     PNG that is missing or damaged"""
     def __init__(self,
-        table:pd.DataFrame, # rows with `patient`, `png` and `label`, as `export_slices` returns them
+        table:pd.DataFrame, # rows of what `export_slices` returns, with a PNG and a label
         root:str|Path,      # the folder that `export_slices` wrote to
         size:int=128,       # of the square that images are resized to, pixels
-        per:str='volume',   # what shares a mean and a deviation: the 'volume', all rows of a patient
-                            # in `table`; or each 'slice'
+        per:str='volume',   # what shares a mean and a deviation: the 'volume', all rows of a
+                            # patient in `table`; or each 'slice'
     ):
         bare = (table.png == '') | table.label.isna()
         if bare.any():

@@ -1,6 +1,6 @@
 "Predicting files: the same as by hand, on the file's own grid, whatever happens on the way"
-import inspect
 import copy
+import inspect
 import shutil
 
 import joblib
