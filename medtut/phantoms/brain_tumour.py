@@ -49,7 +49,7 @@ def draw_tumour(
     if grade not in GRADES: raise ValueError(f'grade must be one of {GRADES}, not {grade!r}')
     mean = GRADE_GAP/2 if grade == 'HGG' else -GRADE_GAP/2
     a = mean + rng.standard_normal()
-    enhance, bright, necrosis, edema, push = a + rng.normal(0, (1.2, .6, 1., 2.2, 1.5))
+    enhance, bright, necrosis, edema, push = a + rng.normal(0, (2., .6, 1., 2.2, 1.5))
     can_die = grade == 'HGG' # necrosis makes a glioma high grade, whatever else it shows
     stretch = np.exp(rng.normal(0, .18, 3))
     stretch = stretch/stretch.prod()**(1/3) # the volume stays
