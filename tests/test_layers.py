@@ -63,6 +63,7 @@ may_import = dict(
     hosts={'archives', 'download', 'files'}, download=set(),
     phantoms={'rle'},
     # what several need
+    answers=set(), exercises={'answers'},
     batch={'files'}, extras=set(), weights={'files'}, checks=set(), files=set(), modes=set(),
     rle=set(),
     tables=set(),
@@ -76,7 +77,7 @@ may_import = dict(
     cli={'archives', 'conversion', 'datasets', 'dicom', 'download', 'files', 'identity', 'pictures',
         'pngs', 'predict', 'pseudonyms', 'slices', 'splits', 'volumes'})
 # what a table of DICOM files, a volume or a score must not make anyone wait for
-light = one_file | {'', 'batch', 'brain_sets', 'cases', 'intensities', 'checks', 'cli', 'conversion', 'dicom',
+light = one_file | {'', 'answers', 'exercises', 'batch', 'brain_sets', 'cases', 'intensities', 'checks', 'cli', 'conversion', 'dicom',
     'files', 'folders',
     'hidden_data', 'intervals', 'labels', 'layout', 'masks', 'metrics', 'nifti', 'pictures', 'planes',
     'pseudonyms', 'series', 'splits', 'stacks', 'tables', 'volumes'}
