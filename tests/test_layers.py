@@ -72,11 +72,17 @@ may_import = dict(
     conversion={'batch', 'dicom', 'folders', 'nifti', 'planes', 'series', 'volumes'},
     predict={'batch', 'checks', 'conversion', 'files', 'intensities', 'masks', 'nifti', 'planes',
         'series', 'tiles', 'unet', 'volumes'},
-    cli={'archives', 'conversion', 'datasets', 'dicom', 'download', 'files', 'identity', 'pictures',
-        'pngs', 'predict', 'pseudonyms', 'slices', 'splits', 'volumes'})
+    evaluate={'files', 'masks', 'nifti', 'planes', 'summaries', 'volumes'},
+    # the command line, by what its commands work on
+    cli_base={'files'},
+    cli_folders={'cli_base', 'conversion', 'dicom', 'identity', 'pictures', 'pseudonyms',
+        'volumes'},
+    cli_data={'archives', 'cli_base', 'datasets', 'pngs', 'slices', 'splits'},
+    cli_outlines={'cli_base', 'evaluate', 'files', 'predict', 'tables'},
+    cli={'cli_base', 'cli_data', 'cli_folders', 'cli_outlines', 'download'})
 # what a table of DICOM files, a volume or a score must not make anyone wait for
-light = one_file | {'', 'batch', 'brain_sets', 'cases', 'intensities', 'checks', 'cli', 'conversion', 'dicom',
-    'files', 'folders',
+light = one_file | {'', 'batch', 'brain_sets', 'cases', 'intensities', 'checks', 'cli', 'cli_base',
+    'cli_data', 'cli_folders', 'cli_outlines', 'conversion', 'dicom', 'evaluate', 'files', 'folders',
     'hidden_data', 'intervals', 'labels', 'layout', 'masks', 'metrics', 'nifti', 'pictures', 'planes',
     'pseudonyms', 'series', 'splits', 'stacks', 'tables', 'volumes'}
 frameworks = {'torch', 'torchvision', 'fastai'}
