@@ -49,7 +49,7 @@ may_import = dict(
     splits={'datasets'}, metrics=set(), masks={'checks', 'metrics'},
     intervals={'metrics', 'splits'}, few_patients={'intervals', 'metrics'},
     comparing={'few_patients', 'intervals', 'metrics'},
-    summaries={'comparing', 'few_patients', 'intervals'},
+    summaries={'comparing', 'few_patients', 'intervals', 'metrics'},
     # pictures
     window=set(), show={'checks', 'window'}, overlays={'show', 'window'}, moving={'show'},
     show_volumes={'checks', 'moving', 'overlays', 'show', 'window'},
@@ -72,7 +72,7 @@ may_import = dict(
     conversion={'batch', 'dicom', 'folders', 'nifti', 'planes', 'series', 'volumes'},
     predict={'batch', 'checks', 'conversion', 'files', 'intensities', 'masks', 'nifti', 'planes',
         'series', 'tiles', 'unet', 'volumes'},
-    evaluate={'files', 'masks', 'nifti', 'planes', 'summaries', 'volumes'},
+    evaluate={'files', 'masks', 'metrics', 'nifti', 'planes', 'summaries', 'volumes'},
     # the command line, by what its commands work on
     cli_base={'files'},
     cli_folders={'cli_base', 'conversion', 'dicom', 'identity', 'pictures', 'pseudonyms',
