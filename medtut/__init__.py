@@ -44,10 +44,12 @@ Tools:
   stacks            slices in order, and where their voxels lie
   planes            where a slice lies in the patient
   labels            what else tells it from other slices
+  exercises         an answer typed into a lesson is right, or wrong with a reason
+  answers           what may be typed, and which mistake a wrong answer shows
   weights           a model in a file, with what one must know to use it
 
 Data:
-  datasets          four sets, real or made of phantoms, behind one call
+  datasets          five sets, real or made of phantoms, behind one call
   archives          what the real sets are, and their terms
   hosts             how each real set is fetched
   download          fetch files, resume, check
@@ -64,6 +66,7 @@ Data:
   phantoms.chest_anatomy   how much lung and tissue each ray passes through
   phantoms.chest_shadows   bones, airways and devices
   phantoms.chest_vessels   vessels, and a lung that collapses
+  phantoms.hippocampus     a bent structure in two parts, in a small crop
   phantoms.marks    what tells a phantom's file from a patient's
 
 Plumbing:

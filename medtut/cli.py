@@ -8,9 +8,519 @@ __all__ = ['main']
 # %% ../nbs/toolbox/cli.ipynb #cli003
 import os, sys, warnings
 
+<<<<<<< HEAD
 from .cli_base import app, say
 # their commands join `app` when they are imported
 from . import cli_folders, cli_data, cli_outlines
+=======
+import typer
+
+from . import __version__
+from .files import atomic_write, nifti_stem
+
+# %% ../nbs/toolbox/cli.ipynb #cli005
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    rich_markup_mode=None, help='Medical images from the command line, by the course medtut. '
+                                'For learning and research, not for clinical use.')
+
+def _version(wanted):
+    if not wanted: return
+    typer.echo(f'medtut {__version__}')
+    raise typer.Exit()
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option(
+        '--version', callback=_version, is_eager=True, help='Print the version and stop.')] = False,
+): pass
+
+def _checked_jobs(n):
+    if n == 0: raise typer.BadParameter('0 processes do nothing; -1 means one a core')
+    return n
+
+_Jobs = Annotated[int, typer.Option(
+    '--jobs', '-j', callback=_checked_jobs, help='Processes; -1 for one a core.')]
+_Quiet = Annotated[bool, typer.Option('--quiet', '-q', help='No progress bar.')]
+
+# %% ../nbs/toolbox/cli.ipynb #cli007
+def _write_csv(table, path):
+    "To a file, in one step, or to standard output"
+    if path is None: return print(table.to_csv(index=False), end='')
+    with atomic_write(path, 'w') as f: table.to_csv(f, index=False)
+
+def _holds_a_table(path):
+    "Is the file empty, or its first line text with commas?"
+    with path.open('rb') as f: first_line = f.readline(10_000)
+    if not first_line: return True
+    return b',' in first_line and b'\0' not in first_line
+
+def _for_a_table(path):
+    "Refuse, before any work is done, a path to which no table can be written or should be"
+    if path is None: return path
+    if path.is_dir(): raise typer.BadParameter(f'{path}: is a folder; name a file')
+    if not path.absolute().parent.is_dir():
+        raise typer.BadParameter(f'{path}: there is no folder {path.parent}')
+    if path.is_file() and not _holds_a_table(path):
+        raise typer.BadParameter(f'{path}: is there, and no table; choose another name')
+    return path
+
+_Csv = Annotated[Optional[Path], typer.Option(
+    '--csv', callback=_for_a_table,
+    help='Write the table to this file; else to standard output.')]
+
+def _counts(table):
+    "Such as '3 written, 1 failed'"
+    return ', '.join(f'{n} {status}' for status, n in table.status.value_counts().items())
+
+def _stop_if_failed(table):
+    if (table.status == 'failed').any(): raise typer.Exit(1)
+
+def _tell(text, csv):
+    "What the table holds, and where it is"
+    typer.echo(text if csv is None else f'{text}; see {csv}', err=True)
+
+def _finish(table, csv):
+    "Write what became of each file, count it, and stop with status 1 if something failed"
+    _write_csv(table, csv)
+    _tell(_counts(table), csv)
+    _stop_if_failed(table)
+
+# %% ../nbs/toolbox/cli.ipynb #cli008
+_Folder = Annotated[Path, typer.Argument(
+    metavar='IN', exists=True, file_okay=False,
+    help='Searched with all folders below it; DICOM is recognised by content.')]
+
+@app.command('scan')
+def _scan(
+    folder: _Folder,
+    csv: _Csv = None,
+    pixels: Annotated[bool, typer.Option(
+        help='Decode the images and add their statistics.')] = True,
+    identifying: Annotated[bool, typer.Option(
+        '--identifying',
+        help='Keep columns that may identify the patient. Paths are kept either way.')] = False,
+    key_file: Annotated[Optional[Path], typer.Option(
+        '--key-file', dir_okay=False,
+        help='Holds the secret key of the pseudonyms; see medtut deidentify. '
+             'If not given, one is drawn for this run.')] = None,
+    jobs: _Jobs = -1,
+    quiet: _Quiet = False,
+):
+    """The DICOM files of a folder as a CSV table, a row each.
+
+    UIDs and PatientID are pseudonyms, so that files of one patient, study or series can be told
+    from others; with --key-file they are those of medtut deidentify, else no two runs agree.
+
+    A file that can't be read is a row with the reason in the column "error". Exit status 1 if
+    there are no DICOM files."""
+    import secrets
+    from medtut.dicom import scan
+    from medtut.pseudonyms import read_key
+    if key_file is not None and identifying:
+        raise typer.BadParameter('is for pseudonyms, which --identifying does without',
+                                 param_hint='--key-file')
+    if identifying: key = None
+    elif key_file is None: key = secrets.token_bytes(32)
+    else: key = read_key(key_file)
+    table = scan(folder, pixels=pixels, n_jobs=jobs, progress=not quiet, identifying=identifying,
+                 key=key)
+    if not len(table): raise ValueError(f'{folder}: no DICOM files in it')
+    _write_csv(table, csv)
+    n_bad = (table.error != '').sum()
+    _tell(f'{len(table)} files, {n_bad} of them with an error', csv)
+
+# %% ../nbs/toolbox/cli.ipynb #cli031
+def _as_window(text):
+    "A name, or (width, level)"
+    if text is None or ',' not in text: return text
+    try: width, level = map(float, text.split(','))
+    except ValueError:
+        raise typer.BadParameter(f'{text}: two numbers, as in 1500,-600') from None
+    return width, level
+
+def _checked_window(text):
+    from medtut.pictures import check_window
+    try: check_window(_as_window(text))
+    except ValueError as e: raise typer.BadParameter(str(e)) from None
+    return text
+
+_In = Annotated[Path, typer.Argument(
+    metavar='IN', exists=True,
+    help='A folder, searched with all folders below it, or a file; '
+         'DICOM is recognised by content.')]
+
+@app.command('png')
+def _png(
+    folder: _In,
+    out: Annotated[Path, typer.Argument(
+        metavar='OUT', file_okay=False,
+        help='A folder, which gets a picture of each image, in folders named as those of IN.')],
+    window: Annotated[Optional[str], typer.Option(
+        callback=_checked_window,
+        help='A CT window by name, such as lung, or width,level as in 1500,-600; '
+             'if not given, the one in each file.')] = None,
+    as_stored: Annotated[bool, typer.Option(
+        '--as-stored', help='Neither turned upright nor stretched to square pixels.')] = False,
+    frame: Annotated[Optional[int], typer.Option(
+        min=0, help='Of files with several, this one, counted from 0; '
+                    'all of them if not given.')] = None,
+    csv: _Csv = None,
+    jobs: _Jobs = -1,
+    quiet: _Quiet = False,
+):
+    """DICOM images as PNG files, as they should look.
+
+    IN/a/b.dcm becomes OUT/a/b.png; frames of one file become b_000.png, b_001.png and so on. The
+    pictures hold no text, but text that is burned into an image stays, and so do the names of the
+    files.
+
+    The table says of each file what was written, or why not. Called again, what was cut off goes
+    on. Exit status 1 if a picture could not be made."""
+    from medtut.pictures import png_files
+    as_seen = not as_stored
+    table = png_files(folder, out, _as_window(window), as_seen, as_seen, frame, jobs, not quiet)
+    _finish(table, csv)
+
+# %% ../nbs/toolbox/cli.ipynb #cli037
+@app.command('series')
+def _series(
+    folder: _Folder,
+    csv: _Csv = None,
+    jobs: _Jobs = -1,
+    quiet: _Quiet = False,
+):
+    """The DICOM series of a folder as a CSV table, a row each.
+
+    Columns: uid, modality, description; how many files, images and volumes; plane, spacing (mm)
+    and shape (voxels) of the first volume; problem, why no volume can be made of it; note; folder.
+    Only headers are read. UIDs, descriptions and folders are those of the files, and may identify
+    a patient.
+
+    Exit status 1 if there are no DICOM images."""
+    from medtut.volumes import series_table
+    table = series_table(folder, jobs, not quiet)
+    if not len(table): raise ValueError(f'{folder}: no DICOM images in it')
+    _write_csv(table, csv)
+    n_bad = (table.problem != '').sum()
+    _tell(f'{len(table)} series, {n_bad} of them with a problem', csv)
+
+def _checked_name(pattern):
+    from medtut.conversion import check_name
+    try: check_name(pattern)
+    except ValueError as e: raise typer.BadParameter(str(e)) from None
+    return pattern
+
+@app.command('convert')
+def _convert(
+    folder: _In,
+    out: Annotated[Path, typer.Argument(
+        metavar='OUT', file_okay=False,
+        help='A folder, which gets a .nii.gz for each volume.')],
+    name: Annotated[str, typer.Option(
+        callback=_checked_name,
+        help='Pattern of the names, with fields in braces: '
+             'number, modality, plane, id, description, volume.',
+    )] = '{number}_{modality}_{plane}_{id}',
+    uid: Annotated[Optional[list[str]], typer.Option(
+        '--uid', help='SeriesInstanceUID of the series wanted, as medtut series prints it; '
+                      'may be given several times. All series if not given.')] = None,
+    csv: _Csv = None,
+    jobs: _Jobs = -1,
+    quiet: _Quiet = False,
+):
+    """DICOM series as NIfTI, a file for each volume.
+
+    Values are stored in 16 bits where whole numbers of 16 bits hold them exactly, else as float32,
+    and lie on the grid of the slices. A series of several volumes (echoes, points in time) gets
+    _v0, _v1 and so on, unless the pattern has {volume}.
+
+    By default names hold nothing of the patient: id is made from the UID of the series. The
+    description is free text, in which people write names; {description} takes it all the same.
+
+    The table says of each volume what was written, and of series and files without one why not. It
+    holds UIDs and descriptions as they are. A series of which no image has a place in the patient,
+    such as a radiograph, is left out. Called again, what was cut off goes on. Exit status 1 if a
+    series failed or a file could not be read."""
+    from medtut.conversion import nifti_files
+    table = nifti_files(folder, out, name, uid or None, jobs, not quiet)
+    _finish(table, csv)
+
+# %% ../nbs/toolbox/cli.ipynb #cli041
+def _checked_options(names):
+    import pydicom
+    from medtut.identity import identifying_elements
+    try: identifying_elements(pydicom.Dataset(), tuple(names or ()))
+    except ValueError as e: raise typer.BadParameter(str(e)) from None
+    return names
+
+def _table_beside(out, csv):
+    "Where the table goes that links new names to old ones: never into the folder that is passed on"
+    out = out.resolve()
+    if csv is None: csv = out.with_name(f'{out.name}.csv')
+    if csv.resolve().is_relative_to(out):
+        raise typer.BadParameter(f'{csv}: the table links new names to old ones; keep it outside '
+                                 f'of {out}', param_hint='--csv')
+    return _for_a_table(csv)
+
+def _key_of(key_file, new_key, out):
+    "Path of the key, and the option that gave it; never in the folder that is passed on"
+    if key_file is None and new_key is None:
+        raise typer.BadParameter('is needed; medtut deidentify --new-key FILE makes one',
+                                 param_hint='--key-file')
+    if new_key is None: path, option = key_file, '--key-file'
+    else: path, option = new_key, '--new-key'
+    if path.resolve().is_relative_to(out.resolve()):
+        raise typer.BadParameter(f'{path}: would be passed on with {out}; keep it elsewhere',
+                                 param_hint=option)
+    return path
+
+@app.command('deidentify', short_help='Copies of DICOM files without what names the patient.')
+def _deidentify(
+    folder: Annotated[Optional[Path], typer.Argument(
+        metavar='IN', exists=True, help='A folder with all folders below it, or a file.')] = None,
+    out: Annotated[Optional[Path], typer.Argument(
+        metavar='OUT', file_okay=False,
+        help='A folder, which gets the copies in folders like those of IN, '
+             'under new names.')] = None,
+    key_file: Annotated[Optional[Path], typer.Option(
+        '--key-file', dir_okay=False, help='Holds the secret key, 16 bytes or more.')] = None,
+    new_key: Annotated[Optional[Path], typer.Option(
+        '--new-key', help='Draw a key, and write it to this file, which only you may read and '
+                          'which must not be there; without IN and OUT that is all.')] = None,
+    retain: Annotated[Optional[list[str]], typer.Option(
+        callback=_checked_options,
+        help="An option of the profile, to keep what it names: 'patient characteristics', "
+             "'device', 'institution', 'UIDs', 'dates' or 'dates shifted'; "
+             'may be given several times.')] = None,
+    csv: Annotated[Optional[Path], typer.Option(
+        '--csv', callback=_for_a_table,
+        help='Write the table to this file, outside of OUT; else to OUT.csv beside it.')] = None,
+    jobs: _Jobs = -1,
+    quiet: _Quiet = False,
+):
+    """Copies of DICOM files without what identifies the patient, by the basic profile of PS3.15
+    Annex E.
+
+    Names of folders and files become pseudonyms made with the key, since they may hold the
+    patient's. The same key gives the same pseudonyms and UIDs. Files that are no DICOM, and a
+    DICOMDIR, are not copied; for a file that can't be read or de-identified nothing is written.
+    The table says so of each. It links new names to old ones: keep it, and the key, where the
+    originals are.
+
+    The pictures are not looked at: its column "look" says which of them somebody should look at
+    before they are passed on, for text that may be burned in.
+
+    Called again with the same key, what was cut off goes on. Exit status 1 if a file failed."""
+    from medtut import pseudonyms
+    if key_file is not None and new_key is not None:
+        raise typer.BadParameter('give --key-file or --new-key, not both', param_hint='--new-key')
+    if folder is None and new_key is not None:
+        typer.echo(pseudonyms.new_key(new_key))
+        return
+    if folder is None or out is None:
+        raise typer.BadParameter('IN and OUT are needed, unless --new-key stands alone',
+                                 param_hint='OUT')
+    key_path, csv = _key_of(key_file, new_key, out), _table_beside(out, csv)
+    if new_key is not None: pseudonyms.new_key(new_key)
+    key = pseudonyms.read_key(key_path)
+    table = pseudonyms.deidentify_files(
+        folder, out, key, tuple(retain or ()), (csv, key_path), jobs, not quiet)
+    _write_csv(table, csv)
+    n_to_look_at = (table.look != '').sum()
+    typer.echo(f'{_counts(table)}, {n_to_look_at} to look at; {csv} links new names to old ones: '
+               'keep it with the originals', err=True)
+    _stop_if_failed(table)
+
+# %% ../nbs/toolbox/cli.ipynb #cli013
+_Root = Annotated[Optional[Path], typer.Option(
+    help='Where sets are kept; for a local set, its folder.')]
+
+@app.command('get')
+def _get(
+    name: Annotated[str, typer.Argument(help='Of a data set: see `medtut sets`.')],
+    source: Annotated[str, typer.Option(
+        help='sample: made of phantoms, offline; real: downloaded; '
+             'local: a copy of yours, checked.')] = 'sample',
+    root: _Root = None,
+    cases: Annotated[Optional[int], typer.Option(help='The Decathlon: how many cases.')] = None,
+    patients: Annotated[Optional[int], typer.Option(
+        help='duke_breast: how many patients.')] = None,
+    jobs: _Jobs = -1,
+    quiet: _Quiet = False,
+):
+    "Make, download or check a data set, and print its folder."
+    from contextlib import redirect_stdout
+    from medtut.datasets import get_data
+    with redirect_stdout(sys.stderr):  # licence and citation
+        folder = get_data(name, source, root=root, cases=cases, patients=patients, n_jobs=jobs,
+                          progress=not quiet)
+    typer.echo(folder)
+
+@app.command('sets')
+def _sets(
+    root: Annotated[Optional[Path], typer.Option(help='Where sets are kept.')] = None,
+):
+    "The data sets: what they are, their terms, and which are here."
+    from medtut.datasets import datasets
+    for name, row in datasets(root).iterrows():
+        typer.echo(f'{name}\n  {row.what}')
+        for column in 'size', 'licence', 'citation', 'sample', 'real':
+            label = 'cite' if column == 'citation' else column
+            typer.echo(f'  {label:8} {row[column]}')
+
+# %% ../nbs/toolbox/cli.ipynb #cli016
+def _table_of(folder, stem):
+    "Path of a table of the set, which may be a workbook or text"
+    workbook = folder/f'{stem}.xlsx'
+    return workbook if workbook.is_file() else folder/f'{stem}.csv'
+
+@app.command('slices')
+def _slices(
+    folder: Annotated[Path, typer.Argument(
+        exists=True, file_okay=False,
+        help='Of the set duke_breast: holds its two tables and Duke-Breast-Cancer-MRI.')],
+    out: Annotated[Path, typer.Argument(
+        help='Gets pos/ and neg/; what an earlier run wrote there is kept.')],
+    csv: _Csv = None,
+    n: Annotated[Optional[int], typer.Option(
+        '-n', help='Slices of each class, drawn fairly from all patients; '
+                   'all labelled slices if not given.')] = None,
+    phase: Annotated[str, typer.Option(help='Which series of each patient.')] = 'pre',
+    margin: Annotated[int, typer.Option(help='Slices beside the box that count as neither.')] = 5,
+    window: Annotated[str, typer.Option(
+        help='volume: one window a series; slice: up to the maximum of each slice.')] = 'volume',
+    seed: Annotated[int, typer.Option(help='Of the draw.')] = 0,
+    jobs: _Jobs = -1,
+    quiet: _Quiet = False,
+):
+    """Breast MRI slices as PNG files, labelled by tumour boxes.
+
+    The table says of each slice what became of it. Exit status 1 if a slice could not be
+    written."""
+    from medtut.archives import BOXES, MAPPING
+    from medtut.datasets import get_data
+    from medtut.pngs import export_slices
+    from medtut.slices import balance, label_slices, read_boxes, read_mapping
+    from medtut.splits import check_ids
+    folder = get_data('duke_breast', 'local', root=folder)
+    boxes = read_boxes(_table_of(folder, BOXES))
+    mapping = read_mapping(_table_of(folder, MAPPING))
+    mapped = mapping.patient[mapping.phase == phase]
+    # else one written in two ways would pass for one without images
+    check_ids([*mapped.dropna().unique(), *boxes.patient])
+    table = label_slices(mapping, boxes[boxes.patient.isin(mapped)], phase, margin)
+    if n is not None: table = balance(table, n, seed)
+    table = export_slices(table, folder, out, window=window, n_jobs=jobs, progress=not quiet)
+    _write_csv(table, csv)
+    typer.echo(_counts(table), err=True)
+    _stop_if_failed(table)
+
+# %% ../nbs/toolbox/cli.ipynb #cli024
+def _is_one_file(out, images, force, uid):
+    "Is `out` one result, and not a folder of them? Refuses what contradicts it"
+    is_file = out.name.endswith(('.nii', '.nii.gz')) and not out.is_dir()
+    if is_file and out.resolve() in [path.resolve() for path in images]:
+        raise ValueError(f'{out}: is the scan itself; choose another name')
+    if is_file and out.exists() and not force:
+        raise ValueError(f'{out}: is there already; --force replaces it')
+    if force and not is_file:
+        raise typer.BadParameter('is for a single file; to predict a case of a folder anew, '
+                                 'delete its file', param_hint='--force')
+    if uid and not any(path.is_dir() for path in images):
+        raise typer.BadParameter('is for a folder of DICOM; there is none', param_hint='--uid')
+    return is_file
+
+def _scans(images, uids, jobs, quiet):
+    "Case and NIfTI file or DICOM series, of all that was named"
+    from medtut.predict import series_cases
+    scans = []
+    for path in images:
+        if path.is_dir(): scans += series_cases(path, uids or None, jobs, not quiet).items()
+        else: scans.append((nifti_stem(path), path))
+    return scans
+
+def _to_device(model, device):
+    "Move a model to where it shall run: the GPU, if there is one and nothing else was said"
+    import torch
+    if device is None: device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    try: model.to(device)
+    except (RuntimeError, AssertionError) as e:
+        first_line = str(e).splitlines()[0]
+        raise typer.BadParameter(f'{device}: {first_line}', param_hint='--device') from e
+
+def _by_case(scans):
+    "A dict; no two scans may have one name"
+    cases = {}
+    for case, scan in scans:
+        if case in cases:
+            raise ValueError(f'two scans would be written to {case}.nii.gz: predict them into '
+                             'different folders')
+        cases[case] = scan
+    return cases
+
+@app.command('predict', short_help='Outline what a network was trained to find in scans.')
+def _predict(
+    images: Annotated[list[Path], typer.Argument(
+        metavar='IMAGE', exists=True,
+        help='NIfTI files or folders of DICOM, each a scan with all its channels; '
+             'with a file as --out, the channels of one scan.')],
+    weights: Annotated[Path, typer.Option(
+        '--weights', '-w', exists=True, dir_okay=False,
+        help='Of a 3D U-Net, with its card, as lesson 6 saves them (.safetensors).')],
+    out: Annotated[Path, typer.Option(
+        '--out', '-o', help='A file, .nii or .nii.gz; or a folder, which gets a file for each '
+                            'scan, and in which what an earlier run wrote is kept.')],
+    uid: Annotated[Optional[list[str]], typer.Option(
+        '--uid', help='SeriesInstanceUID of the series wanted of each folder, as medtut series '
+                      'prints it; may be given several times. '
+                      'Not needed where there is only one.')] = None,
+    overlap: Annotated[float, typer.Option(
+        help='Share of a tile that the next one covers again, 0 to below 1. '
+             'More is smoother and slower.')] = .5,
+    batch: Annotated[int, typer.Option(help='Tiles at a time; fewer need less memory.')] = 4,
+    device: Annotated[Optional[str], typer.Option(
+        show_default=False, help='Such as cpu or cuda; the GPU if there is one.')] = None,
+    force: Annotated[bool, typer.Option(
+        '--force', help='Replace the file that --out names.')] = False,
+    jobs: Annotated[int, typer.Option(
+        '--jobs', '-j', callback=_checked_jobs,
+        help='Scans at a time, each in a process; on one GPU: 1.')] = 1,
+    quiet: _Quiet = False,
+):
+    """Outline what a network was trained to find, in one scan or many. Not for clinical use.
+
+    Writes labels as NIfTI on the grid of the scan, and to standard output the volume of each label
+    as CSV: case, label, ml. A case is named like its NIfTI file, or, of DICOM, as medtut convert
+    names the series.
+
+    Exit status 1 if a scan could not be predicted."""
+    is_file = _is_one_file(out, images, force, uid)
+    import torch
+    from medtut.predict import label_volumes, load_predictor, predict_cases, predict_file
+    model, settings, card = load_predictor(weights)
+    _to_device(model, device)
+    scans = _scans(images, uid, jobs, quiet)
+    typer.echo(f'{weights}: {card["use"]}', err=True)
+    settings |= dict(overlap=overlap, batch=batch, progress=not quiet)
+    table = None
+    try:
+        if is_file:
+            path = predict_file(model, [scan for _, scan in scans], out, **settings)
+            written = {scans[0][0]: path}
+        else:
+            table = predict_cases(model, _by_case(scans), out, n_jobs=jobs, **settings)
+            written = table[table.out != ''].set_index('case').out.to_dict()
+    except torch.cuda.OutOfMemoryError as e:
+        raise ValueError('the GPU has too little memory free: try --batch 1, --jobs 1 or '
+                         '--device cpu') from e
+    if table is not None:
+        typer.echo(_counts(table), err=True)
+        for message in (*table.note, *table.reason):
+            if message: _say(message)
+    _write_csv(label_volumes(written, card['labels']).round(3), None)
+    if table is not None: _stop_if_failed(table)
+>>>>>>> main
 
 # %% ../nbs/toolbox/cli.ipynb #cli018
 def _expected_errors():
