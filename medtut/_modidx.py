@@ -369,7 +369,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'medtut.errors.as_dicom_error': ('toolbox/errors.html#as_dicom_error', 'medtut/errors.py'),
                                'medtut.errors.data_set_name': ('toolbox/errors.html#data_set_name', 'medtut/errors.py'),
                                'medtut.errors.warn_of': ('toolbox/errors.html#warn_of', 'medtut/errors.py')},
-<<<<<<< HEAD
             'medtut.evaluate': { 'medtut.evaluate.CaseFiles': ('toolbox/evaluate.html#casefiles', 'medtut/evaluate.py'),
                                  'medtut.evaluate._read_labels': ('toolbox/evaluate.html#_read_labels', 'medtut/evaluate.py'),
                                  'medtut.evaluate._score': ('toolbox/evaluate.html#_score', 'medtut/evaluate.py'),
@@ -380,7 +379,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'medtut.evaluate.label_files': ('toolbox/evaluate.html#label_files', 'medtut/evaluate.py'),
                                  'medtut.evaluate.pair_files': ('toolbox/evaluate.html#pair_files', 'medtut/evaluate.py'),
                                  'medtut.evaluate.summary_text': ('toolbox/evaluate.html#summary_text', 'medtut/evaluate.py')},
-=======
             'medtut.exercises': { 'medtut.exercises.Exercise': ('toolbox/exercises.html#exercise', 'medtut/exercises.py'),
                                   'medtut.exercises.Verdict': ('toolbox/exercises.html#verdict', 'medtut/exercises.py'),
                                   'medtut.exercises._sentence': ('toolbox/exercises.html#_sentence', 'medtut/exercises.py'),
@@ -390,7 +388,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'medtut.exercises.judge': ('toolbox/exercises.html#judge', 'medtut/exercises.py'),
                                   'medtut.exercises.predicted': ('toolbox/exercises.html#predicted', 'medtut/exercises.py'),
                                   'medtut.exercises.told_apart': ('toolbox/exercises.html#told_apart', 'medtut/exercises.py')},
->>>>>>> main
             'medtut.extras': { 'medtut.extras.hands_on': ('toolbox/extras.html#hands_on', 'medtut/extras.py'),
                                'medtut.extras.needs': ('toolbox/extras.html#needs', 'medtut/extras.py')},
             'medtut.few_patients': { 'medtut.few_patients.PredictiveValues': ( 'toolbox/few_patients.html#predictivevalues',

@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from command_line import medtut as forked
 from test_cli import medtut
 
 from medtut.nifti import load_nifti, save_nifti
@@ -26,13 +27,13 @@ def network(tmp_path_factory):
     scans = [save_nifti(x, affine, folder/f'{name}.nii.gz') for name, x in zip('AB', image)]
     return weights, scans
 
-def predict(network, images, out, *args):
-    return medtut('predict', *images, '--weights', network[0], '--out', out, '--device', 'cpu',
-                  '--quiet', *args)
+def predict(network, images, out, *args, call=forked):
+    return call('predict', *images, '--weights', network[0], '--out', out, '--device', 'cpu',
+                '--quiet', *args)
 
 def test_predict_one_file(network, tmp_path):
     scan = network[1][0]
-    done = predict(network, [scan], tmp_path/'seg.nii.gz')
+    done = predict(network, [scan], tmp_path/'seg.nii.gz', call=medtut)
     assert done.returncode == 0 and 'Not for clinical use' in done.stderr, done.stderr
     label, _ = load_nifti(tmp_path/'seg.nii.gz', dtype=np.uint8)
     table = pd.read_csv(io.StringIO(done.stdout))
@@ -85,7 +86,7 @@ def test_predict_refuses(network, tmp_path):
     itself = predict(network, [scan], scan, '--force')
     assert itself.returncode == 1 and 'is the scan itself' in itself.stderr
     assert scan.read_bytes() == kept
-    pickled = medtut('predict', scan, '--weights', scan, '--out', tmp_path/'x.nii')
+    pickled = forked('predict', scan, '--weights', scan, '--out', tmp_path/'x.nii')
     assert pickled.returncode == 1 and 'not a safetensors file' in pickled.stderr
     for wrong in ['--force'], ['--device', 'abacus'], ['--uid', '1.2.3']:
         assert predict(network, [scan], tmp_path/'out', *wrong).returncode == 2
