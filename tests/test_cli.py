@@ -1,4 +1,6 @@
-"The command line as a shell sees it: exit status, standard output, standard error"
+"""The command line as a shell sees it: exit status, standard output, standard error
+
+Each command once in a new Python; where it is called again, in a fork of one that has imported."""
 import io
 import os
 import shutil
@@ -6,15 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
+from command_line import medtut as forked
 from typer.main import get_command
 from typer.testing import CliRunner
 
 from medtut.cli import app
 from medtut.datasets import get_data
-from medtut.nifti import load_nifti, save_nifti
 
 
 def medtut(*args, **kwargs):
@@ -40,16 +41,19 @@ def test_slices_of_a_set(breast, tmp_path):
     assert not done.stdout and f'{len(table)} written' in done.stderr and len(table) >= 11
     pictures = [p.relative_to(tmp_path/'out').as_posix() for p in (tmp_path/'out').glob('*/*.png')]
     assert sorted(pictures) == sorted(table.png)
-    again = medtut('slices', breast, tmp_path/'out', '-n', 6, '--csv', tmp_path/'t.csv', '--quiet')
+    again = forked('slices', breast, tmp_path/'out', '-n', 6, '-j', 1, '--quiet')
     assert f'{len(table)} there already' in again.stderr
 
 def test_a_slice_that_fails_is_told(breast, tmp_path):
-    whole = medtut('slices', breast, tmp_path/'whole', '--csv', tmp_path/'t.csv', '--quiet')
+    def export(out):
+        options = '--csv', tmp_path/'t.csv', '-j', 1, '--quiet'
+        return forked('slices', breast, tmp_path/out, *options)
+    whole = export('whole')
     table = written(whole, tmp_path/'t.csv')
     damaged = next(breast/p for p in table.path if (breast/p).is_file())
     kept = damaged.read_bytes()
     damaged.write_bytes(kept[:200])
-    try: done = medtut('slices', breast, tmp_path/'out', '--csv', tmp_path/'t.csv', '--quiet')
+    try: done = export('out')
     finally: damaged.write_bytes(kept)
     reasons = pd.read_csv(tmp_path/'t.csv').query('status == "failed"').reason
     assert done.returncode == 1 and f'{len(table) - 1} written' in done.stderr
@@ -61,12 +65,12 @@ def test_a_patient_written_in_two_ways_is_told(breast, tmp_path):
     for table in copy.glob('Annotation_Boxes.xlsx'): table.unlink()
     boxes = copy/'Annotation_Boxes.csv'
     boxes.write_text(boxes.read_text().replace('Breast_MRI_001', 'breast_mri_001'))
-    done = medtut('slices', copy, tmp_path/'out', '--quiet')
+    done = forked('slices', copy, tmp_path/'out', '--quiet')
     message = ' '.join(done.stderr.split())
     assert done.returncode == 1 and 'breast_mri_001' in message and 'one way' in message
 
 def test_not_a_set(tmp_path):
-    done = medtut('slices', tmp_path, tmp_path/'out')
+    done = forked('slices', tmp_path, tmp_path/'out')
     assert done.returncode == 1 and 'Annotation_Boxes' in done.stderr
     assert 'Traceback' not in done.stderr and not (tmp_path/'out').exists()
 
@@ -118,87 +122,6 @@ def test_a_closed_pipe_is_no_error(breast):
                           shell=True, capture_output=True, text=True)
     assert done.stdout.startswith('path,') and 'Traceback' not in done.stderr
 
-@pytest.fixture(scope='module')
-def network(tmp_path_factory):
-    "A network for two channels, never trained, and two scans"
-    import torch
-
-    from medtut.unet import UNet3D, save_unet
-    torch.manual_seed(0)
-    folder, rng = tmp_path_factory.mktemp('network'), np.random.default_rng(0)
-    card = dict(patch=(16, 16, 16), spacing=None, per='volume', inside=None,
-                channels=['T1', 'T2'], labels={'1': 'one', '2': 'two'})
-    weights = save_unet(UNet3D(2, 3, filters=2, depth=2), folder/'w.safetensors',
-                        data='', seed=0, scores={}, **card)
-    image, affine = rng.normal(size=(2, 18, 16, 20, 2)).astype(np.float32), np.diag([2, 2, 3, 1])
-    scans = [save_nifti(x, affine, folder/f'{name}.nii.gz') for name, x in zip('AB', image)]
-    return weights, scans
-
-def predict(network, images, out, *args):
-    return medtut('predict', *images, '--weights', network[0], '--out', out, '--device', 'cpu',
-                  '--quiet', *args)
-
-def test_predict_one_file(network, tmp_path):
-    scan = network[1][0]
-    done = predict(network, [scan], tmp_path/'seg.nii.gz')
-    assert done.returncode == 0 and 'Not for clinical use' in done.stderr, done.stderr
-    label, _ = load_nifti(tmp_path/'seg.nii.gz', dtype=np.uint8)
-    table = pd.read_csv(io.StringIO(done.stdout))
-    assert table.columns.tolist() == ['case', 'label', 'ml']
-    assert table.case.tolist() == ['A', 'A'] and table.label.tolist() == ['one', 'two']
-    ml_per_voxel = .012  # 2 x 2 x 3 mm
-    expected = [(label == k).sum()*ml_per_voxel for k in (1, 2)]
-    assert np.allclose(table.ml, expected, atol=1e-3) and table.ml.any()
-
-def test_predict_channels_from_files_and_replace_only_when_asked(network, tmp_path):
-    out = tmp_path/'seg.nii.gz'
-    assert predict(network, network[1][:1], out).returncode == 0
-    kept = out.read_bytes()
-    # the channels of one scan, each in a file
-    image, affine = load_nifti(network[1][1])
-    channels = [save_nifti(image[..., c], affine, tmp_path/f'c{c}.nii') for c in range(2)]
-    refused = predict(network, channels, out)
-    assert refused.returncode == 1 and '--force' in refused.stderr and not refused.stdout
-    assert out.read_bytes() == kept
-    assert predict(network, channels, out, '--force').returncode == 0
-    assert out.read_bytes() != kept
-
-def test_predict_a_folder(network, tmp_path):
-    (tmp_path/'cut.nii.gz').write_bytes(network[1][0].read_bytes()[:2000])
-    done = predict(network, [*network[1], tmp_path/'cut.nii.gz'], tmp_path/'out')
-    assert done.returncode == 1 and '2 written, 1 failed' in done.stderr
-    assert 'cut off' in done.stderr and 'Traceback' not in done.stderr
-    assert pd.read_csv(io.StringIO(done.stdout)).case.tolist() == ['A', 'A', 'B', 'B']
-    assert sorted(p.name for p in (tmp_path/'out').glob('*.nii.gz')) == ['A.nii.gz', 'B.nii.gz']
-    again = predict(network, network[1], tmp_path/'out')
-    assert again.returncode == 0 and '2 there already' in again.stderr
-    assert again.stdout == done.stdout
-
-@pytest.mark.parametrize('out', ['seg.nii.gz', 'folder'])
-def test_too_little_memory_on_the_gpu(network, tmp_path, monkeypatch, capsys, out):
-    import torch
-
-    from medtut import cli, predict as module
-    def full(*args, **kwargs): raise torch.cuda.OutOfMemoryError('CUDA out of memory. Tried ...')
-    for name in ('predict_file', 'predict_cases'): monkeypatch.setattr(module, name, full)
-    weights, (scan, _) = network
-    monkeypatch.setattr(sys, 'argv', ['medtut', 'predict', str(scan), '-w', str(weights),
-                                      '-o', str(tmp_path/out), '--device', 'cpu'])
-    with pytest.raises(SystemExit) as stop: cli.main()
-    assert stop.value.code == 1 and '--batch 1' in capsys.readouterr().err
-
-def test_predict_refuses(network, tmp_path):
-    weights, (scan, _) = network
-    kept = scan.read_bytes()
-    itself = predict(network, [scan], scan, '--force')
-    assert itself.returncode == 1 and 'is the scan itself' in itself.stderr
-    assert scan.read_bytes() == kept
-    pickled = medtut('predict', scan, '--weights', scan, '--out', tmp_path/'x.nii')
-    assert pickled.returncode == 1 and 'not a safetensors file' in pickled.stderr
-    for wrong in ['--force'], ['--device', 'abacus'], ['--uid', '1.2.3']:
-        assert predict(network, [scan], tmp_path/'out', *wrong).returncode == 2
-    assert not any(tmp_path.iterdir())
-
 def test_installed_command():
     command = [Path(sys.executable).with_name('medtut'), '--help']
     done = subprocess.run(command, capture_output=True, text=True)
@@ -238,7 +161,7 @@ def test_an_unknown_set_is_told(tmp_path):
 
 def test_results_and_progress_go_apart(tmp_path):
     "What a script reads is the folder alone, even while someone watches the bar"
-    done = medtut('get', 'msd_brain', '--cases', 2, '--root', tmp_path)
+    done = medtut('get', 'msd_brain', '--cases', 2, '--root', tmp_path, '-j', 1)
     assert done.returncode == 0, done.stderr
     assert Path(done.stdout.rstrip('\n')).is_dir() and done.stdout.count('\n') == 1
     assert '%|' in done.stderr
