@@ -209,7 +209,7 @@ def test_terms_are_explained_where_they_first_appear(entry):
 def test_glossary_lists_each_term_once():
     terms = [e.term.lower() for e in glossary()]
     assert len(terms) == len(set(terms)) and terms == sorted(terms)
-    listed = re.findall('^- ', (nbs/'glossary.md').read_text(encoding='utf-8'), re.M)
+    listed = re.findall(r'^- \[', (nbs/'glossary.md').read_text(encoding='utf-8'), re.M)
     assert len(terms) == len(listed), ('a line of glossary.md is not of the form '
                                        '- [term](notebook.ipynb#cell)')
 
