@@ -6,8 +6,9 @@
 __all__ = ['number_bits', 'StoredValues', 'run_in_process', 'stored_values']
 
 # %% ../nbs/toolbox/decoding.ipynb #decod003
-import multiprocessing, multiprocessing.util, os, struct
+import math, multiprocessing, multiprocessing.util, os, struct, time
 from concurrent.futures import BrokenExecutor, TimeoutError
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -195,45 +196,88 @@ class _DecodingProcess:
 
 _process = _DecodingProcess()
 
-def _bounded(max_bytes, f, *args):
-    "`f(*args)` with a bound on the memory of this process, where the platform has one"
+def _size_in_memory():
+    "Bytes of address space that this process takes; `None` where the platform does not say"
     statm = Path('/proc/self/statm')
-    if not statm.exists(): return f(*args)
+    if not statm.exists(): return None
+    pages = int(statm.read_text().split()[0])
+    return pages*os.sysconf('SC_PAGE_SIZE')
+
+@contextmanager
+def _at_most(kind, amount):
+    "Hold this process to an amount of what `resource` knows as `kind`; never more than before"
     import resource
-    used = int(statm.read_text().split()[0])*resource.getpagesize()
-    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    resource.setrlimit(resource.RLIMIT_AS, (used + max_bytes, hard))
-    try: return f(*args)
-    finally: resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+    soft, hard = resource.getrlimit(kind)
+    stricter = amount if hard == resource.RLIM_INFINITY else min(amount, hard)
+    resource.setrlimit(kind, (stricter, hard))
+    try: yield
+    finally: resource.setrlimit(kind, (soft, hard))
+
+class Limits(NamedTuple):
+    "What one call of a native decoder may take"
+    seconds: float  # of processor time
+    max_bytes: int  # of memory
+
+def _bounded(limits, f, *args):
+    "`f(*args)` within `Limits` on what this process takes from now on, where the platform has such"
+    try: import resource
+    except ImportError: return f(*args)  # Windows
+    with ExitStack() as bounds:
+        size = _size_in_memory()
+        if size is not None:
+            bounds.enter_context(_at_most(resource.RLIMIT_AS, size + limits.max_bytes))
+        # the system ends a process that takes more, whatever native code it is in
+        seconds_in_all = math.ceil(time.process_time() + limits.seconds)
+        bounds.enter_context(_at_most(resource.RLIMIT_CPU, seconds_in_all))
+        return f(*args)
+
+# how many times its processor time a call may take by the clock: a machine with too much to do
+# gives it a share alone, and a call that waits for ever takes no processor time
+_PATIENCE = 15
+
+class OutOfTime(RuntimeError):
+    "A call took more time than it may, and its process was stopped; says how much"
 
 def run_in_process(
-    max_bytes:int, # the memory that the call may take
+    limits:Limits, # of the call
     f,             # function, to be had by import
     *args,         # its arguments
-): # a future
-    "Call `f(*args)` in the process of the native decoders"
-    return _process.submit(_bounded, max_bytes, f, *args)
+):                 # what it returns
+    """Call `f(*args)` in the process of the native decoders.
 
-def _decode_elsewhere(layout, frame):
-    "Decode in the other process, with a limit on its time and memory that grows with the image"
+    Raises `OutOfTime` where it was stopped, `BrokenExecutor` where it crashed."""
+    future = _process.submit(_bounded, limits, f, *args)
+    by_the_clock = _PATIENCE*limits.seconds
+    try: return future.result(by_the_clock)
+    except TimeoutError as e:
+        _process.kill()
+        raise OutOfTime(f'gave no answer in {by_the_clock:.0f} s') from e
+    except BrokenExecutor as e:
+        _process.kill()
+        # loky's message names the signal that ended the process
+        if 'SIGXCPU' not in str(e): raise
+        raise OutOfTime(f'took more than {limits.seconds:.0f} s of processor time') from e
+
+def decoding_limits(layout, frame=None):
+    "`Limits` for a decoder, which grow with the image, or one frame of it"
     options = layout.options
     frames = options['number_of_frames'] if frame is None else 1
     bytes_a_sample = max(options['bits_allocated']//8, 1)
     samples = options['rows']*options['columns']*options['samples_per_pixel']*frames
     expected_bytes = samples*bytes_a_sample
-    seconds = 4 + expected_bytes/2e6
-    max_bytes = 2**30 + 4*expected_bytes
+    return Limits(seconds=4 + expected_bytes/2e6, max_bytes=2**30 + 4*expected_bytes)
+
+def _decode_elsewhere(layout, frame):
+    "Decode in the other process, and say what went wrong there"
+    limits = decoding_limits(layout, frame)
     decoder = f'{layout.name}: the decoder of {layout.syntax.name}'
-    try: return run_in_process(max_bytes, _decode_numbers, layout, frame).result(seconds)
+    try: return run_in_process(limits, _decode_numbers, layout, frame)
     except DicomError as e:
         raise DicomError(f'{layout.name}: {layout.syntax.name} could not be decoded: {e}') from None
-    except TimeoutError as e:
-        _process.kill()
+    except OutOfTime as e:
         raise DicomError(
-            f'{decoder} took more than {seconds:.0f} s and was stopped; '
-            'compare it with another copy of the file') from e
+            f'{decoder} {e} and was stopped; compare it with another copy of the file') from e
     except BrokenExecutor as e:
-        _process.kill()
         raise DicomError(f'{decoder} crashed; compare it with another copy of the file') from e
 
 # %% ../nbs/toolbox/decoding.ipynb #decod025
