@@ -14,10 +14,23 @@ import typer
 
 from . import __version__
 from .files import atomic_write, nifti_stem
+from .wording import counted
 
 # %% ../nbs/toolbox/cli.ipynb #cli005
+class _Commands(typer.core.TyperGroup):
+    "Commands that, stopped by Ctrl-C, say what is done and how to go on"
+    def invoke(self, ctx):
+        try: return super().invoke(ctx)
+        except KeyboardInterrupt as e:
+            if str(e): message = f'stopped: {e}'
+            elif ctx.invoked_subcommand in ('scan', 'series', 'sets'):
+                message = 'stopped; nothing was written: call it again'
+            else: message = 'stopped; what is finished is kept: the same command goes on from there'
+            _say(message)
+            raise typer.Exit(130) from None  # as shells count signals: 128 + SIGINT
+
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    cls=_Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
     rich_markup_mode=None, help='Medical images from the command line, by the course medtut. '
                                 'For learning and research, not for clinical use.')
 
@@ -125,7 +138,7 @@ def _scan(
     if not len(table): raise ValueError(f'{folder}: no DICOM files in it')
     _write_csv(table, csv)
     n_bad = (table.error != '').sum()
-    _tell(f'{len(table)} files, {n_bad} of them with an error', csv)
+    _tell(f'{counted(len(table), "file")}, {n_bad} with an error', csv)
 
 # %% ../nbs/toolbox/cli.ipynb #cli031
 def _as_window(text):
@@ -200,7 +213,7 @@ def _series(
     if not len(table): raise ValueError(f'{folder}: no DICOM images in it')
     _write_csv(table, csv)
     n_bad = (table.problem != '').sum()
-    _tell(f'{len(table)} series, {n_bad} of them with a problem', csv)
+    _tell(f'{len(table)} series, {n_bad} with a problem', csv)
 
 def _checked_name(pattern):
     from medtut.conversion import check_name
@@ -349,9 +362,14 @@ def _get(
     "Make, download or check a data set, and print its folder."
     from contextlib import redirect_stdout
     from medtut.datasets import get_data
-    with redirect_stdout(sys.stderr):  # licence and citation
-        folder = get_data(name, source, root=root, cases=cases, patients=patients, n_jobs=jobs,
-                          progress=not quiet)
+    try:
+        with redirect_stdout(sys.stderr):  # licence and citation
+            folder = get_data(name, source, root=root, cases=cases, patients=patients, n_jobs=jobs,
+                              progress=not quiet)
+    except KeyboardInterrupt:
+        if source == 'real': raise  # what has arrived is kept
+        raise KeyboardInterrupt('nothing is kept of a set half done; '
+                                'the same command begins again') from None
     typer.echo(folder)
 
 @app.command('sets')

@@ -8,6 +8,7 @@ __all__ = ['NAME', 'check_name', 'series_fields', 'nifti_files']
 # %% ../nbs/toolbox/conversion.ipynb #conversion003
 import hashlib, os, re, unicodedata, warnings
 from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
 from string import Formatter
 from typing import NamedTuple
@@ -78,17 +79,45 @@ def _in_16_bits(array):
     is_whole = (np.rint(array) == array).all()
     return array.astype(np.int16) if is_within and is_whole else array
 
+@contextmanager
+def _overheard():
+    "A list that gets the messages of warnings, which are given all the same"
+    messages = []
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter('always')
+            yield messages
+    finally:
+        for w in caught:
+            messages.append(str(w.message))
+            warnings.warn(w.message, stacklevel=4)
+
+def _without_paths(messages, paths):
+    "Each message once, and no path in it: the list in a folder that is passed on names no patient"
+    longest_first = sorted(map(str, paths), key=len, reverse=True)
+    nameless = {}
+    for text in messages:
+        for path in longest_first:
+            text = text.replace(f'{path}: ', '').replace(path, 'a file')
+        nameless[text] = None
+    return '; '.join(nameless)
+
 def _open_series(series):
     "A series, opened for `make_files`: each of its volumes"
     uid, paths = series
     def make(volume):
         own_paths, index = volume
         # files that hold this volume alone make no other; else the whole series is asked
-        if own_paths: array, affine = load_series(own_paths, uid, progress=False)
-        else: array, affine = load_series(paths, uid, index, progress=False)
+        if own_paths: wanted = dict(folder=own_paths)
+        else: wanted = dict(folder=paths, volume=index)
+        with _overheard() as messages:
+            array, affine = load_series(uid=uid, progress=False, **wanted)
         array = _in_16_bits(array)
-        voxel_size = spacing(affine).round(4).tolist()
-        facts = dict(shape=array.shape, spacing=voxel_size, stored=str(array.dtype))
+        facts = dict(
+            shape=array.shape,
+            spacing=spacing(affine).round(4).tolist(),
+            stored=str(array.dtype),
+            note=_without_paths(messages, paths))
         def save(target):
             save_nifti(array, affine, target)
             return facts
@@ -135,10 +164,13 @@ def _nifti_names(pattern, plans):
     names = []
     for plan in plans:
         fields = series_fields(plan.images)
-        n = len(plan.volumes)
-        is_numbered = n < 2 or '{volume}' in pattern
-        own = pattern if is_numbered else pattern + '_v{volume}'
-        names.append([own.format(**fields, volume=i) + '.nii.gz' for i in range(n)])
+        are_told_apart = len(plan.volumes) < 2 or '{volume}' in pattern
+        own_pattern = pattern if are_told_apart else pattern + '_v{volume}'
+        own_names = []
+        for i, volume in enumerate(plan.volumes):
+            own_fields = fields | dict(plane=volume.planes[0].direction, volume=i)
+            own_names.append(own_pattern.format(**own_fields) + '.nii.gz')
+        names.append(own_names)
     count = Counter(same_name(name) for group in names for name in group)
     shared = [name for group in names for name in group if count[same_name(name)] > 1]
     if shared:
@@ -173,9 +205,11 @@ def _rows_of(plan, out, outcomes):
     rows = []
     for v in plan.volumes:
         outcome = next(outcomes)
-        outcome.note = '; '.join(filter(None, [plan.note, outcome.note]))
-        row = table_row(above, out, outcome, **about, volume=v.name)
         facts = outcome.facts or {}
+        # the note of an earlier run stands on its list
+        own_note = facts.pop('note', outcome.note)
+        outcome.note = '; '.join(filter(None, [plan.note, own_note]))
+        row = table_row(above, out, outcome, **about, volume=v.name)
         # the list of an earlier run is JSON, which knows no tuple
         if 'shape' in facts: facts['shape'] = tuple(facts['shape'])
         rows.append(row | facts)
@@ -216,7 +250,7 @@ def nifti_files(
     plans = [_plan(members) for members in _series_wanted(images, uid, folder)]
     names = _nifti_names(name, plans)
     groups = [_group_of(plan, own) for plan, own in zip(plans, names) if plan.volumes]
-    settings = dict(name=name, version=1)
+    settings = dict(name=name, version=2)
     outcomes = iter(make_files(
         groups, _open_series, out, 'convert', settings, n_jobs, progress, 'series'))
     rows = []

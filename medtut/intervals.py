@@ -12,6 +12,7 @@ import numpy as np
 from .metrics import (
     UndefinedMetric, as_array, average_precision, roc_auc, scored_pair, undefined)
 from .splits import check_ids
+from .wording import counted
 
 # %% ../nbs/toolbox/intervals.ipynb #intervals036
 class Interval(NamedTuple):
@@ -111,7 +112,7 @@ def number_of_cases(arrays, groups):
     if not any(lengths): raise ValueError('no cases: there is nothing to draw from')
     cases = lengths[0] if groups is None else len(groups)
     if set(lengths) != {cases}:
-        raise ValueError(f'found {lengths} values for {cases} groups: '
+        raise ValueError(f'found {lengths} values for {counted(cases, "group")}: '
                          'one of each for every case is needed')
     return cases
 
