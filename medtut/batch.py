@@ -18,7 +18,7 @@ from filelock import FileLock
 from tqdm.auto import tqdm
 
 from .files import atomic_write, read_json
-from .wording import counted
+from .wording import counted, messages_of
 
 # %% ../nbs/toolbox/batch.ipynb #batch006
 @dataclass(slots=True)
@@ -137,13 +137,11 @@ def _make_item(item, record, out, make, failures, made_from):
             status = 'left out' if isinstance(e, LeftOut) else 'failed'
             is_outdated = made_from is not None and record.get('from') not in (None, made_from)
             if is_outdated: target.unlink(missing_ok=True)
-            return Outcome(item.target, status, str(e), _messages(caught)), None
+            return Outcome(item.target, status, str(e), messages_of(caught)), None
         status, facts = _save(save, target)
     noted = {'from': made_from, 'is': _content(target, b'')}
     if facts is not None: noted['facts'] = facts
-    return Outcome(item.target, status, note=_messages(caught), facts=facts), noted
-
-def _messages(caught): return '; '.join(dict.fromkeys(str(w.message) for w in caught))
+    return Outcome(item.target, status, note=messages_of(caught), facts=facts), noted
 
 def _make_group(argument, items, records, out, open_group, failures, key):
     "Outcome and note of each item of a group, which is opened when the first of them needs it"

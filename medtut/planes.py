@@ -9,6 +9,7 @@ __all__ = ['VolumeError', 'Plane', 'Image', 'read_images']
 import os, warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import joblib
 import numpy as np
@@ -36,7 +37,7 @@ class Plane:
     right: np.ndarray       # (3,) from a pixel to the next one of its row
     down: np.ndarray        # (3,) from a pixel to the one below
     position: np.ndarray    # (3,) centre of the first pixel
-    step: float             # distance to the next slice, as the header states it, else nan
+    stated_step: float      # mm to the next slice, as the header states it, else nan
     labels: dict            # what may tell volumes of one series apart, such as EchoTime
     frame: int|None = None  # in a file of several
     tile: tuple = (0, 0)    # first row and column, in a picture of several slices
@@ -56,7 +57,8 @@ class Plane:
     @property
     def direction(self):
         "The plane of the body that lies nearest"
-        return ('sagittal', 'coronal', 'axial')[np.abs(self.normal).argmax()]
+        nearest = np.abs(self.normal).argmax()  # x runs across the patient, y to the back, z up
+        return ('sagittal', 'coronal', 'axial')[nearest]
 
 # %% ../nbs/toolbox/planes.ipynb #planes010
 @dataclass
@@ -71,8 +73,9 @@ class Image:
     problem: str = '' # why its picture has no place in a volume
 
 # %% ../nbs/toolbox/planes.ipynb #planes015
-def _numbers(value, n, keyword, path):
-    "`value` as `n` finite numbers"
+def _numbers(get, keyword, n, path):
+    "The `n` finite numbers that `get(keyword)` should give"
+    value = get(keyword)
     is_list = isinstance(value, (MultiValue, list, tuple))
     is_complete = is_list and len(value) == n and None not in value
     numbers = np.array(value if is_complete else np.nan, float)
@@ -83,17 +86,18 @@ def _numbers(value, n, keyword, path):
 
 def _directions(get, path):
     "(3,) from pixel to pixel along a row and down a column, mm (PS3.3 C.7.6.2.1.1)"
-    cosines = _numbers(get('ImageOrientationPatient'), 6, 'ImageOrientationPatient', path)
-    pixel = _numbers(get('PixelSpacing'), 2, 'PixelSpacing', path)
+    cosines = _numbers(get, 'ImageOrientationPatient', 6, path)
+    pixel = _numbers(get, 'PixelSpacing', 2, path)
     along, down = cosines.reshape(2, 3)
-    row_mm, column_mm = pixel
+    # between rows, which is down a column, and between columns
+    down_mm, along_mm = pixel
     products = [along @ along, down @ down, along @ down]
     are_unit_and_square = np.allclose(products, (1, 1, 0), atol=2e-3)
     if not are_unit_and_square or min(pixel) <= 0:
         raise VolumeError(
             f'{path}: orientation {cosines.tolist()} and pixels of {pixel.tolist()} mm '
             'are no geometry; its header is wrong')
-    return along*column_mm, down*row_mm
+    return along*along_mm, down*down_mm
 
 def _stated_step(get):
     "Distance to the next slice as the header states it, mm; nan where it does not"
@@ -106,63 +110,75 @@ def _stated_step(get):
     return thickness if thickness > 0 else np.nan
 
 # %% ../nbs/toolbox/planes.ipynb #planes021
-def _csa(ds):
-    "Number of slices and their normal (3,) in the CSA header of Siemens; None where there is none"
+class _Mosaic(NamedTuple):
+    "What a Siemens mosaic says of its slices"
+    count: int        # how many they are; 0: not said
+    next_side: float  # 1: the next one lies along the normal; -1: against it; 0: not said
+
+def _mosaic_in_csa(ds, path):
+    "`_Mosaic` as Siemens' own header, CSA, describes it"
     with warnings.catch_warnings():
         # said each time that it is imported
         warnings.filterwarnings('ignore', 'The DICOM readers are highly experimental')
         from nibabel.nicom import csareader
     csa = csareader.get_csa_header(ds)
-    if csa is None: return None, None
-    return csareader.get_n_mosaic(csa), csareader.get_slice_normal(csa)
+    if csa is None: return _Mosaic(0, 0)
+    count = csareader.get_n_mosaic(csa)
+    rising = csareader.get_slice_normal(csa)
+    if rising is None: return _Mosaic(count, 0)
+    cosines = _numbers(ds.get, 'ImageOrientationPatient', 6, path)
+    normal = np.cross(cosines[:3], cosines[3:])
+    return _Mosaic(count, np.sign(normal @ rising))
 
-def _tiles(ds, path):
-    "How many slices a mosaic holds, and on which side the next one lies: 1, -1, or 0 if not stated"
+def _described_mosaic(ds, path):
+    "`_Mosaic` of a file; refuses one that does not say how many slices it holds"
     tag = 0x19, 0x100a
     count = private_value(ds, 0x19, 'SIEMENS MR HEADER', 0x0a)
     if count is None and tag in ds:
         count = ds[tag].value
     if isinstance(count, bytes):
         count = int.from_bytes(count, 'little')  # its VR was lost
-    count_in_csa, normal = _csa(ds)
-    count, side = count or count_in_csa, 0
-    if normal is not None:
-        cosines = _numbers(ds.get('ImageOrientationPatient'), 6, 'ImageOrientationPatient', path)
-        across = np.cross(cosines[:3], cosines[3:])
-        side = np.sign(across @ normal)
-    if not count or int(count) < 1:
+    in_csa = _mosaic_in_csa(ds, path)
+    count = int(count or in_csa.count or 0)
+    if count < 1:
         raise VolumeError(
             f'{path}: a Siemens mosaic, {ds.Rows} x {ds.Columns} pixels that hold many slices, '
             'and neither (0019,100A) nor a CSA header says how many; '
             'get the files with their private elements')
-    return int(count), side
+    return _Mosaic(count, in_csa.next_side)
+
+def _check_mosaic(ds, path, mosaic, whole):
+    "Refuse a mosaic without distances, and warn of what is guessed"
+    if not whole.stated_step > 0:
+        raise VolumeError(f'{path}: a Siemens mosaic of {counted(mosaic.count, "slice")} without '
+                          'SpacingBetweenSlices; get the files as the scanner wrote them')
+    if not ds.get('SpacingBetweenSlices'):
+        warnings.warn(f'{path}: a Siemens mosaic without SpacingBetweenSlices; its SliceThickness, '
+                      f'{whole.stated_step:g} mm, is taken: slices without gaps', stacklevel=3)
+    if not mosaic.next_side:
+        warnings.warn(f'{path}: a Siemens mosaic without the CSA header that states the order of '
+                      'its slices; they are taken to rise along the normal: check top and bottom',
+                      stacklevel=3)
 
 def _mosaic(ds, path):
     "The slices of a Siemens mosaic, as planes"
-    count, side = _tiles(ds, path)
-    across = int(np.ceil(np.sqrt(count)))
+    mosaic = _described_mosaic(ds, path)
+    across = int(np.ceil(np.sqrt(mosaic.count)))  # tiles in a row, and rows of tiles
     if ds.Rows % across or ds.Columns % across:
         raise VolumeError(
-            f'{path}: a Siemens mosaic of {count} slices, so {across} x {across} tiles, '
-            f'but {ds.Rows} x {ds.Columns} pixels can not be cut so')
+            f'{path}: a Siemens mosaic of {counted(mosaic.count, "slice")}, so {across} x {across} '
+            f'tiles, but {ds.Rows} x {ds.Columns} pixels can not be cut so; '
+            'get the files as the scanner wrote them')
     whole = _plane(ds, path)
-    if not whole.step > 0:
-        raise VolumeError(f'{path}: a Siemens mosaic of {count} slices without '
-                          'SpacingBetweenSlices')
-    if not ds.get('SpacingBetweenSlices'):
-        warnings.warn(f'{path}: a Siemens mosaic without SpacingBetweenSlices; its SliceThickness, '
-                      f'{whole.step:g} mm, is taken: slices without gaps', stacklevel=2)
-    if not side:
-        warnings.warn(f'{path}: a Siemens mosaic without the CSA header that states the order of '
-                      'its slices; they are taken to rise along the normal: check top and bottom',
-                      stacklevel=2)
+    _check_mosaic(ds, path, mosaic, whole)
     rows, columns = ds.Rows//across, ds.Columns//across
-    # the stated corner is that of a picture as large as the mosaic about the slice's middle
+    # the stated corner is that of a picture as large as the mosaic about the slice's middle:
+    # middle = stated + right*Columns/2 + down*Rows/2 = corner + right*columns/2 + down*rows/2
     corner = whole.position + whole.right*(ds.Columns - columns)/2
     corner += whole.down*(ds.Rows - rows)/2
-    step = whole.normal*whole.step*(side or 1)
+    step = whole.normal*whole.stated_step*(mosaic.next_side or 1)
     planes = []
-    for k in range(count):
+    for k in range(mosaic.count):
         tile_row, tile_column = divmod(k, across)
         tile = tile_row*rows, tile_column*columns
         position = corner + k*step
@@ -174,7 +190,7 @@ def _plane(ds, path, frame=None):
     "One picture of a file, placed by its header or by the functional groups of its frame"
     groups = frame_places(ds, frame)
     def get(keyword): return element_value(groups, keyword)
-    position = _numbers(get('ImagePositionPatient'), 3, 'ImagePositionPatient', path)
+    position = _numbers(get, 'ImagePositionPatient', 3, path)
     right, down = _directions(get, path)
     shape = int(ds.Rows), int(ds.Columns)
     step = _stated_step(get)
@@ -185,12 +201,13 @@ def _heights(ds, path, frames, normal):
     "How far along the normal each frame lies from the stated position, mm"
     if ds.get('GridFrameOffsetVector'):
         # RT dose (PS3.3 C.8.8.3.2): from the first frame, or along the patient's axis
-        heights = _numbers(ds.GridFrameOffsetVector, frames, 'GridFrameOffsetVector', path)
+        heights = _numbers(ds.get, 'GridFrameOffsetVector', frames, path)
         sign = 1 if heights[0] == 0 else np.sign(normal[2])
         return (heights - heights[0])*sign
     # tomograms (PS3.3 C.8.4.15): the sign of the spacing says where slices go
     spacing = float(ds.get('SpacingBetweenSlices') or ds.get('SliceThickness') or 0)
-    return (_numbers(ds.SliceVector, frames, 'SliceVector', path) - 1)*spacing
+    number = _numbers(ds.get, 'SliceVector', frames, path)  # from 1
+    return (number - 1)*spacing
 
 def _frames_in_a_row(ds, path, frames):
     "Frames that share one position and follow each other along the normal"
@@ -202,7 +219,7 @@ def _frames_in_a_row(ds, path, frames):
     def get(keyword):
         return ds.get(keyword, detectors[0].get(keyword))
     right, down = _directions(get, path)
-    position = _numbers(get('ImagePositionPatient'), 3, 'ImagePositionPatient', path)
+    position = _numbers(get, 'ImagePositionPatient', 3, path)
     shape = int(ds.Rows), int(ds.Columns)
     first = Plane(path, shape, right, down, position, _stated_step(ds.get), {})
     heights = _heights(ds, path, frames, first.normal)
@@ -238,24 +255,29 @@ def _planes(ds, path):
 
 # %% ../nbs/toolbox/planes.ipynb #planes028
 # first bytes of what a Mac notes about another file: AppleDouble, AppleSingle
-_OF_A_MAC = b'\x00\x05\x16\x07', b'\x00\x05\x16\x00'
+_APPLE_BEGINNINGS = b'\x00\x05\x16\x07', b'\x00\x05\x16\x00'
 
-def _is_of_a_mac(path):
+def _is_apple_companion(path):
+    "Does the file hold what a Mac notes about another file?"
     if not os.path.isfile(path): return False
     with open(path, 'rb') as f:
-        return f.read(4) in _OF_A_MAC
+        return f.read(4) in _APPLE_BEGINNINGS
+
+class _LeftOut(NamedTuple):
+    "A file that is not read"
+    reason: str  # with its path
 
 def _header(path, start):
-    "What the header of one file says, or, as a text, why the file is left out"
-    full_path = os.path.join(start, path)  # a worker may stand elsewhere
+    "`Image` of one file, or `_LeftOut`; `start`: the folder to which `path` is relative"
+    full_path = os.path.join(start, path)  # a worker may stand in another folder
     try:
-        if _is_of_a_mac(full_path):
-            return f'{path}: AppleDouble, what a Mac notes about another file'
+        if _is_apple_companion(full_path):
+            return _LeftOut(f'{path}: AppleDouble, what a Mac notes about another file')
         ds = read_dicom(full_path, pixels=False)
         def text(keyword): return str(ds.get(keyword) or '')
         modality = text('Modality') or '?'
         has_pixels = ds.get('Rows') and ds.get('Columns')
-        if not has_pixels: return f'{path}: no image ({modality})'
+        if not has_pixels: return _LeftOut(f'{path}: no image ({modality})')
         uid, instance = text('SeriesInstanceUID'), text('SOPInstanceUID')
         image = Image(path, uid, instance, modality, text('SeriesDescription'))
         try: image.planes = _planes(ds, path)
@@ -265,8 +287,8 @@ def _header(path, start):
     except Exception as e:
         message = str(e).replace(full_path, path)
         reason = ' '.join(message.split())[:300]
-        if reason.startswith(path): return reason
-        return f'{path}: {type(e).__name__}: {reason}'
+        if reason.startswith(path): return _LeftOut(reason)
+        return _LeftOut(f'{path}: {type(e).__name__}: {reason}')
 
 def _paths(files):
     "Paths below a folder, or those given: one, several, or the column `path` of a table"
@@ -294,8 +316,8 @@ def read_images(
     headers = tqdm(headers, total=len(paths), desc='headers', unit='file', disable=not progress)
     images, left_out = [], []
     for header in headers:
-        if isinstance(header, str): left_out.append(header)
-        else: images.append(header)
+        if isinstance(header, Image): images.append(header)
+        else: left_out.append(header.reason)
     if left_out:
         files = counted(len(paths), 'file')
         warnings.warn(f'{len(left_out)} of {files} left out: {some_of(left_out)}', stacklevel=3)

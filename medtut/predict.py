@@ -26,7 +26,7 @@ from torch import nn
 
 from .batch import Failed, Item, make_files, same_name
 from .checks import check_spacing
-from .conversion import NAME, series_fields
+from .conversion import NAME_PATTERN, series_fields
 from .files import nifti_stem
 from .intensities import standardize
 from .masks import volume_ml
@@ -118,7 +118,7 @@ def series_cases(
     images, cases = read_images(folder, n_jobs, progress), {}
     for wanted in [uid] if uid is None or isinstance(uid, str) else uid:
         members = one_series(images, wanted, str(folder))
-        case = NAME.format(**series_fields(members))
+        case = NAME_PATTERN.format(**series_fields(members))
         paths = tuple(Path(i.path).absolute() for i in members)
         series_uid = members[0].uid
         cases[case] = Series(f'{folder}, series {series_uid}', series_uid, paths)

@@ -26,7 +26,7 @@ from .checks import check_spacing
 from .planes import VolumeError, read_images
 from .series import check_kinds, one_series, split_volumes, without_copies
 from .stacks import read_voxels, stack
-from .wording import counted, some_of
+from .wording import counted, messages_of, some_of
 
 # %% ../nbs/toolbox/volumes.ipynb #volumes013
 def check_affine(affine, name='affine'):
@@ -215,8 +215,7 @@ def _row_of_table(uid, images):
                images=len(planes), volumes=len(candidates))
     if stacks: row |= _geometry(stacks[0])
     row['problem'] = problems[0] if problems else ''
-    messages = dict.fromkeys(str(w.message) for w in caught)
-    row['note'] = '; '.join(messages)
+    row['note'] = messages_of(caught)
     folders = [str(Path(i.path).parent) for i in images]
     row['folder'] = os.path.commonpath(folders)
     return row
