@@ -112,7 +112,8 @@ def number_of_cases(arrays, groups):
     if not any(lengths): raise ValueError('no cases: there is nothing to draw from')
     cases = lengths[0] if groups is None else len(groups)
     if set(lengths) != {cases}:
-        raise ValueError(f'found {lengths} values for {counted(cases, "group")}: '
+        kind = 'case' if groups is None else 'group'
+        raise ValueError(f'found {lengths} values for {counted(cases, kind)}: '
                          'one of each for every case is needed')
     return cases
 

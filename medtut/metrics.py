@@ -49,8 +49,8 @@ def as_binary(x, name):
     if x.dtype == bool: return x
     wrong = x[~((x == 0) | (x == 1))]
     if wrong.size:
-        raise ValueError(f'{name} must hold 0 and 1, or False and True; found {wrong[0]!r} '
-                         f'and {counted(wrong.size - 1, "other")}: '
+        raise ValueError(f'{name} must hold 0 and 1, or False and True; '
+                         f'found {wrong.tolist()[0]!r} and {counted(wrong.size - 1, "other")}: '
                          'compare with a threshold or a class first')
     return x == 1
 

@@ -270,3 +270,10 @@ def test_label_volumes(tmp_path):
     path = save_nifti(label, np.diag([2, -2.5, 4, 1]), tmp_path/'x.nii.gz')
     rows = label_volumes(dict(a=path), CARD['labels']).values.tolist()
     assert rows == [['a', 'one', 0], ['a', 'two', pytest.approx(.24)]]
+
+@pytest.mark.parametrize('content, says', [(None, 'no such file'), (b'abc', 'can not be read as')])
+def test_volumes_of_labels_name_a_file_that_is_none(tmp_path, content, says):
+    path = tmp_path/'label.nii'
+    if content: path.write_bytes(content)
+    with pytest.raises(VolumeError, match=f'label.nii: {says}'):
+        label_volumes(dict(A=path), {'1': 'one'})
