@@ -701,9 +701,9 @@ def test_paths_and_tables(tmp_path):
 
 @pytest.mark.parametrize('ds, match', [
     (image(np.zeros((4, 4)), PhotometricInterpretation='PALETTE COLOR'),
-     'PALETTE COLOR; a volume is made of grey values'),
+     '1 frame, 1 sample a pixel, PALETTE COLOR; a volume is made of grey values'),
     (image(np.zeros((4, 12)), SamplesPerPixel=3, Columns=4, PhotometricInterpretation='RGB'),
-     '3 samples a pixel, RGB')])
+     '1 frame, 3 samples a pixel, RGB')])
 def test_colour(tmp_path, ds, match):
     refused(write(tmp_path, [ds]), match=match)
 
