@@ -160,7 +160,10 @@ def test_wrong_usage(args, tmp_path):
 
 def stopped(args, out, more):
     "Exit status and messages of a command that Ctrl-C reaches when `out` holds more than `more` files"
-    command = [sys.executable, '-c', 'from medtut.cli import main; main()', *map(str, args)]
+    # tests in the background of a shell inherit that Ctrl-C is ignored
+    code = ('import signal; signal.signal(signal.SIGINT, signal.default_int_handler); '
+            'from medtut.cli import main; main()')
+    command = [sys.executable, '-c', code, *map(str, args)]
     run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                            start_new_session=True)
     while run.poll() is None and len([*out.glob('[!.]*')]) <= more: time.sleep(.005)
