@@ -113,7 +113,7 @@ def test_comments_of_constants_are_read(tmp_path, monkeypatch):
 
 # Constants that are still without a comment; this list may only become shorter
 UNEXPLAINED = {
-    'grading.MODALITIES', 'segmentation.USE', 'cli.app', 'folders.NAME',
+    'grading.MODALITIES', 'segmentation.USE', 'cli.app',
     'layout.PIXEL_ELEMENTS', 'phantoms.brain.SEQUENCES',
     'phantoms.brain.CENTRE', 'phantoms.brain_anatomy.atlas',
     'phantoms.brain_tumour.tumour_sites'}
