@@ -17,7 +17,7 @@ from medtut.rle import rle_decode, rle_encode
     ('', "written '-1'"), ('  ', "written '-1'"),
     (5, 'text'), (0, 'text'), (2., 'text'), (-2, 'text'), (np.int64(7), 'text'), (True, 'text'),
     (b'0 2', 'text'), ({'0 2': 1}, 'text'), (np.array('0 2'), 'text'),
-    ('5 2 2', '3 numbers'), ('5', '1 numbers'), ('0 2 -1', '3 numbers'), ('-01', '1 numbers'),
+    ('5 2 2', '3 numbers'), ('5', '1 number;'), ('0 2 -1', '3 numbers'), ('-01', '1 number;'),
     ('-1 2', 'below 0'), ('5 -2', 'below 1'), ('5 0', 'below 1'), ('-1 -1', 'below'),
     ('0 2 -1 2', 'below 0'),
     ('0 17', '4 x 4 has 16'), ('16 1', '4 x 4 has 16'),
