@@ -33,7 +33,8 @@ def seconds_of_notebook(path):
 
 def seconds_of(item):
     "About how long a test's file takes, or a notebook; a file that is not listed is short"
-    if item.path.stem != 'test_notebooks': return SECONDS.get(item.path.stem, 0)
+    if item.path.stem != 'test_notebooks':
+        return SECONDS.get(item.path.stem, 0)
     return seconds_of_notebook(item.callspec.params['path'])
 
 
@@ -41,7 +42,8 @@ def pytest_collection_modifyitems(items):
     "The longest come first: one of them at the end would leave the other workers idle"
     items.sort(key=seconds_of, reverse=True)
     for item in items:
-        if item.path.stem in {'test_notebooks', *SECONDS}: item.add_marker('minutes')
+        if item.path.stem in {'test_notebooks', *SECONDS}:
+            item.add_marker('minutes')
 
 
 def pytest_xdist_make_scheduler(config, log):

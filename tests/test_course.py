@@ -25,7 +25,8 @@ def cells(path): return read_nb(path).cells
 @lru_cache
 def prose(path):
     "A notebook's Markdown, or that of a page"
-    if path.suffix == '.md': return path.read_text(encoding='utf-8')
+    if path.suffix == '.md':
+        return path.read_text(encoding='utf-8')
     return '\n\n'.join(c.source for c in cells(path) if c.cell_type == 'markdown')
 
 def section(lesson, name):
@@ -51,7 +52,8 @@ class Exercise(NamedTuple):
 def exercises(lesson):
     all_cells = cells(lesson.path)
     for cell, following in zip(all_cells, all_cells[1:]):
-        if cell.cell_type != 'markdown' or '### Your turn' not in cell.source: continue
+        if cell.cell_type != 'markdown' or '### Your turn' not in cell.source:
+            continue
         _, heading, text = cell.source.partition('### Your turn')
         yield Exercise(text, heading + text.partition('\n')[0], following)
 
@@ -75,7 +77,8 @@ def test_goals_are_tested(lesson):
     m = re.search(opening, prose(lesson.path))
     assert m, 'the goals must be a numbered list'
     goals = [int(n) for n in re.findall(r'^(\d)\. ', m[1], re.M)]
-    assert goals == list(range(1, len(goals) + 1)) and len(goals) >= 3
+    assert goals == list(range(1, len(goals) + 1))
+    assert len(goals) >= 3
     headings = re.findall(r'^### Your turn.*', prose(lesson.path), re.M)
     named = [goals_in(text) for text in [*headings, *[q.asked for q in questions(lesson)]]]
     assert all(named), 'each exercise and each question names its goal'
@@ -86,7 +89,8 @@ def test_exercises(lesson):
     "At least three, from warm-up to open-ended"
     headings = [e.heading for e in exercises(lesson)]
     assert len(headings) >= 3
-    assert 'warm-up' in headings[0] and 'open-ended' in headings[-1]
+    assert 'warm-up' in headings[0]
+    assert 'open-ended' in headings[-1]
 
 @each_lesson
 def test_solutions(lesson):
@@ -104,7 +108,8 @@ def test_solutions(lesson):
 @each_lesson
 def test_questions(lesson):
     found = questions(lesson)
-    assert [q.number for q in found] == list(range(1, len(found) + 1)) and len(found) >= 5
+    assert [q.number for q in found] == list(range(1, len(found) + 1))
+    assert len(found) >= 5
     assert len(found) == section(lesson, 'Questions').count('<details>')
 
 @each_lesson
@@ -116,7 +121,8 @@ def test_sections(lesson):
     assert len(section(lesson, 'What this does not show').split()) > 40
     rows = re.findall(r'^\|(?![-| ]+\|$).+\|$', section(lesson, 'If you come from'), re.M)
     widths = {row.count(' |') for row in rows}
-    assert len(rows) > 3 and len(widths) == 1
+    assert len(rows) > 3
+    assert len(widths) == 1
 
 @each_lesson
 def test_five_questions(lesson):
@@ -148,9 +154,11 @@ def test_dois_have_the_right_form(path):
         assert re.fullmatch(DOI, without_open_bracket(link)), link
     dois = re.findall(r'\[doi:([^\]]+)\]\(https://doi\.org/([^)\s]+)\)', text)
     preprints = re.findall(r'\[arXiv:([^\]]+)\]\(https://arxiv\.org/abs/([^)\s]+)\)', text)
-    for said, link in [*dois, *preprints]: assert said == link
+    for said, link in [*dois, *preprints]:
+        assert said == link
 
-def slug(heading): return re.sub(r'[^\w\- ]', '', heading.lower()).replace(' ', '-')
+def slug(heading):
+    return re.sub(r'[^\w\- ]', '', heading.lower()).replace(' ', '-')
 
 def anchors(file):
     "What a link may name in a notebook or a page: its headings, and a notebook's cells"
@@ -166,7 +174,8 @@ def test_links_lead_somewhere(path):
         name, _, anchor = target.partition('#')
         file = path.parent/name
         assert file.exists(), f'{target}: no such file'
-        if anchor: assert anchor in anchors(file), f'{target}: no such heading'
+        if anchor:
+            assert anchor in anchors(file), f'{target}: no such heading'
 
 @each_lesson
 def test_lessons_are_referred_to_by_link(lesson):
@@ -195,7 +204,8 @@ def test_terms_are_explained_where_they_first_appear(entry):
     """In its lesson a term of the glossary appears, after the opening, first as the words that are
     explained: in bold or italics, or in front of a table's row"""
     assert explanation(entry)  # raises if the place is gone
-    if entry.path.parts[0] == 'toolbox' or entry.written in EVERYDAY: return
+    if entry.path.parts[0] == 'toolbox' or entry.written in EVERYDAY:
+        return
     term = re.compile(rf'(?<![\w`]){re.escape(entry.written)}(?![\w`])', re.I)
     for cell, text in after_the_opening(entry):
         text = re.sub(r'`[^`\n]+`', '', text)
@@ -208,7 +218,8 @@ def test_terms_are_explained_where_they_first_appear(entry):
 
 def test_glossary_lists_each_term_once():
     terms = [e.term.lower() for e in glossary()]
-    assert len(terms) == len(set(terms)) and terms == sorted(terms)
+    assert len(terms) == len(set(terms))
+    assert terms == sorted(terms)
     listed = re.findall('^- ', (nbs/'glossary.md').read_text(encoding='utf-8'), re.M)
     assert len(terms) == len(listed), ('a line of glossary.md is not of the form '
                                        '- [term](notebook.ipynb#cell)')
@@ -217,4 +228,5 @@ def test_glossary_lists_each_term_once():
 def test_a_lost_place_is_noticed(lost):
     """The oracle of the tests above: an entry whose cell, or whose word in it, is not there"""
     entry = Entry(**vars(glossary()[0]) | lost)
-    with pytest.raises(ValueError, match='glossary'): explanation(entry)
+    with pytest.raises(ValueError, match='glossary'):
+        explanation(entry)

@@ -42,7 +42,8 @@ def hashes(folder, hidden=False):
     "SHA-256 of each file below, without locks; without hidden files unless asked for"
     found = {}
     for path in sorted(Path(folder).rglob('*')):
-        if not path.is_file() or path.name.endswith('.lock'): continue
+        if not path.is_file() or path.name.endswith('.lock'):
+            continue
         below = path.relative_to(folder)
         is_hidden = any(part.startswith('.') for part in below.parts)
         if is_hidden and not hidden: continue
@@ -93,7 +94,8 @@ def breast(tmp_path_factory):
 
 def test_export_killed(breast, tmp_path):
     root, table = breast
-    def export(out): return export_slices(table, root, out, progress=False)
+    def export(out):
+        return export_slices(table, root, out, progress=False)
     whole = took(lambda: export(tmp_path/'whole'))
     wanted, at_work = hashes(tmp_path/'whole', hidden=True), 0
     for i, seconds in enumerate(moments('export', whole)):
@@ -180,7 +182,8 @@ def test_file_killed_while_written(tmp_path):
 def mixed(tmp_path_factory):
     "Series, single images, a loop, a report and a damaged file"
     folder = tmp_path_factory.mktemp('mixed')
-    for i in range(3): write_series(folder/f'series{i}', 40, Rows=6)
+    for i in range(3):
+        write_series(folder/f'series{i}', 40, Rows=6)
     for name in 'MR_small.dcm', 'examples_ybr_color.dcm', 'reportsi.dcm', 'JPEG2000.dcm':
         shutil.copy(bundled/name, folder)
     (folder/'damaged.dcm').write_bytes((folder/'MR_small.dcm').read_bytes()[:5000])

@@ -7,4 +7,5 @@ import numpy as np
 
 def crash(*args): os.abort()
 def hang(*args): time.sleep(600)
-def swell(*args): return np.ones(2**34, np.uint8), 'swell'
+def swell(*args):
+    return np.ones(2**34, np.uint8), 'swell'
