@@ -5,9 +5,10 @@ import pytest
 from fastcore.nbio import read_nb
 
 os.environ.setdefault('MPLBACKEND', 'Agg')  # no test opens a window
-# one core for each worker: more threads would wait for each other
+# one core for each worker: more threads, and processes one a core, would wait for each other
 if 'PYTEST_XDIST_WORKER' in os.environ:
-    for variable in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS'):
+    for variable in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS',
+                     'LOKY_MAX_CPU_COUNT'):
         os.environ.setdefault(variable, '1')
 
 

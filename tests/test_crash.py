@@ -3,7 +3,6 @@
 Two kills each, one in the first half of the run and one in the second. `make fuzz` does 20 of each,
 and MEDTUT_KILLS=10 so many."""
 import hashlib
-import multiprocessing
 import os
 import random
 import shutil
@@ -21,6 +20,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from damage import FUZZ, SEED
 from faulty_server import FaultyServer
+from forks import server
 from test_datasets import MSD, SIIM, msd_at, siim_at
 from test_folders import bundled, slices as write_series
 
@@ -50,19 +50,25 @@ def hashes(folder, hidden=False):
         found[below.as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
 
-# Not a fork of pytest itself: it has threads, and locks that a killed child would hold for ever
-forks = multiprocessing.get_context('forkserver')
-forks.set_forkserver_preload(['test_crash', 'preloaded'])
-
 def run(pickled):
     sys.stdout = open(os.devnull, 'w')  # licences
     cloudpickle.loads(pickled)()
 
 def started(f):
     "`f` in a process of its own, which has all that is imported here and so begins at once"
-    process = forks.Process(target=run, args=(cloudpickle.dumps(f),))
+    process = server().Process(target=run, args=(cloudpickle.dumps(f),))
     process.start()
     return process
+
+def is_loaded():
+    "Exit with 0 where the server has imported for this process what nothing else imports"
+    sys.exit('preloaded' not in sys.modules)
+
+def test_a_process_begins_with_all_in_memory():
+    "A server passes over what it can't import, and each process would import anew"
+    process = started(is_loaded)
+    process.join()
+    assert process.exitcode == 0
 
 def took(f):
     "Seconds of an undisturbed run"
