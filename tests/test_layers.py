@@ -51,7 +51,7 @@ may_import = dict(
     splits={'datasets'}, metrics=set(), masks={'checks', 'metrics'},
     intervals={'metrics', 'splits'}, few_patients={'intervals', 'metrics'},
     comparing={'few_patients', 'intervals', 'metrics'},
-    summaries={'comparing', 'few_patients', 'intervals'},
+    summaries={'comparing', 'few_patients', 'intervals', 'metrics'},
     # pictures
     window=set(), show={'checks', 'window'}, overlays={'show', 'window'}, moving={'show'},
     show_volumes={'checks', 'moving', 'overlays', 'show', 'window'},
@@ -64,6 +64,7 @@ may_import = dict(
     hosts={'archives', 'download', 'files'}, download=set(),
     phantoms={'rle'},
     # what several need
+    answers=set(), exercises={'answers'},
     batch={'files'}, extras=set(), weights={'files'}, checks=set(), files=set(), modes=set(),
     rle=set(),
     tables=set(),
@@ -74,10 +75,17 @@ may_import = dict(
     conversion={'batch', 'dicom', 'folders', 'nifti', 'planes', 'series', 'volumes'},
     predict={'batch', 'checks', 'conversion', 'files', 'intensities', 'masks', 'nifti', 'planes',
         'series', 'tiles', 'unet', 'volumes'},
-    cli={'archives', 'conversion', 'datasets', 'dicom', 'download', 'files', 'identity', 'pictures',
-        'pngs', 'predict', 'pseudonyms', 'slices', 'splits', 'volumes'})
+    evaluate={'files', 'masks', 'metrics', 'nifti', 'planes', 'summaries', 'volumes'},
+    # the command line, by what its commands work on
+    cli_base={'files'},
+    cli_folders={'cli_base', 'conversion', 'dicom', 'identity', 'pictures', 'pseudonyms',
+        'volumes'},
+    cli_data={'archives', 'cli_base', 'datasets', 'pngs', 'slices', 'splits'},
+    cli_outlines={'cli_base', 'evaluate', 'files', 'predict', 'tables'},
+    cli={'cli_base', 'cli_data', 'cli_folders', 'cli_outlines', 'download'})
 # what a table of DICOM files, a volume or a score must not make anyone wait for
-light = one_file | {'', 'batch', 'brain_sets', 'cases', 'intensities', 'checks', 'cli', 'conversion', 'dicom',
+light = one_file | {'', 'answers', 'exercises', 'batch', 'brain_sets', 'cases', 'intensities', 'checks',
+    'cli', 'cli_base', 'cli_data', 'cli_folders', 'cli_outlines', 'conversion', 'dicom', 'evaluate',
     'files', 'folders',
     'hidden_data', 'intervals', 'labels', 'layout', 'masks', 'metrics', 'nifti', 'pictures', 'planes',
     'pseudonyms', 'series', 'splits', 'stacks', 'tables', 'volumes'}

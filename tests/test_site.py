@@ -221,14 +221,42 @@ def test_colab_and_download(open_page, address, page_name):
 
 @each_lesson
 def test_solutions_unfold(open_page, page_name):
-    folds = open_page(page_name).locator('details.hide', has_text='Solution')
+    "With what comes out of them"
+    given_away = re.compile(r'^\s*(Solution|Answer)')
+    folds = open_page(page_name).locator('details.hide', has_text=given_away)
     assert folds.count() >= 3
     for fold in folds.all():
-        code = fold.locator('.cell_input')
+        code, output = fold.locator('.cell_input'), fold.locator('.cell_output')
         assert not code.is_visible()
-        fold.locator('summary').click()
+        if output.count(): assert not output.first.is_visible()
+        fold.locator('summary').first.click()
         assert code.is_visible()
         assert '@title' not in code.inner_text()
+
+def test_quiz_answers(open_page):
+    "By mouse and by keyboard; a second try does not count"
+    page = open_page(lesson_pages[0])
+    choices = page.locator('article details[name="quiz-1"]')
+    wrong = choices.filter(has_text='No.').first
+    right = choices.filter(has_text='Right.')
+    score = page.get_by_role('status').filter(has_text='first try')
+    assert not right.locator('p').is_visible() and not score.count()
+    wrong.locator('summary').click()
+    assert wrong.locator('p').is_visible() and not right.locator('p').is_visible()
+    assert '0 right at the first try' in score.inner_text()
+    right.locator('summary').focus()
+    page.keyboard.press('Enter')
+    assert right.locator('p').is_visible() and not wrong.locator('p').is_visible()
+    assert (wrong.get_attribute('class'), right.get_attribute('class')) == ('wrong', 'right')
+    assert '0 right at the first try' in score.inner_text()
+    page.locator('article details[name="quiz-2"]', has_text='Right.').locator('summary').click()
+    assert '1 right at the first try' in score.inner_text()
+
+def test_quiz_without_scripts(open_page):
+    page = open_page(lesson_pages[0], java_script_enabled=False)
+    choice = page.locator('article details[name="quiz-1"]').first
+    choice.locator('summary').click()
+    assert choice.locator('p').is_visible()
 
 def test_light_and_dark(open_page):
     "As the reader's system is, with a switch for those who want it otherwise"
