@@ -27,6 +27,7 @@ Tools:
   unet              a 3D U-Net, and its file with a model card
   tiles             a volume predicted tile by tile, without seams
   predict           from a network and a list of files to label files
+  nnunet            cases as nnU-Net wants its raw data
   evaluate          label files against the true ones: scores, and their summary
   metrics           how good is it: sensitivity, AUC
   intervals         how sure are we: the bootstrap by patient
