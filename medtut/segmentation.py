@@ -98,8 +98,9 @@ def dice_ce_loss(
 )->torch.Tensor:          # one number
     """Soft Dice loss plus cross-entropy, equal parts.
 
-    (As in nnU-Net: Isensee et al. 2021, 10.1038/s41592-020-01008-z.) Prediction first, as PyTorch's
-    losses take it. Sums are taken in float32.
+    As in nnU-Net (Isensee et al. 2021, 10.1038/s41592-020-01008-z), which leaves the background out
+    of the Dice part and takes an epsilon of 1e-5: `background=False, epsilon=1e-5`. Prediction
+    first, as PyTorch's losses take it. Sums are taken in float32.
     Raises `ValueError` if shapes do not fit, and for a label that is no class of the logits."""
     logits, y = _exact(logits), _labels(y, logits)
     dice = soft_dice_loss(logits.softmax(1), y, epsilon, background, pooled)
