@@ -17,72 +17,50 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from medtut.cam import grad_cam
 from medtut.heatmaps import upsample
 
-CLASSES = [0, 1, 2, 3]
-TOLERANCE = .02 # of a map's maximum, by which the two may differ
-
-def settings():
+if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--model', default='resnet18', help='of torchvision')
     parser.add_argument('--layer', default='layer4')
     parser.add_argument('--batch', type=int, default=32)
     parser.add_argument('--size', type=int, default=224, help='rows and columns')
     parser.add_argument('--rounds', type=int, default=5)
-    return options(parser, batch=2, rounds=1)
-
-def contenders(args):
-    "What is timed: functions without arguments, by name"
+    args = options(parser, batch=2, rounds=1)
     torch.manual_seed(0)
     model = torchvision.models.get_model(args.model).eval()
     x = torch.randn(args.batch, 3, args.size, args.size)
-    peer = GradCAM(model, [model.get_submodule(args.layer)])
+    theirs = GradCAM(model, [model.get_submodule(args.layer)])
 
     def forward():
-        with torch.no_grad():
-            return model(x)
-    def ours(target=1):
+        with torch.no_grad(): return model(x)
+    def ours(target):
         maps = grad_cam(model, x, target, args.layer)
-        return upsample(maps, x.shape[2:]).numpy()
-    def theirs(target=1):
-        targets = [ClassifierOutputTarget(target)]*len(x)
-        return peer(x, targets)
-
-    return {
+        return upsample(maps, x.shape[2:], 'tiles').numpy() # as the peer does
+    def class_by_class():
+        return [theirs(x, [ClassifierOutputTarget(t)]*len(x)) for t in range(4)]
+    def scaled(maps):
+        return maps/(1e-7 + maps.max((1, 2), keepdims=True))
+    contenders = {
         'forward pass alone': forward,
-        'grad_cam': ours,
-        'pytorch-grad-cam': theirs,
-        'grad_cam, 4 classes': lambda: grad_cam(model, x, CLASSES, args.layer),
-        'pytorch-grad-cam, 4 classes': lambda: [theirs(target) for target in CLASSES]}
+        'grad_cam': lambda: ours(1),
+        'pytorch-grad-cam': lambda: theirs(x, [ClassifierOutputTarget(1)]*len(x)),
+        'grad_cam, 4 classes': lambda: grad_cam(model, x, [0, 1, 2, 3], args.layer),
+        'pytorch-grad-cam, 4 classes': class_by_class}
 
-def scaled(maps):
-    highest = maps.max((1, 2), keepdims=True)
-    return maps/(1e-7 + highest)
-
-def check_same_work(ways):
-    "Exit unless both make the same maps"
-    ours, theirs = ways['grad_cam'](), ways['pytorch-grad-cam']()
-    difference = np.abs(scaled(ours) - theirs).max()
-    if difference > TOLERANCE:
-        raise SystemExit(
-            f'the maps differ by {difference:.3f} of their maximum: not the same work')
-
-def seconds_each(ways, rounds):
-    "Seconds that each takes, round by round"
-    seconds = {name: [] for name in ways}
-    for _ in range(rounds):
-        for name, way in ways.items():
+    differ = np.abs(scaled(ours(1)) - contenders['pytorch-grad-cam']()).max()
+    if differ > .02:
+        raise SystemExit(f'the maps differ by {differ:.3f} of their maximum: not the same work')
+    seconds = {name: [] for name in contenders}
+    for _ in range(args.rounds):
+        for name, f in contenders.items():
             start = time.perf_counter()
-            way()
+            f()
             seconds[name].append(time.perf_counter() - start)
-    return seconds
-
-def report(seconds, args):
     print(f'{args.model}, {args.layer}, {args.batch} images of {args.size} x {args.size},',
           f'median of {args.rounds} rounds')
-    for name, spent in seconds.items():
-        print(f'{name:28} {median(spent):6.2f} s')
+    for name, s in seconds.items():
+        print(f'{name:28} {median(s):6.2f} s')
     def ratio(slow, fast):
-        pairs = zip(seconds[slow], seconds[fast])
-        return median(a/b for a, b in pairs)
+        return median(a/b for a, b in zip(seconds[slow], seconds[fast]))
     what = f'Grad-CAM, {args.batch} images of {args.size} x {args.size}, {args.model}'
     hand_over(args, what, 'grad_cam', 'pytorch-grad-cam',
               ratio('pytorch-grad-cam', 'grad_cam'), least_speed=2.5, packages=['grad-cam'])
@@ -91,11 +69,3 @@ def report(seconds, args):
               ratio('pytorch-grad-cam, 4 classes', 'grad_cam, 4 classes'), packages=['grad-cam'])
     hand_over(args, what, 'grad_cam', 'a forward pass alone: what no method can do without',
               ratio('forward pass alone', 'grad_cam'), packages=['torch'])
-
-def main():
-    args = settings()
-    ways = contenders(args)
-    check_same_work(ways)
-    report(seconds_each(ways, args.rounds), args)
-
-if __name__ == '__main__': main()

@@ -3,12 +3,16 @@
 Each command once in a new Python; where it is called again, in a fork of one that has imported."""
 import io
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pandas as pd
+import pydicom
 import pytest
 from command_line import medtut as forked
 from typer.main import get_command
@@ -176,6 +180,52 @@ def test_wrong_usage(args, tmp_path):
     assert not done.stdout
     assert 'Usage: medtut' in done.stderr
     assert 'Traceback' not in done.stderr
+
+def stopped(args, out, more):
+    "Exit status and messages of a command that Ctrl-C reaches when `out` holds more than `more` files"
+    # tests in the background of a shell inherit that Ctrl-C is ignored
+    code = ('import signal; signal.signal(signal.SIGINT, signal.default_int_handler); '
+            'from medtut.cli import main; main()')
+    command = [sys.executable, '-c', code, *map(str, args)]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                           start_new_session=True)
+    while run.poll() is None and len([*out.glob('[!.]*')]) <= more: time.sleep(.005)
+    # as a terminal does, to all processes of the command
+    os.killpg(run.pid, signal.SIGINT)
+    _, messages = run.communicate()
+    return run.returncode, messages.strip()
+
+@pytest.mark.skipif(os.name != 'posix', reason='sends a signal to a group of processes')
+@pytest.mark.parametrize('jobs', [1, 2])
+def test_stopped_by_hand(tmp_path, jobs):
+    "One line says what is done and how to go on, and going on does the rest"
+    (tmp_path/'in').mkdir()
+    source = Path(pydicom.data.get_testdata_file('CT_small.dcm', download=False))
+    shutil.copy(source, tmp_path/'in'/'0.dcm')
+    for i in range(1, 500): os.link(tmp_path/'in'/'0.dcm', tmp_path/'in'/f'{i}.dcm')
+    out = tmp_path/'out'
+    call = ['png', tmp_path/'in', out, '--jobs', jobs, '--quiet', '--csv', tmp_path/'t.csv']
+    status, messages = stopped(call, out, 10)
+    assert status == 130
+    told = re.fullmatch(r'medtut: stopped: (\d+) of 500 files are in (.*)', messages)
+    assert told and told[2] == f'{out}; the same command goes on from there'
+    assert 10 <= int(told[1]) < 500
+    done = medtut(*call)
+    assert done.returncode == 0
+    table = pd.read_csv(tmp_path/'t.csv')
+    assert len(table) == 500 and table.status.isin(['written', 'there already']).all()
+
+def test_stopped_before_anything_was_done(tmp_path):
+    code = """
+import medtut.dicom
+def stop(*args, **kwargs): raise KeyboardInterrupt
+medtut.dicom.scan = stop
+from medtut.cli import main
+main()"""
+    done = subprocess.run([sys.executable, '-c', code, 'scan', str(tmp_path)], text=True,
+                          capture_output=True)
+    assert done.returncode == 130
+    assert done.stderr.strip() == 'medtut: stopped; nothing was written: call it again'
 
 def test_an_unknown_set_is_told(tmp_path):
     done = medtut('get', 'no_such_set', '--root', tmp_path)

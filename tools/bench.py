@@ -1,4 +1,4 @@
-"""Run the benchmarks and write nbs/benchmarks.json, from which the site's page is made:
+"""Run the benchmarks and write nbs/benchmarks.json, from which `tools/pages.py` makes the tables:
 `python tools/bench.py`
 
 Names of benchmarks run those alone, and write nothing:
@@ -149,6 +149,18 @@ def command_tables(found):
     if found['quick']:
         lines.insert(0, QUICK)
     return '\n'.join(lines)
+
+# --- for the page
+
+def site_result(): return json.loads(result.read_text(encoding='utf-8'))
+
+def benchmark_table():
+    "The table of what was measured last"
+    return table(site_result())
+
+def benchmarked_commands():
+    "The tables of commands as they were measured last"
+    return command_tables(site_result()['commands'])
 
 # --- the command line
 
