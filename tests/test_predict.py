@@ -124,7 +124,7 @@ def test_a_bad_case_costs_itself_alone(scans, tmp_path):
     paths = [good, cut, bare, nan, lost]
     table = predict_cases(model, paths, tmp_path/'out', PATCH, progress=False).set_index('case')
     assert table.status['good'] == 'written'
-    reasons = dict(cut='cut off', bare='1 channels, the model takes 2', nan='nan or infinite',
+    reasons = dict(cut='cut off', bare='1 channel, the model takes 2', nan='nan or infinite',
                    lost='no such file')
     for case, why in reasons.items():
         assert table.status[case] == 'failed'
@@ -205,7 +205,7 @@ def test_what_hits_every_case_stops_the_run(scans, tmp_path, monkeypatch):
         stopped(OSError, 'No space left', model, 'a')
     stopped(RuntimeError, 'no memory', broken, 'b')
     stopped(ValueError, 'multiple of 2', model, 'c', (15, 16, 16))
-    stopped(ValueError, '1 outputs', one_class, 'd')
+    stopped(ValueError, '1 output;', one_class, 'd')
 
 class Odd(torch.nn.Module):
     "Puts out nan for a scan whose channels start with this value, as a network does that overflows"
