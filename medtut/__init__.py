@@ -89,6 +89,7 @@ Plumbing:
   files             files that appear when they are whole
   window            grey values of a window
   extras            one sentence where a package is missing
+  wording           numbers and names in the words of a message
   checks            voxel sizes checked in one place
   modes             a model run as for evaluation, and left as found
 """

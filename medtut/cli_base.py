@@ -15,8 +15,20 @@ from . import __version__
 from .files import atomic_write
 
 # %% ../nbs/toolbox/cli_base.ipynb #clb005
+class _Commands(typer.core.TyperGroup):
+    "Commands that, stopped by Ctrl-C, say what is done and how to go on"
+    def invoke(self, ctx):
+        try: return super().invoke(ctx)
+        except KeyboardInterrupt as e:
+            if str(e): message = f'stopped: {e}'
+            elif ctx.invoked_subcommand in ('scan', 'series', 'sets'):
+                message = 'stopped; nothing was written: call it again'
+            else: message = 'stopped; what is finished is kept: the same command goes on from there'
+            say(message)
+            raise typer.Exit(130) from None  # as shells count signals: 128 + SIGINT
+
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    cls=_Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
     rich_markup_mode=None, help='Medical images from the command line, by the course medtut. '
                                 'For learning and research, not for clinical use.')
 

@@ -34,9 +34,14 @@ def _get(
     "Make, download or check a data set, and print its folder."
     from contextlib import redirect_stdout
     from medtut.datasets import get_data
-    with redirect_stdout(sys.stderr):  # licence and citation
-        folder = get_data(name, source, root=root, cases=cases, patients=patients, n_jobs=jobs,
-                          progress=not quiet)
+    try:
+        with redirect_stdout(sys.stderr):  # licence and citation
+            folder = get_data(name, source, root=root, cases=cases, patients=patients, n_jobs=jobs,
+                              progress=not quiet)
+    except KeyboardInterrupt:
+        if source == 'real': raise  # what has arrived is kept
+        raise KeyboardInterrupt('nothing is kept of a set half done; '
+                                'the same command begins again') from None
     typer.echo(folder)
 
 @app.command('sets')

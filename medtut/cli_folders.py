@@ -13,6 +13,7 @@ import typer
 
 from .cli_base import (
     Csv, Jobs, Quiet, app, counts, finish, for_a_table, stop_if_failed, tell, write_csv)
+from .wording import counted
 
 # %% ../nbs/toolbox/cli_folders.ipynb #cli008
 _Folder = Annotated[Path, typer.Argument(
@@ -56,7 +57,7 @@ def _scan(
     if not len(table): raise ValueError(f'{folder}: no DICOM files in it')
     write_csv(table, csv)
     n_bad = (table.error != '').sum()
-    tell(f'{len(table)} files, {n_bad} of them with an error', csv)
+    tell(f'{counted(len(table), "file")}, {n_bad} with an error', csv)
 
 # %% ../nbs/toolbox/cli_folders.ipynb #cli031
 def _as_window(text):
@@ -131,7 +132,7 @@ def _series(
     if not len(table): raise ValueError(f'{folder}: no DICOM images in it')
     write_csv(table, csv)
     n_bad = (table.problem != '').sum()
-    tell(f'{len(table)} series, {n_bad} of them with a problem', csv)
+    tell(f'{len(table)} series, {n_bad} with a problem', csv)
 
 def _checked_name(pattern):
     from medtut.conversion import check_name

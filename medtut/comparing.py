@@ -17,6 +17,7 @@ from .few_patients import check_level, mean_interval, patients_of
 from .intervals import (
     FewPatients, Interval, bootstrap_interval, number_of_cases, patient_numbers)
 from .metrics import as_array, check_same_shape, scored_pair, undefined
+from .wording import counted
 
 # %% ../nbs/toolbox/comparing.ipynb #cmp009
 class Difference(NamedTuple):
@@ -75,7 +76,8 @@ def paired_difference(
     score = _by_names(metric)
     def difference(truth, a, b): return score(truth, a) - score(truth, b)
     if patients < 3:
-        undefined('interval', f'{patients} patients say too little about others')
+        undefined('interval', f'{counted(patients, "patient says", "patients say")} '
+                              'too little about others')
         return Difference(float(difference(truth, a, b)), np.nan, np.nan)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', FewPatients) # the level makes up for them

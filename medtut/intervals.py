@@ -12,6 +12,7 @@ import numpy as np
 from .metrics import (
     UndefinedMetric, as_array, average_precision, roc_auc, scored_pair, undefined)
 from .splits import check_ids
+from .wording import counted
 
 # %% ../nbs/toolbox/intervals.ipynb #intervals036
 class Interval(NamedTuple):
@@ -115,8 +116,8 @@ def number_of_cases(arrays, groups):
     if not any(lengths): raise ValueError('no cases: there is nothing to draw from')
     cases = lengths[0] if groups is None else len(groups)
     if set(lengths) != {cases}:
-        kind = 'cases' if groups is None else 'groups'
-        raise ValueError(f'found {lengths} values for {cases} {kind}: '
+        kind = 'case' if groups is None else 'group'
+        raise ValueError(f'found {lengths} values for {counted(cases, kind)}: '
                          'one of each for every case is needed')
     return cases
 
