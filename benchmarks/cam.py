@@ -34,7 +34,7 @@ if __name__ == '__main__':
         with torch.no_grad(): return model(x)
     def ours(target):
         maps = grad_cam(model, x, target, args.layer)
-        return upsample(maps, x.shape[2:]).numpy()
+        return upsample(maps, x.shape[2:], 'tiles').numpy() # as the peer does
     def class_by_class(): return [theirs(x, [ClassifierOutputTarget(t)]*len(x)) for t in range(4)]
     def scaled(maps): return maps/(1e-7 + maps.max((1, 2), keepdims=True))
     contenders = {

@@ -15,7 +15,8 @@ from scipy.spatial.distance import cdist
 from torch import nn
 
 from medtut.cam import Hook, cam, grad_cam, receptive_field
-from medtut.heatmaps import ReceptiveField, pointing_game, upsample
+from medtut.heatmaps import (
+    ReceptiveField, best_constant_point, hits_of_point, pointing_game, upsample)
 
 
 def net3d():
@@ -89,7 +90,7 @@ def test_equals_pytorch_grad_cam_scaled(name):
     ours = ours - ours.min(tuple(range(1, ours.ndim)), keepdims=True)
     ours = ours/(1e-7 + ours.max(tuple(range(1, ours.ndim)), keepdims=True))
     if ours.ndim == 3:
-        ours = upsample(torch.tensor(ours), x.shape[2:]).numpy()
+        ours = upsample(torch.tensor(ours), x.shape[2:], 'tiles').numpy()
         ours = ours/(1e-7 + ours.max((1, 2), keepdims=True))
         # OpenCV rounds the places it interpolates at
         np.testing.assert_allclose(ours, theirs, atol=.01)
@@ -585,7 +586,7 @@ def test_pointing_game_by_brute_force(data):
     maps, masks = rng.random((n, *cells)), rng.random((n, *size)) < .2
     masks.reshape(n, -1)[np.arange(n), rng.integers(0, masks[0].size, n)] = True
     tolerance, spacing = draw(st.floats(0, 5)), draw(st.sampled_from([None, (2., .5, 3.)[:axes]]))
-    game = pointing_game(torch.tensor(maps), masks, tolerance, spacing)
+    game = pointing_game(torch.tensor(maps), masks, tolerance, spacing, 'tiles')
     scale = np.array(spacing or [1.]*axes)
     places = np.argwhere(np.ones(size))
     for heat, mask, hit, distance, chance, point in zip(maps, masks, *game):
@@ -599,7 +600,7 @@ def test_pointing_game_by_brute_force(data):
 
 def test_pointing_game_refuses():
     maps, masks = np.random.rand(2, 4, 4), np.ones((2, 8, 8))
-    game = pointing_game(np.stack([maps[0], np.zeros((4, 4))]), masks, 100)
+    game = pointing_game(np.stack([maps[0], np.zeros((4, 4))]), masks, 100, field='tiles')
     assert game.hit.tolist() == [True, False]
     assert game.distance[1] == np.inf and (game.point[1] == -1).all()
     for bad, said in [
@@ -607,16 +608,47 @@ def test_pointing_game_refuses():
             ((maps, masks[:1]), 'a mask for each'), ((maps[0], masks[0]), 'a mask for each'),
             ((maps[:0], masks[:0]), 'one map or more'),
             ((maps*[[[1]], [[np.nan]]], masks), 'map 1 holds values')]:
-        with pytest.raises(ValueError, match=said): pointing_game(*bad)
+        with pytest.raises(ValueError, match=said): pointing_game(*bad, field='tiles')
+
+def test_coarse_maps_without_a_field_are_refused():
+    "Nothing is taken for tiles unless somebody says so; a cell for each pixel needs no field"
+    maps, masks = np.random.rand(2, 4, 4), np.ones((2, 8, 8))
+    for ask in lambda f: pointing_game(maps, masks, field=f), lambda f: upsample(
+            torch.tensor(maps), (8, 8), f):
+        with pytest.raises(ValueError, match='where do the cells look'): ask(None)
+        with pytest.raises(ValueError, match="ReceptiveField or 'tiles'"): ask('tile')
+        ask('tiles')
+    assert pointing_game(maps, masks[:, :4, :4]).hit.all()
+    assert torch.equal(upsample(torch.tensor(maps), (4, 4)), torch.tensor(maps))
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_best_constant_point_by_brute_force(data):
+    "No pixel hits more masks, and a map that is hot there alone scores as much"
+    draw = data.draw
+    axes, n = draw(st.integers(2, 3)), draw(st.integers(1, 4))
+    size = tuple(draw(st.integers(2, 5)) for _ in range(axes))
+    rng = np.random.default_rng(draw(st.integers(0, 10**6)))
+    masks = rng.random((n, *size)) < .2
+    masks.reshape(n, -1)[np.arange(n), rng.integers(0, masks[0].size, n)] = True
+    tolerance, spacing = draw(st.floats(0, 3)), draw(st.sampled_from([None, (2., .5, 3.)[:axes]]))
+    asked = dict(tolerance=tolerance, spacing=spacing)
+    hits = hits_of_point(best_constant_point(masks, **asked), masks, **asked).sum()
+    most = max(hits_of_point(point, masks, **asked).sum() for point in np.ndindex(size))
+    assert hits == most
+
+def test_best_constant_point_refuses():
+    for masks in np.zeros((0, 4, 4)), np.stack([np.ones((4, 4)), np.zeros((4, 4))]):
+        with pytest.raises(ValueError, match='none of them empty'): best_constant_point(masks)
 
 def test_upsample_by_pytorch():
     """As PyTorch interpolates tiles; and with the first cell's middle at pixel 0,
     cells keep their values on every step-th pixel"""
     maps, volume = torch.rand(2, 3, 4), torch.rand(2, 3, 4, 5)
     theirs = F.interpolate(maps[:, None], (17, 24), mode='bilinear')[:, 0]
-    torch.testing.assert_close(upsample(maps, (17, 24)), theirs)
+    torch.testing.assert_close(upsample(maps, (17, 24), 'tiles'), theirs)
     theirs = F.interpolate(volume[:, None], (9, 8, 15), mode='trilinear')[:, 0]
-    torch.testing.assert_close(upsample(volume, (9, 8, 15)), theirs)
+    torch.testing.assert_close(upsample(volume, (9, 8, 15), 'tiles'), theirs)
     for first in (0, 0), (1, 2):
         found = upsample(maps, (12, 16), ReceptiveField(first, (4, 4), (9, 9)))
         assert torch.allclose(found[:, first[0]::4, first[1]::4], maps)
@@ -650,7 +682,7 @@ def test_pointing_game_where_the_cells_look():
         x[0, 0, 20, 12] = mask[0, 20, 12] = 1
         maps, field = cam(finder, x, 0), receptive_field(finder, torch.randn(1, 1, 48, 48), '1')
         assert pointing_game(maps, mask, field=field).distance[0] == 0
-        if size == 32: assert pointing_game(maps, mask).distance[0] > 1
+        if size == 32: assert pointing_game(maps, mask, field='tiles').distance[0] > 1
 
 def test_receptive_field_refuses():
     model, _, x = ready('resnet18')
