@@ -15,8 +15,7 @@ from scipy.spatial.distance import cdist
 from torch import nn
 
 from medtut.cam import Hook, cam, grad_cam, receptive_field
-from medtut.heatmaps import (
-    ReceptiveField, best_constant_point, hits_of_point, pointing_game, upsample)
+from medtut.heatmaps import ReceptiveField, best_constant_point, hits_of_point, pointing_game, upsample
 
 
 def net3d():
