@@ -15,7 +15,7 @@ from medtut.datasets import SETS, get_data
 GOAL = 60 # seconds, for the default size
 SMALL = dict(
     siim_small=dict(n=12, size=64), duke_breast=dict(n=3, matrix=64, slices=24),
-    brats2020=dict(n=4, spacing=6.), msd_brain=dict(n=4, spacing=6.))
+    brats2020=dict(n=4, spacing=6.), msd_brain=dict(n=4, spacing=6.), msd_hippocampus=dict(n=6))
 
 def files(folder): return [p for p in folder.rglob('*') if p.is_file()]
 

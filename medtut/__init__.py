@@ -43,7 +43,7 @@ Tools:
   weights           a model in a file, with what one must know to use it
 
 Data:
-  datasets          four sets, real or made of phantoms, behind one call
+  datasets          five sets, real or made of phantoms, behind one call
   archives          what the real sets are, and their terms
   hosts             how each real set is fetched
   download          fetch files, resume, check
@@ -60,6 +60,7 @@ Data:
   phantoms.chest_anatomy   how much lung and tissue each ray passes through
   phantoms.chest_shadows   bones, airways and devices
   phantoms.chest_vessels   vessels, and a lung that collapses
+  phantoms.hippocampus     a bent structure in two parts, in a small crop
   phantoms.marks    what tells a phantom's file from a patient's
 
 Plumbing:

@@ -340,7 +340,7 @@ def _get(
         help='sample: made of phantoms, offline; real: downloaded; '
              'local: a copy of yours, checked.')] = 'sample',
     root: _Root = None,
-    cases: Annotated[Optional[int], typer.Option(help='msd_brain: how many cases.')] = None,
+    cases: Annotated[Optional[int], typer.Option(help='The Decathlon: how many cases.')] = None,
     patients: Annotated[Optional[int], typer.Option(
         help='duke_breast: how many patients.')] = None,
     jobs: _Jobs = -1,

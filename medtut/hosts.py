@@ -17,7 +17,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 import pandas as pd, pydicom, requests
-from .archives import IMAGES, DataSet, find_set
+from .archives import DECATHLON, IMAGES, DataSet, find_set
 from .download import DataError, check_gzip, fetch, file_digest, link, tar_members, unpack
 from .files import nifti_stem, read_json
 
@@ -214,5 +214,5 @@ def fetcher(
     "The way to a real set"
     if ds.name == 'duke_breast': return duke_series
     if ds.name == 'brats2020': return from_kaggle
-    if ds.name == 'msd_brain' and selection is not None: return msd_cases
+    if ds.name in DECATHLON and selection is not None: return msd_cases
     return from_archive

@@ -29,7 +29,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
 import medtut.download
-from medtut.archives import BOXES, IMAGES, MAPPING, SETS, Remote, find_set
+from medtut.archives import BOXES, DECATHLON, IMAGES, MAPPING, SETS, Remote, find_set
 from medtut.datasets import data_root, datasets, get_data, read_note
 from medtut.download import DataError, HTTPFile, tar_members, unpack
 from medtut.hosts import PRE, pre_series
@@ -306,12 +306,12 @@ def test_no_room_is_said_before_the_first_byte(tmp_path):
 
 def packed(n, seed): return gzip.compress(noise(n, seed), mtime=0)
 
-def msd_tar(n=6, size=200_000):
+def msd_tar(n=6, size=200_000, top='Task01_BrainTumour', name='BRATS'):
     "A tar as the Decathlon has it, and the image and label of its cases"
-    cases = {f'BRATS_{i:03d}': (packed(size, i), packed(900, 99 + i)) for i in range(1, n + 1)}
+    cases = {f'{name}_{i:03d}': (packed(size, i), packed(900, 99 + i)) for i in range(1, n + 1)}
     pairs = [dict(image=f'./imagesTr/{case}.nii.gz', label=f'./labelsTr/{case}.nii.gz')
         for case in cases]
-    about = dict(name='BRATS', numTraining=n, numTest=1, test=['./imagesTs/BRATS_485.nii.gz'],
+    about = dict(name=name, numTraining=n, numTest=1, test=[f'./imagesTs/{name}_485.nii.gz'],
         training=pairs)
     members = {}
     for case in reversed(cases):
@@ -322,8 +322,8 @@ def msd_tar(n=6, size=200_000):
     for case in reversed(cases):
         members[f'labelsTr/._{case}.nii.gz'] = b'finder'*30
         members[f'labelsTr/{case}.nii.gz'] = cases[case][1]
-    members['imagesTs/BRATS_485.nii.gz'] = packed(size, 485)
-    return tar_of({f'Task01_BrainTumour/{name}': data for name, data in members.items()}), cases
+    members[f'imagesTs/{name}_485.nii.gz'] = packed(size, 485)
+    return tar_of({f'{top}/{member}': data for member, data in members.items()}), cases
 
 MSD, CASES = msd_tar()
 
@@ -373,6 +373,37 @@ def test_msd_two_cases_cost_two_cases(tmp_path, quick):
         # neither the list of files nor case 2 again
         assert len(s.log) - before == 5, 'dataset.json and two pairs'
     assert find_set(SETS['msd_brain'], more) == more
+
+HIPPOCAMPI, SMALL_CASES = msd_tar(6, 20_000, 'Task04_Hippocampus', 'hippocampus')
+
+def get_hippocampi(root, url, body=HIPPOCAMPI, **kwargs):
+    files = {'Task04_Hippocampus.tar': Remote(f'{url}/t.tar', None, md5(body))}
+    registry = {'msd_hippocampus': replace(SETS['msd_hippocampus'], files=files)}
+    return get_real('msd_hippocampus', root=root, registry=registry, **kwargs)
+
+def test_hippocampi_whole_through_a_poor_line(tmp_path, quick, capsys):
+    "An error of the server, and an answer that is cut off: fetched on, checked and unpacked"
+    with FaultyServer({'/t.tar': HIPPOCAMPI}, faults=[503, ('cut', 50_000)]) as s:
+        path = get_hippocampi(tmp_path, s.url)
+        assert path == get_hippocampi(tmp_path, s.url) and len(s.log) == 3
+    assert not list(path.rglob('._*')) and not half(path)
+    for case, (image, label) in SMALL_CASES.items():
+        assert (path/f'imagesTr/{case}.nii.gz').read_bytes() == image
+        assert (path/f'labelsTr/{case}.nii.gz').read_bytes() == label
+    said = capsys.readouterr().out
+    assert 'CC BY-SA 4.0' in said and 'arXiv:1902.09063' in said
+
+def test_hippocampi_with_the_wrong_checksum(tmp_path):
+    with FaultyServer({'/t.tar': HIPPOCAMPI + bytes(1024)}) as s:
+        with refused('md5 is'): get_hippocampi(tmp_path, s.url)
+    assert finished(tmp_path) == []
+
+def test_two_hippocampi(tmp_path):
+    with FaultyServer({'/t.tar': HIPPOCAMPI}) as s:
+        path = get_hippocampi(tmp_path, s.url, cases=['hippocampus_002', 'hippocampus_005'])
+        with refused('comes whole', ValueError): get_hippocampi(tmp_path, s.url, patients=2)
+    names = sorted(file.name for file in path.glob('*Tr/*.nii.gz'))
+    assert names == ['hippocampus_002.nii.gz']*2 + ['hippocampus_005.nii.gz']*2
 
 def test_msd_case_that_is_damaged_at_its_source(tmp_path):
     at = MSD.index(CASES['BRATS_001'][0]) + 100_000
@@ -658,11 +689,12 @@ SMALL = dict(
     siim_small=dict(n=6, size=64),
     duke_breast=dict(n=3, matrix=48, slices=24),
     brats2020=dict(n=2, spacing=6.),
-    msd_brain=dict(n=2, n_test=1, spacing=6.))
+    msd_brain=dict(n=2, n_test=1, spacing=6.),
+    msd_hippocampus=dict(n=4))
 
 @pytest.fixture(scope='module')
 def samples(tmp_path_factory):
-    "The four sets, small, made in this process by one job"
+    "The five sets, small, made in this process by one job"
     root = tmp_path_factory.mktemp('samples')
     return {name: get_sample(name, root=root, n_jobs=1, **small) for name, small in SMALL.items()}
 
@@ -718,7 +750,7 @@ def test_nothing_in_a_sample_passes_for_a_patient(samples, name):
     assert len(dicom_files) + len(nifti_files) >= 5
     assert 'NO PATIENT' in (folder/'README.txt').read_text()
     assert 'phantom' in read_note(folder)['what']
-    if name == 'msd_brain':
+    if name in DECATHLON:
         about = json.loads((folder/'dataset.json').read_text())
         assert 'phantom' in about['description']
 

@@ -19,7 +19,7 @@ from lessons import config, nbs
 folder = config.config_path/'benchmarks'
 result = nbs/'benchmarks.json'
 KINDS = 'speed', 'memory' # what a row may hold a ratio of
-WITHOUT_A_PEER = {'memory'} # compares with no other library, so it has no row in the table
+WITHOUT_A_PEER = {'memory', 'hippocampus'} # compare with no other library: no row in the table
 
 def benchmarks():
     return [p for p in sorted(folder.glob('[!_]*.py')) if p.stem not in WITHOUT_A_PEER]
