@@ -40,6 +40,8 @@ Tools:
   stacks            slices in order, and where their voxels lie
   planes            where a slice lies in the patient
   labels            what else tells it from other slices
+  exercises         an answer typed into a lesson is right, or wrong with a reason
+  answers           what may be typed, and which mistake a wrong answer shows
   weights           a model in a file, with what one must know to use it
 
 Data:

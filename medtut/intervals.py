@@ -111,7 +111,8 @@ def number_of_cases(arrays, groups):
     if not any(lengths): raise ValueError('no cases: there is nothing to draw from')
     cases = lengths[0] if groups is None else len(groups)
     if set(lengths) != {cases}:
-        raise ValueError(f'found {lengths} values for {cases} groups: '
+        kind = 'cases' if groups is None else 'groups'
+        raise ValueError(f'found {lengths} values for {cases} {kind}: '
                          'one of each for every case is needed')
     return cases
 

@@ -48,7 +48,7 @@ def as_binary(x, name):
     if x.dtype == bool: return x
     wrong = x[~((x == 0) | (x == 1))]
     if wrong.size:
-        raise ValueError(f'{name} must hold 0 and 1, or False and True; found {wrong[0]!r} '
+        raise ValueError(f'{name} must hold 0 and 1, or False and True; found {wrong.tolist()[0]!r} '
                          f'and {wrong.size - 1} others: compare with a threshold or a class first')
     return x == 1
 

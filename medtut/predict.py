@@ -52,7 +52,7 @@ def _leads(orientation):
 def _require(good, name, wanted, found):
     if not good: raise ValueError(f'{name} must be {wanted}, found {found!r}')
 
-def _check(patch, spacing=None, per='volume', inside=None, orientation=None, **others):
+def _check(patch, spacing=None, per='volume', inside='head', orientation=None, **others):
     "Raise `ValueError` for settings that fit no scan, so that no scan is blamed for them"
     _require(_three(patch, (int, np.integer)), 'patch', 'three whole numbers of voxels', patch)
     _require(per in ('slice', 'volume'), 'per', "'slice' or 'volume'", per)
@@ -162,7 +162,7 @@ class _Prepared(NamedTuple):
     affine: np.ndarray # of the image
     grid: tuple        # shape and affine of the files
 
-def _prepare(files, model, spacing=None, per='volume', inside=None, orientation=None, **others):
+def _prepare(files, model, spacing=None, per='volume', inside='head', orientation=None, **others):
     "A scan as the model wants it"
     image, affine = _read(files)
     grid = image.shape[:3], affine
@@ -204,7 +204,7 @@ def predict_file(
     patch:tuple,  # (3,) size of a tile, voxels
     spacing=None, # mm, of the model's voxels, one number or three; `None`: those of the file
     per:str='volume',          # as for `standardize`
-    inside:str|None=None,      # 'head' or `None`, all voxels: which to standardise by
+    inside:str|None='head',    # as for `standardize`: 'head' or `None`, all voxels
     orientation:str|None=None, # where the axes led in training, as 'LPS'; `None`: as in the file
     overlap:float=.5,          # as for `predict_volume`
     weight:str='gaussian',     # as for `predict_volume`
@@ -292,7 +292,7 @@ def _open_case(files, model, settings):
         return save
     return make
 
-_DEFAULTS = dict(spacing=None, per='volume', inside=None, orientation=None, overlap=.5,
+_DEFAULTS = dict(spacing=None, per='volume', inside='head', orientation=None, overlap=.5,
                  weight='gaussian', batch=4)
 
 def _noted(model, settings):

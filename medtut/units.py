@@ -254,7 +254,7 @@ def pixel_unit(
     frame:int|None=None,    # one frame of several, where each has a scale of its own
     real_world:bool=False,  # as in `pixels`
 )->str: # 'HU', 'Gy', 'Bq/ml', ...; 'stored values' where the file gives them no other meaning
-    "The unit of what `pixels` returns. Raises `DicomError` as `pixels` does"
+    "The unit of what `pixels` returns. Raises `DicomError` for a data set that can't be read"
     with as_dicom_error(data_set_name(ds), 'finding the unit'):
         return 'stored values' if is_colour_image(ds) else _scale(ds, frame, real_world).unit
 

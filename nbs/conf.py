@@ -46,6 +46,7 @@ html_theme_options = dict(
 html_context = dict(default_mode='auto')  # light or dark, as the reader's system is
 html_static_path = ['_static']
 html_css_files = ['site.css']
+html_js_files = ['quiz.js']
 html_favicon = '_static/favicon.svg'
 
 # Quarto cell options, which nbdev's directives become, and the tags that MyST-NB knows them by

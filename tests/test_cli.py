@@ -1,4 +1,6 @@
-"The command line as a shell sees it: exit status, standard output, standard error"
+"""The command line as a shell sees it: exit status, standard output, standard error
+
+Each command once in a new Python; where it is called again, in a fork of one that has imported."""
 import io
 import os
 import shutil
@@ -9,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from command_line import medtut as forked
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -40,16 +43,19 @@ def test_slices_of_a_set(breast, tmp_path):
     assert not done.stdout and f'{len(table)} written' in done.stderr and len(table) >= 11
     pictures = [p.relative_to(tmp_path/'out').as_posix() for p in (tmp_path/'out').glob('*/*.png')]
     assert sorted(pictures) == sorted(table.png)
-    again = medtut('slices', breast, tmp_path/'out', '-n', 6, '--csv', tmp_path/'t.csv', '--quiet')
+    again = forked('slices', breast, tmp_path/'out', '-n', 6, '-j', 1, '--quiet')
     assert f'{len(table)} there already' in again.stderr
 
 def test_a_slice_that_fails_is_told(breast, tmp_path):
-    whole = medtut('slices', breast, tmp_path/'whole', '--csv', tmp_path/'t.csv', '--quiet')
+    def export(out):
+        options = '--csv', tmp_path/'t.csv', '-j', 1, '--quiet'
+        return forked('slices', breast, tmp_path/out, *options)
+    whole = export('whole')
     table = written(whole, tmp_path/'t.csv')
     damaged = next(breast/p for p in table.path if (breast/p).is_file())
     kept = damaged.read_bytes()
     damaged.write_bytes(kept[:200])
-    try: done = medtut('slices', breast, tmp_path/'out', '--csv', tmp_path/'t.csv', '--quiet')
+    try: done = export('out')
     finally: damaged.write_bytes(kept)
     reasons = pd.read_csv(tmp_path/'t.csv').query('status == "failed"').reason
     assert done.returncode == 1 and f'{len(table) - 1} written' in done.stderr
@@ -61,12 +67,12 @@ def test_a_patient_written_in_two_ways_is_told(breast, tmp_path):
     for table in copy.glob('Annotation_Boxes.xlsx'): table.unlink()
     boxes = copy/'Annotation_Boxes.csv'
     boxes.write_text(boxes.read_text().replace('Breast_MRI_001', 'breast_mri_001'))
-    done = medtut('slices', copy, tmp_path/'out', '--quiet')
+    done = forked('slices', copy, tmp_path/'out', '--quiet')
     message = ' '.join(done.stderr.split())
     assert done.returncode == 1 and 'breast_mri_001' in message and 'one way' in message
 
 def test_not_a_set(tmp_path):
-    done = medtut('slices', tmp_path, tmp_path/'out')
+    done = forked('slices', tmp_path, tmp_path/'out')
     assert done.returncode == 1 and 'Annotation_Boxes' in done.stderr
     assert 'Traceback' not in done.stderr and not (tmp_path/'out').exists()
 
@@ -134,13 +140,13 @@ def network(tmp_path_factory):
     scans = [save_nifti(x, affine, folder/f'{name}.nii.gz') for name, x in zip('AB', image)]
     return weights, scans
 
-def predict(network, images, out, *args):
-    return medtut('predict', *images, '--weights', network[0], '--out', out, '--device', 'cpu',
-                  '--quiet', *args)
+def predict(network, images, out, *args, call=forked):
+    return call('predict', *images, '--weights', network[0], '--out', out, '--device', 'cpu',
+                '--quiet', *args)
 
 def test_predict_one_file(network, tmp_path):
     scan = network[1][0]
-    done = predict(network, [scan], tmp_path/'seg.nii.gz')
+    done = predict(network, [scan], tmp_path/'seg.nii.gz', call=medtut)
     assert done.returncode == 0 and 'Not for clinical use' in done.stderr, done.stderr
     label, _ = load_nifti(tmp_path/'seg.nii.gz', dtype=np.uint8)
     table = pd.read_csv(io.StringIO(done.stdout))
@@ -193,7 +199,7 @@ def test_predict_refuses(network, tmp_path):
     itself = predict(network, [scan], scan, '--force')
     assert itself.returncode == 1 and 'is the scan itself' in itself.stderr
     assert scan.read_bytes() == kept
-    pickled = medtut('predict', scan, '--weights', scan, '--out', tmp_path/'x.nii')
+    pickled = forked('predict', scan, '--weights', scan, '--out', tmp_path/'x.nii')
     assert pickled.returncode == 1 and 'not a safetensors file' in pickled.stderr
     for wrong in ['--force'], ['--device', 'abacus'], ['--uid', '1.2.3']:
         assert predict(network, [scan], tmp_path/'out', *wrong).returncode == 2
@@ -238,7 +244,7 @@ def test_an_unknown_set_is_told(tmp_path):
 
 def test_results_and_progress_go_apart(tmp_path):
     "What a script reads is the folder alone, even while someone watches the bar"
-    done = medtut('get', 'msd_brain', '--cases', 2, '--root', tmp_path)
+    done = medtut('get', 'msd_brain', '--cases', 2, '--root', tmp_path, '-j', 1)
     assert done.returncode == 0, done.stderr
     assert Path(done.stdout.rstrip('\n')).is_dir() and done.stdout.count('\n') == 1
     assert '%|' in done.stderr

@@ -114,3 +114,24 @@ def test_draws_without_a_choice_are_said():
     with pytest.warns(UndefinedMetric, match='of 300 draws have no value'):
         chosen_interval(tenth_of_the_ill, specificity_at, ([1, 0, 0], [.9, .1, .2]),
                         ([1, 0, 0, 1], [.8, .3, .2, .9]), n=300)
+
+# --- what is refused
+
+TRUTH, SCORE = [0, 1, 0, 1], [.1, .9, .2, .8]
+
+def difference(score=SCORE, **kw): return paired_difference(roc_auc, TRUTH, SCORE, score, **kw)
+
+def chosen(score=SCORE, **kw):
+    def half(truth, score): return .5
+    def hits(truth, score, threshold): return float((truth == (score > threshold)).mean())
+    return chosen_interval(half, hits, (TRUTH, SCORE), (TRUTH, score), **kw)
+
+@pytest.mark.parametrize('call, says', [
+    (lambda: difference(SCORE[:3]), 'one of each for every case'),
+    (lambda: difference(groups=['a', 'A', 'b', 'c']), 'one way'),
+    (lambda: difference(level=2), 'level must be between 0 and 1, found 2'),
+    (lambda: chosen(SCORE[:3]), r'score \(3,\)'),
+    (lambda: chosen(valid_groups=['a', 'A', 'b', 'c']), 'one way'),
+    (lambda: chosen(test_groups=['a', 'b']), 'for 2 groups')])
+def test_cases_that_do_not_fit_are_refused(call, says):
+    with pytest.raises(ValueError, match=says): call()

@@ -26,9 +26,11 @@ from pydicom.uid import (
 from medtut.dicom import read_dicom, scan
 from medtut.display import to_display
 from medtut.errors import DicomError
-from medtut.headers import element_value
+from medtut.headers import element_value, elements
 from medtut.orientation import orientation, pixel_aspect
+from medtut.pictures import check_window
 from medtut.units import pixel_unit, pixels, suv
+from medtut.window import real_array
 
 
 def image(values, dtype=None, **elements):
@@ -553,3 +555,27 @@ def test_windows_by_name():
     for wrong in (dict(window='brian'), dict(window='brain', width=3), dict(width=3),
                   dict(width=0, level=3), dict(window=(0, 3))):
         with pytest.raises(ValueError): to_display(ds, **wrong)
+
+# --- what is refused
+
+@pytest.mark.parametrize('read, says', [
+    (orientation, 'finding its orientation failed'),
+    (pixel_aspect, 'finding the shape of its pixels failed'),
+    (pixel_unit, 'finding the unit failed'),
+    (elements, 'listing its elements failed')])
+def test_what_is_no_data_set_is_refused(read, says):
+    with pytest.raises(DicomError, match=f'{says}.*another copy'): read(None)
+
+@pytest.mark.parametrize('x, says', [
+    ('text', 'picture: need real numbers, found <U4'),
+    ([1j], r'picture: need real numbers, found complex128; .* give np.abs')])
+def test_what_is_no_real_number_is_refused(x, says):
+    with pytest.raises(ValueError, match=says): real_array(x, 'picture')
+
+@pytest.mark.parametrize('window, says', [
+    ('lungs', "no window 'lungs'; there are brain"),
+    ((400,), r'a window has two numbers, width and level, not \(400,\)'),
+    ((400, np.nan), 'a window has two numbers'),
+    ((0, 40), 'width must be positive, not 0')])
+def test_a_window_that_is_none_is_refused(window, says):
+    with pytest.raises(ValueError, match=says): check_window(window)

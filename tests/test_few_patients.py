@@ -193,3 +193,16 @@ def test_patients_written_in_two_ways_are_refused(interval):
 @pytest.mark.parametrize('interval', [proportion_interval, mean_interval])
 def test_level_is_a_share(interval):
     with pytest.raises(ValueError, match='level'): interval([1, 0, 1], level=95)
+
+@pytest.mark.parametrize('call, says', [
+    (lambda: auc_interval([0, 1], [.1]), r'score \(1,\)'),
+    (lambda: auc_interval([0, 2], [.1, .2]), 'truth must hold 0 and 1'),
+    (lambda: auc_interval([0, 1], [.1, .2], groups=['a', 'A']), 'one way'),
+    (lambda: proportion_interval([]), 'no cases'),
+    (lambda: proportion_interval([0, .5]), 'must hold 0 and 1'),
+    (lambda: proportion_interval([0, 1], groups=['a', 'A']), 'one way'),
+    (lambda: mean_interval([]), 'no cases'),
+    (lambda: mean_interval([1, np.nan]), '1 of 2 values are not finite'),
+    (lambda: mean_interval([1, 2], groups=['a', 'A']), 'one way')])
+def test_what_has_no_interval_is_refused(call, says):
+    with pytest.raises(ValueError, match=says): call()

@@ -17,6 +17,7 @@ from pydicom.uid import generate_uid
 from medtut.conversion import nifti_files
 from medtut.dicom import find_dicoms, read_dicom
 from medtut.display import to_display
+from medtut.errors import DicomError
 from medtut.nifti import load_nifti
 from medtut.pictures import picture, png_files, save_png
 from medtut.pseudonyms import deidentify_files, new_key, read_key
@@ -576,3 +577,24 @@ def test_pseudonyms_of_a_scan(tmp_path):
     assert set(keyed.SeriesInstanceUID) == series
     assert medtut('scan', tmp_path/'in', '--identifying', '--key-file',
                   tmp_path/'key').returncode == 2
+
+# --- what is refused before any work
+
+@pytest.mark.parametrize('make, error, says', [
+    (lambda i, o: png_files(i/'nowhere', o), DicomError, 'nowhere: not a folder'),
+    (lambda i, o: png_files(i, o), ValueError, 'in: no DICOM files in it'),
+    (lambda i, o: png_files(i, o, window='lungs'), ValueError, "no window 'lungs'"),
+    (lambda i, o: nifti_files(i, o), ValueError, 'in: no DICOM files in it'),
+    (lambda i, o: nifti_files(i, o, '{patient}'), ValueError, 'patient'),
+    (lambda i, o: deidentify_files(i, o, KEY), ValueError, 'in: no DICOM files in it'),
+    (lambda i, o: deidentify_files(i, o, b'short'), ValueError, 'key has 5 bytes; it needs 16'),
+    (lambda i, o: deidentify_files(i, o, KEY, ['all']), ValueError, 'no option all')])
+def test_functions_of_folders_refuse(tmp_path, make, error, says):
+    (tmp_path/'in').mkdir()
+    with pytest.raises(error, match=says): make(tmp_path/'in', tmp_path/'out')
+    assert not (tmp_path/'out').exists()
+
+def test_a_picture_of_what_has_no_image_is_refused(tmp_path):
+    with pytest.raises(DicomError, match='reportsi.dcm: no pixel data'):
+        save_png(read_dicom(bundled/'reportsi.dcm'), tmp_path/'x.png')
+    assert not any(tmp_path.iterdir())

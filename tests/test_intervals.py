@@ -217,3 +217,9 @@ def test_interval_prints():
     interval = Interval(.914, .87, .95)
     assert f'{interval}' == str(interval) == repr(interval) == '0.91 (0.87–0.95)'
     assert f'{interval:.1%}' == '91.4% (87.0%–95.0%)'
+
+@pytest.mark.parametrize('groups, says', [
+    (None, r'found \[4, 3\] values for 4 cases'), (['a', 'b'], 'values for 2 groups')])
+def test_lengths_that_differ_are_refused(groups, says):
+    with pytest.raises(ValueError, match=says):
+        bootstrap_interval(accuracy, [0, 1, 0, 1], [0, 1, 0], groups=groups)

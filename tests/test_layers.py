@@ -1,6 +1,7 @@
 """The modules keep to their layers: who may import whom, what an import may cost, and the map of
 them"""
 import ast
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -62,6 +63,7 @@ may_import = dict(
     hosts={'archives', 'download', 'files'}, download=set(),
     phantoms={'rle'},
     # what several need
+    answers=set(), exercises={'answers'},
     batch={'files'}, extras=set(), weights={'files'}, checks=set(), files=set(), modes=set(),
     rle=set(),
     tables=set(),
@@ -75,7 +77,7 @@ may_import = dict(
     cli={'archives', 'conversion', 'datasets', 'dicom', 'download', 'files', 'identity', 'pictures',
         'pngs', 'predict', 'pseudonyms', 'slices', 'splits', 'volumes'})
 # what a table of DICOM files, a volume or a score must not make anyone wait for
-light = one_file | {'', 'batch', 'brain_sets', 'cases', 'intensities', 'checks', 'cli', 'conversion', 'dicom',
+light = one_file | {'', 'answers', 'exercises', 'batch', 'brain_sets', 'cases', 'intensities', 'checks', 'cli', 'conversion', 'dicom',
     'files', 'folders',
     'hidden_data', 'intervals', 'labels', 'layout', 'masks', 'metrics', 'nifti', 'pictures', 'planes',
     'pseudonyms', 'series', 'splits', 'stacks', 'tables', 'volumes'}
@@ -140,26 +142,59 @@ def test_no_star_imports(module):
 
 # --- what an import costs
 
-def loaded_by(module, without=()):
-    """Top-level packages that a new Python has loaded after importing `module`, with those named in
-    `without` not to be had"""
-    code = f'''
-import sys
-sys.modules.update(dict.fromkeys({sorted(without)}))
-import {module}
-print(*{{name.partition('.')[0] for name in sys.modules}})'''
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+# Imports modules one after the other in a new Python, medtut itself anew for each, so that what
+# they share with others is loaded once; prints what each has loaded, or its error
+IMPORT_EACH = '''
+import importlib, json, sys, traceback
+names, without = json.loads(sys.argv[1])
+sys.modules.update(dict.fromkeys(without))
+for name in names:
+    for loaded in [m for m in sys.modules if m.partition('.')[0] == 'medtut']:
+        del sys.modules[loaded]
+    error = ''
+    try: importlib.import_module(name)
+    except Exception: error = traceback.format_exc()
+    packages = {m.partition('.')[0] for m, module in sys.modules.items() if module}
+    print(json.dumps([name, error, sorted(packages)]))
+'''
+
+def imported(modules, without=()):
+    """`{module: (its error, packages that are loaded after its import)}`, from a process of its own
+    in which those named in `without` are not to be had"""
+    names = [f'medtut.{module}'.rstrip('.') for module in modules]
+    command = [sys.executable, '-c', IMPORT_EACH, json.dumps([names, sorted(without)])]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return set(done.stdout.split())
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    return {own_name(name): (error, set(packages)) for name, error, packages in results}
+
+def own_name(name): return name.removeprefix('medtut').removeprefix('.')
+
+@pytest.fixture(scope='module')
+def light_imports(): return imported(sorted(light))
 
 @pytest.mark.parametrize('module', sorted(light))
-def test_light_import(module):
-    loaded = loaded_by(f'medtut.{module}'.rstrip('.'))
+def test_light_import(light_imports, module):
+    error, loaded = light_imports[module]
+    assert not error
     assert not loaded & (frameworks | notebook_tools)
 
-@pytest.mark.parametrize('module', sorted(set(files) - {'chest'}))  # fastai itself needs IPython
-def test_imports_without_notebook_tools(module):
-    loaded_by(f'medtut.{module}', without=notebook_tools)
+not_chest = sorted(set(files) - {'chest'})  # fastai itself needs IPython
+
+@pytest.fixture(scope='module')
+def imports_without_tools(): return imported(not_chest, without=notebook_tools)
+
+@pytest.mark.parametrize('module', not_chest)
+def test_imports_without_notebook_tools(imports_without_tools, module):
+    error, loaded = imports_without_tools[module]
+    assert not error
+    assert not loaded & notebook_tools
+
+def test_a_package_that_is_not_to_be_had_is_told():
+    "The process that imports, on a package that every one of these needs"
+    error, loaded = imported(['dicom'], without=['pydicom'])['dicom']
+    assert 'pydicom' in error and 'ModuleNotFoundError' in error
+    assert 'pydicom' not in loaded
 
 # --- the map
 

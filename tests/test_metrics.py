@@ -142,3 +142,21 @@ def test_any_numbers_of_cases():
     truth = np.repeat([False, True], 70_000)
     assert roc_auc(truth, np.arange(len(truth))) == 1
     assert roc_auc(truth, np.zeros(len(truth))) == .5
+
+# --- what is refused
+
+@pytest.mark.parametrize('truth, prediction, says', [
+    ([], [], 'are empty: there is nothing to score'),
+    ([0, 1], [1], r'truth has shape \(2,\), prediction \(1,\)'),
+    ([0, 2], [0, 1], 'truth must hold 0 and 1, or False and True; found 2 '),
+    ([0, 1], [.5, 1], 'prediction must hold 0 and 1, or False and True; found 0.5 ')])
+def test_confusion_refuses(truth, prediction, says):
+    with pytest.raises(ValueError, match=says): confusion(truth=truth, prediction=prediction)
+
+@pytest.mark.parametrize('metric', [roc_auc, average_precision])
+@pytest.mark.parametrize('score, says', [
+    ([.1, np.nan], 'score must be finite numbers; found float64 with 1 NaN'),
+    ([[.1, .9], [.2, .8]], 'give that of the positive one'),
+    ([.1], r'truth has shape \(2,\), score \(1,\)')])
+def test_scores_are_refused(metric, score, says):
+    with pytest.raises(ValueError, match=says): metric(truth=[0, 1], score=score)

@@ -1,5 +1,6 @@
 "Predicting files: the same as by hand, on the file's own grid, whatever happens on the way"
 import copy
+import inspect
 import shutil
 
 import joblib
@@ -204,10 +205,15 @@ class Odd(torch.nn.Module):
     def forward(self, x):
         return torch.where(((x - self.value).abs() < 1e-6).any(), torch.nan, 1)*self.model(x)
 
+@pytest.mark.parametrize('setting', ['per', 'inside'])
+def test_what_prediction_takes_for_granted_is_what_training_does(setting):
+    def default_of(function): return inspect.signature(function).parameters[setting].default
+    assert default_of(predict_file) == default_of(standardize)
+
 def test_a_scan_of_which_the_model_makes_nan_is_not_called_background(scans, tmp_path):
     "The largest of four nan is, for numpy, the first: every voxel would be background"
     paths, model = scans
-    value = standardize(np.moveaxis(load_nifti(paths[1])[0], -1, 0), 'volume', None)[0, 5, 5, 5]
+    value = standardize(np.moveaxis(load_nifti(paths[1])[0], -1, 0))[0, 5, 5, 5]
     odd = Odd(model, float(value))
     table = predict_cases(odd, paths, tmp_path, PATCH, progress=False)
     assert table.status.tolist() == ['written', 'failed', 'written']
@@ -270,3 +276,10 @@ def test_label_volumes(tmp_path):
     path = save_nifti(label, np.diag([2, -2.5, 4, 1]), tmp_path/'x.nii.gz')
     rows = label_volumes(dict(a=path), CARD['labels']).values.tolist()
     assert rows == [['a', 'one', 0], ['a', 'two', pytest.approx(.24)]]
+
+@pytest.mark.parametrize('content, says', [(None, 'no such file'), (b'abc', 'can not be read as')])
+def test_volumes_of_labels_name_a_file_that_is_none(tmp_path, content, says):
+    path = tmp_path/'label.nii'
+    if content: path.write_bytes(content)
+    with pytest.raises(VolumeError, match=f'label.nii: {says}'):
+        label_volumes(dict(A=path), {'1': 'one'})

@@ -100,3 +100,9 @@ def test_real_excerpt():
     table = pd.read_csv(path, skipinitialspace=True)
     assert len(table) == 9
     _there_and_back(table.EncodedPixels)
+
+@pytest.mark.parametrize('mask, says', [
+    (np.zeros((2, 2, 2)), r'two axes \(rows, columns\), not the shape \(2, 2, 2\)'),
+    ([[0, 1], [2, 0]], '0 and one other value, not 3 values')])
+def test_what_is_no_mask_is_refused(mask, says):
+    with pytest.raises(ValueError, match=says): rle_encode(mask)

@@ -743,3 +743,18 @@ def test_real_patches_go_through_unchanged():
     report = segmentation_report(truth=label, prediction=p.argmax(0), spacing=(1, 1, 1),
                                  classes=MSD_LABELS)
     assert len(report) and report.dice.between(0, 1).any()
+
+# --- what losses refuse
+
+@pytest.mark.parametrize('loss', [soft_dice_loss, dice_ce_loss])
+@pytest.mark.parametrize('shape, label, says', [
+    ((1, 4, 3), 0, r'labels would be \(1, 4, 4\)'),
+    ((1, 1, 4, 4), 0, r'give y\[:, 0\]'),
+    ((1, 4, 4), 5, 'label 5, the prediction has 2 classes')])
+def test_losses_refuse_labels(loss, shape, label, says):
+    with pytest.raises(ValueError, match=says):
+        loss(torch.zeros(1, 2, 4, 4), torch.full(shape, label))
+
+def test_soft_dice_refuses_shares_beyond_1():
+    with pytest.raises(ValueError, match='goes from 0 to 1, found 2'):
+        soft_dice_loss(torch.zeros(1, 2, 4, 4), torch.full((1, 2, 4, 4), 2.))

@@ -554,14 +554,35 @@ def test_volume_window(duke):
     with pytest.raises(DicomError): volume_window([])
     with pytest.raises(DicomError, match='no such file'): volume_window([duke/'nowhere.dcm'])
 
+def known_slices(slices, root, out):
+    "Rows with a PNG, and the folder they are in"
+    table = export(slices, root, out)
+    return table[table.png != ''].reset_index(drop=True)
+
 def test_dataset(slices, root, tmp_path):
     out = tmp_path/'out'
-    table = export(slices, root, out)
-    known = table[table.png != ''].reset_index(drop=True)
+    known = known_slices(slices, root, out)
     data = SliceDataset(known, out, 32)
     x, y = data[0]
     assert len(data) == len(known) and x.shape == (1, 32, 32)
     assert str(x.dtype) == 'torch.float32' and y in (0, 1)
-    (out/data.png[1]).write_bytes(b'not an image')
-    with pytest.raises(ValueError, match='not an image'): data[1]
-    with pytest.raises(ValueError, match='no PNG'): SliceDataset(table, out)
+    assert data.y.tolist() == known.label.tolist()
+    with pytest.raises(ValueError, match='no PNG'):
+        SliceDataset(known.assign(png=''), out)
+    with pytest.raises(ValueError, match='per must be'): SliceDataset(known, out, per='head')
+    (out/known.png[1]).write_bytes(b'not an image')
+    with pytest.raises(ValueError, match='not an image'): SliceDataset(known, out, 32)
+
+def test_slices_of_a_patient_share_a_scale(slices, root, tmp_path):
+    "By volume the greys of a patient are moved and stretched alike; by slice each for itself"
+    out = tmp_path/'out'
+    known = known_slices(slices, root, out)
+    by_volume = SliceDataset(known, out, 48).x.numpy()
+    by_slice = SliceDataset(known, out, 48, per='slice').x.numpy()
+    for patient in known.patient.unique():
+        rows = np.flatnonzero(known.patient == patient)
+        stored = np.stack([greys(out/png) for png in known.png[rows]]).astype(float)
+        scaled = (stored - stored.mean())/stored.std()
+        np.testing.assert_allclose(by_volume[rows, 0], scaled, atol=1e-4)
+        assert abs(by_slice[rows].mean((1, 2, 3))).max() < 1e-5
+        assert abs(by_volume[rows].mean((1, 2, 3))).max() > .01
