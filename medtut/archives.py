@@ -17,8 +17,11 @@ from typing import Callable, NamedTuple
 import pandas as pd
 from .download import DataError
 from .files import read_json
+from .wording import some_of
 
 # %% ../nbs/toolbox/archives.ipynb #cell006
+# Of each set a function that says what its folder lacks, as a list of names
+
 def _missing_siim(folder):
     table = pd.read_csv(folder/'labels.csv')
     if not {'file', 'label'} <= set(table):
@@ -34,6 +37,7 @@ MAPPING = 'Breast-Cancer-MRI-filepath_filename-mapping'
 IMAGES = 'Duke-Breast-Cancer-MRI'
 
 def _has_table(folder, name):
+    "As a workbook or as text"
     return any((folder/f'{name}{ending}').is_file() for ending in ('.xlsx', '.csv'))
 
 def _missing_duke(folder):
@@ -45,6 +49,7 @@ def _missing_duke(folder):
     return missing
 
 def _missing_of_case(case):
+    "What the folder of a patient lacks of its four sequences and the mask"
     missing = []
     for kind in ('flair', 't1', 't1ce', 't2', 'seg'):
         name = f'{case.name}_{kind}.nii'
@@ -80,7 +85,7 @@ class DataSet:
     "What there is to know about one data set"
     name:str         # as `get_data` knows it
     what:str         # one line
-    size:str         # of the real set
+    size:str         # of the real set, in words
     need:float       # GB of free disk needed to get all of the real set
     members:int      # cases or patients in all of the real set
     licence:str
@@ -197,16 +202,17 @@ def find_set(
     try: missing = ds.missing(top)
     except (ValueError, KeyError, TypeError, OSError) as e:
         reason = f'{type(e).__name__}: {e}'
-        raise DataError(f"{top}: {ds.name}'s tables can't be read ({reason})") from e
+        raise DataError(f"{top}: {ds.name}'s tables can't be read ({reason}); "
+            'copy or download them again') from e
     if missing:
-        shown = ', '.join(missing[:3])
-        if len(missing) > 3: shown += ', ...'
-        raise DataError(f'{ds.name} in {top} lacks {len(missing)} of its files: {shown}')
+        raise DataError(f'{ds.name} in {top} lacks {len(missing)} of its files: '
+            f'{some_of(missing, 3)}; copy or download them again')
     return top
 
 def _top_folder(ds, folder):
     "The one folder in `folder`, or up to two levels down, that holds the anchor"
-    if not folder.is_dir(): raise DataError(f'there is no folder {folder}')
+    if not folder.is_dir():
+        raise DataError(f'there is no folder {folder}: name the one that holds {ds.name}')
     tops = set()
     for depth in ('', '*/', '*/*/'):
         anchors = folder.glob(depth + ds.anchor)

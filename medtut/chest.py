@@ -66,7 +66,7 @@ def _patients_in_headers(path, files, n_jobs, progress):
     patient = patient.fillna('').astype(str).str.strip().to_numpy()
     nameless = files[patient == '']
     if len(nameless):
-        raise ValueError(f'{len(nameless)} of {len(files)} files have no PatientID, '
+        raise ValueError(f'no PatientID in {len(nameless)} of {len(files)} files, '
                          f'the first is {nameless.iloc[0]}: add a column "patient" to labels.csv, '
                          'or films of one patient may land in training and test')
     return patient
@@ -209,7 +209,7 @@ def _check_split(table):
     check_ids(table.patient)
     torn = table.groupby('patient').split.nunique() > 1
     if torn.any():
-        raise ValueError(f'{torn.sum()} patients are in more than one part, '
+        raise ValueError(f'in more than one part: {torn.sum()} of {len(torn)} patients, '
                          f'the first is {torn.idxmax()}: split by patient')
 
 def _augmentations():
@@ -273,6 +273,36 @@ def small_xresnet(
     head = nn.AdaptiveAvgPool2d(1), Flatten(), nn.Dropout(p), nn.Linear(n_in, n_out)
     return nn.Sequential(stem, *blocks, *head)
 
+<<<<<<< HEAD
+=======
+# %% ../nbs/03_pneumothorax.ipynb #chest3083
+def threshold_for_sensitivity(
+    y,                 # truth, 0 or 1 for each case
+    p,                 # score for each case, higher for more likely positive
+    wanted:float=.9,   # sensitivity, above 0 and up to 1
+)->float: # call positive what has `p >= threshold`
+    """The highest threshold that finds the `wanted` share of the positives.
+
+    Raises `ValueError` without positives, for a truth other than 0 and 1,
+    and for scores that are nan."""
+    if not 0 < wanted <= 1:
+        raise ValueError(f'wanted is a sensitivity above 0 and up to 1, not {wanted}')
+    y, p = np.asarray(y), np.asarray(p)
+    if y.ndim != 1 or y.shape != p.shape:
+        raise ValueError('need one score for each case, (cases,) both, '
+                         f'found {y.shape} and {p.shape}')
+    other = y[~np.isin(y, (0, 1))]
+    if len(other): raise ValueError(f'the truth is 0 or 1 for each case, found {other[0]}')
+    if np.isnan(p).any():
+        raise ValueError(f'nan in {np.isnan(p).sum()} of {len(p)} scores: leave these cases out, '
+                         'or find out why')
+    positives = np.sort(p[y == 1])[::-1]
+    if not len(positives): raise ValueError('no positives: a threshold for sensitivity needs some')
+    # 1e-9: a product such as .9*10 may come out a little above the whole number
+    needed = int(np.ceil(wanted*len(positives) - 1e-9))
+    return float(positives[needed - 1])
+
+>>>>>>> main
 # %% ../nbs/03_pneumothorax.ipynb #chest3097
 def _checked(logits, y):
     "Logits and class numbers as tensors that fit each other"
@@ -301,7 +331,7 @@ def fit_temperature(
     and for a label that is no class of them."""
     logits, labels = _checked(logits, y)
     if (logits.argmax(1) == labels).all():
-        raise ValueError(f'all {len(labels)} cases are right: the surer the better, '
+        raise ValueError('no case is wrong: the surer the better, '
                          'and no temperature is best; give more cases')
     of_truth = logits.gather(1, labels[:, None])[:, 0]
     if not (of_truth - logits.mean(1)).mean() > 0:

@@ -99,11 +99,11 @@ def _check_stacks(rows, boxes, phase, phases):
                          f'phases are {phases}. Keep the boxes of those you have')
     unnumbered = rows.path[rows.slice.isna()]
     if len(unnumbered):
-        raise ValueError(f'no slice number for {len(unnumbered)} images, '
+        raise ValueError(f'no slice number for {len(unnumbered)} of {len(rows)} images, '
                          f'{unnumbered.iloc[0]} among them')
     twice = rows.path[rows.duplicated(['patient', 'slice'])]
     if len(twice):
-        raise ValueError(f'{len(twice)} slices come twice, {twice.iloc[0]} among them: '
+        raise ValueError(f'slices that come twice, {twice.iloc[0]} among them: '
                          f'keep one {phase!r} series a patient')
 
 def _check_ends(rows):
@@ -166,7 +166,7 @@ def balance(
     room = counts.reindex(columns=[0, 1], fill_value=0).min(axis=1)
     if n is None: n = int(room.sum())
     if not 1 <= n <= room.sum():
-        raise ValueError(f'n={n}: these {len(room)} patients have 1 to {room.sum()} slices '
+        raise ValueError(f'n={n}: the patients ({len(room)}) have 1 to {room.sum()} slices '
                          'of each class to give')
     rng = np.random.default_rng(seed)
     share = _shares(room, n, rng)

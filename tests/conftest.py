@@ -5,6 +5,7 @@ import pytest
 from fastcore.nbio import read_nb
 
 os.environ.setdefault('MPLBACKEND', 'Agg')  # no test opens a window
+os.environ.setdefault('MEDTUT_SOURCE', 'sample')  # no test waits for a real set
 # one core for each worker: more threads would wait for each other
 if 'PYTEST_XDIST_WORKER' in os.environ:
     for variable in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS'):

@@ -214,7 +214,7 @@ def test_a_film_without_a_patient_is_refused(copy, patient):
     if patient is None: del ds.PatientID
     else: ds.PatientID = patient
     ds.save_as(path)
-    with pytest.raises(ValueError, match='1 of 40 files have no PatientID.*column "patient"'):
+    with pytest.raises(ValueError, match='no PatientID in 1 of 40 files.*column "patient"'):
         chest_dataloaders(copy)
 
 def test_own_patient_column_is_used(copy):
@@ -259,7 +259,7 @@ def test_masks_are_siims_code():
 def test_a_torn_patient_is_refused(films):
     table = read_labels(films)
     table['split'] = ['train', 'valid', 'test', 'train']*10
-    with pytest.raises(ValueError, match='patients are in more than one part'):
+    with pytest.raises(ValueError, match='in more than one part'):
         chest_dataloaders(films, table=table)
     with pytest.raises(ValueError, match=r"split holds \['dev'\]"):
         chest_dataloaders(films, table=table.assign(split='dev'))
@@ -455,7 +455,7 @@ def test_temperature_is_found(true):
 
 def test_no_temperature():
     logits = torch.tensor([[2., -2], [-2, 2], [1, 0]])
-    with pytest.raises(ValueError, match='all 3 cases are right'):
+    with pytest.raises(ValueError, match='no case is wrong'):
         fit_temperature(logits, [0, 1, 0])
     with pytest.raises(ValueError, match='no better than chance'):
         fit_temperature(logits, [1, 0, 0])

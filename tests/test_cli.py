@@ -3,13 +3,16 @@
 Each command once in a new Python; where it is called again, in a fork of one that has imported."""
 import io
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
+import pydicom
 import pytest
 from command_line import medtut as forked
 from typer.main import get_command
@@ -17,7 +20,6 @@ from typer.testing import CliRunner
 
 from medtut.cli import app
 from medtut.datasets import get_data
-from medtut.nifti import load_nifti, save_nifti
 
 
 def medtut(*args, **kwargs):
@@ -124,87 +126,6 @@ def test_a_closed_pipe_is_no_error(breast):
                           shell=True, capture_output=True, text=True)
     assert done.stdout.startswith('path,') and 'Traceback' not in done.stderr
 
-@pytest.fixture(scope='module')
-def network(tmp_path_factory):
-    "A network for two channels, never trained, and two scans"
-    import torch
-
-    from medtut.unet import UNet3D, save_unet
-    torch.manual_seed(0)
-    folder, rng = tmp_path_factory.mktemp('network'), np.random.default_rng(0)
-    card = dict(patch=(16, 16, 16), spacing=None, per='volume', inside=None,
-                channels=['T1', 'T2'], labels={'1': 'one', '2': 'two'})
-    weights = save_unet(UNet3D(2, 3, filters=2, depth=2), folder/'w.safetensors',
-                        data='', seed=0, scores={}, **card)
-    image, affine = rng.normal(size=(2, 18, 16, 20, 2)).astype(np.float32), np.diag([2, 2, 3, 1])
-    scans = [save_nifti(x, affine, folder/f'{name}.nii.gz') for name, x in zip('AB', image)]
-    return weights, scans
-
-def predict(network, images, out, *args, call=forked):
-    return call('predict', *images, '--weights', network[0], '--out', out, '--device', 'cpu',
-                '--quiet', *args)
-
-def test_predict_one_file(network, tmp_path):
-    scan = network[1][0]
-    done = predict(network, [scan], tmp_path/'seg.nii.gz', call=medtut)
-    assert done.returncode == 0 and 'Not for clinical use' in done.stderr, done.stderr
-    label, _ = load_nifti(tmp_path/'seg.nii.gz', dtype=np.uint8)
-    table = pd.read_csv(io.StringIO(done.stdout))
-    assert table.columns.tolist() == ['case', 'label', 'ml']
-    assert table.case.tolist() == ['A', 'A'] and table.label.tolist() == ['one', 'two']
-    ml_per_voxel = .012  # 2 x 2 x 3 mm
-    expected = [(label == k).sum()*ml_per_voxel for k in (1, 2)]
-    assert np.allclose(table.ml, expected, atol=1e-3) and table.ml.any()
-
-def test_predict_channels_from_files_and_replace_only_when_asked(network, tmp_path):
-    out = tmp_path/'seg.nii.gz'
-    assert predict(network, network[1][:1], out).returncode == 0
-    kept = out.read_bytes()
-    # the channels of one scan, each in a file
-    image, affine = load_nifti(network[1][1])
-    channels = [save_nifti(image[..., c], affine, tmp_path/f'c{c}.nii') for c in range(2)]
-    refused = predict(network, channels, out)
-    assert refused.returncode == 1 and '--force' in refused.stderr and not refused.stdout
-    assert out.read_bytes() == kept
-    assert predict(network, channels, out, '--force').returncode == 0
-    assert out.read_bytes() != kept
-
-def test_predict_a_folder(network, tmp_path):
-    (tmp_path/'cut.nii.gz').write_bytes(network[1][0].read_bytes()[:2000])
-    done = predict(network, [*network[1], tmp_path/'cut.nii.gz'], tmp_path/'out')
-    assert done.returncode == 1 and '2 written, 1 failed' in done.stderr
-    assert 'cut off' in done.stderr and 'Traceback' not in done.stderr
-    assert pd.read_csv(io.StringIO(done.stdout)).case.tolist() == ['A', 'A', 'B', 'B']
-    assert sorted(p.name for p in (tmp_path/'out').glob('*.nii.gz')) == ['A.nii.gz', 'B.nii.gz']
-    again = predict(network, network[1], tmp_path/'out')
-    assert again.returncode == 0 and '2 there already' in again.stderr
-    assert again.stdout == done.stdout
-
-@pytest.mark.parametrize('out', ['seg.nii.gz', 'folder'])
-def test_too_little_memory_on_the_gpu(network, tmp_path, monkeypatch, capsys, out):
-    import torch
-
-    from medtut import cli, predict as module
-    def full(*args, **kwargs): raise torch.cuda.OutOfMemoryError('CUDA out of memory. Tried ...')
-    for name in ('predict_file', 'predict_cases'): monkeypatch.setattr(module, name, full)
-    weights, (scan, _) = network
-    monkeypatch.setattr(sys, 'argv', ['medtut', 'predict', str(scan), '-w', str(weights),
-                                      '-o', str(tmp_path/out), '--device', 'cpu'])
-    with pytest.raises(SystemExit) as stop: cli.main()
-    assert stop.value.code == 1 and '--batch 1' in capsys.readouterr().err
-
-def test_predict_refuses(network, tmp_path):
-    weights, (scan, _) = network
-    kept = scan.read_bytes()
-    itself = predict(network, [scan], scan, '--force')
-    assert itself.returncode == 1 and 'is the scan itself' in itself.stderr
-    assert scan.read_bytes() == kept
-    pickled = forked('predict', scan, '--weights', scan, '--out', tmp_path/'x.nii')
-    assert pickled.returncode == 1 and 'not a safetensors file' in pickled.stderr
-    for wrong in ['--force'], ['--device', 'abacus'], ['--uid', '1.2.3']:
-        assert predict(network, [scan], tmp_path/'out', *wrong).returncode == 2
-    assert not any(tmp_path.iterdir())
-
 def test_installed_command():
     command = [Path(sys.executable).with_name('medtut'), '--help']
     done = subprocess.run(command, capture_output=True, text=True)
@@ -236,6 +157,52 @@ def test_wrong_usage(args, tmp_path):
     done = medtut(*args, cwd=tmp_path)
     assert done.returncode == 2 and not done.stdout
     assert 'Usage: medtut' in done.stderr and 'Traceback' not in done.stderr
+
+def stopped(args, out, more):
+    "Exit status and messages of a command that Ctrl-C reaches when `out` holds more than `more` files"
+    # tests in the background of a shell inherit that Ctrl-C is ignored
+    code = ('import signal; signal.signal(signal.SIGINT, signal.default_int_handler); '
+            'from medtut.cli import main; main()')
+    command = [sys.executable, '-c', code, *map(str, args)]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                           start_new_session=True)
+    while run.poll() is None and len([*out.glob('[!.]*')]) <= more: time.sleep(.005)
+    # as a terminal does, to all processes of the command
+    os.killpg(run.pid, signal.SIGINT)
+    _, messages = run.communicate()
+    return run.returncode, messages.strip()
+
+@pytest.mark.skipif(os.name != 'posix', reason='sends a signal to a group of processes')
+@pytest.mark.parametrize('jobs', [1, 2])
+def test_stopped_by_hand(tmp_path, jobs):
+    "One line says what is done and how to go on, and going on does the rest"
+    (tmp_path/'in').mkdir()
+    source = Path(pydicom.data.get_testdata_file('CT_small.dcm', download=False))
+    shutil.copy(source, tmp_path/'in'/'0.dcm')
+    for i in range(1, 500): os.link(tmp_path/'in'/'0.dcm', tmp_path/'in'/f'{i}.dcm')
+    out = tmp_path/'out'
+    call = ['png', tmp_path/'in', out, '--jobs', jobs, '--quiet', '--csv', tmp_path/'t.csv']
+    status, messages = stopped(call, out, 10)
+    assert status == 130
+    told = re.fullmatch(r'medtut: stopped: (\d+) of 500 files are in (.*)', messages)
+    assert told and told[2] == f'{out}; the same command goes on from there'
+    assert 10 <= int(told[1]) < 500
+    done = medtut(*call)
+    assert done.returncode == 0
+    table = pd.read_csv(tmp_path/'t.csv')
+    assert len(table) == 500 and table.status.isin(['written', 'there already']).all()
+
+def test_stopped_before_anything_was_done(tmp_path):
+    code = """
+import medtut.dicom
+def stop(*args, **kwargs): raise KeyboardInterrupt
+medtut.dicom.scan = stop
+from medtut.cli import main
+main()"""
+    done = subprocess.run([sys.executable, '-c', code, 'scan', str(tmp_path)], text=True,
+                          capture_output=True)
+    assert done.returncode == 130
+    assert done.stderr.strip() == 'medtut: stopped; nothing was written: call it again'
 
 def test_an_unknown_set_is_told(tmp_path):
     done = medtut('get', 'no_such_set', '--root', tmp_path)

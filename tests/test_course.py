@@ -257,10 +257,12 @@ def test_dois_have_the_right_form(path):
 def slug(heading): return re.sub(r'[^\w\- ]', '', heading.lower()).replace(' ', '-')
 
 def anchors(file):
-    "What a link may name in a notebook or a page: its headings, and a notebook's cells"
+    """What a link may name in a notebook or a page: its headings, and a notebook's cells and the
+    terms that the glossary takes from it"""
     headings = {slug(heading) for heading in re.findall('^#+ (.+)', prose(file), re.M)}
     if file.suffix != '.ipynb': return headings
-    return headings | {c.id for c in cells(file)}
+    terms = {e.target for e in glossary() if nbs/e.path == file}
+    return headings | terms | {c.id for c in cells(file)}
 
 @each_text
 def test_links_lead_somewhere(path):
@@ -313,7 +315,7 @@ def test_terms_are_explained_where_they_first_appear(entry):
 def test_glossary_lists_each_term_once():
     terms = [e.term.lower() for e in glossary()]
     assert len(terms) == len(set(terms)) and terms == sorted(terms)
-    listed = re.findall('^- ', (nbs/'glossary.md').read_text(encoding='utf-8'), re.M)
+    listed = re.findall(r'^- \[', (nbs/'glossary.md').read_text(encoding='utf-8'), re.M)
     assert len(terms) == len(listed), ('a line of glossary.md is not of the form '
                                        '- [term](notebook.ipynb#cell)')
 

@@ -32,7 +32,7 @@ import medtut.download
 from medtut.archives import BOXES, DECATHLON, IMAGES, MAPPING, SETS, Remote, find_set
 from medtut.datasets import data_root, datasets, get_data, read_note
 from medtut.download import DataError, HTTPFile, tar_members, unpack
-from medtut.hosts import PRE, pre_series
+from medtut.hosts import PRE_DESCRIPTIONS, pre_series
 
 MIB = 2**20
 fetch = partial(medtut.download.fetch, progress=False)
@@ -447,7 +447,7 @@ class StandInIDC:
         for i in 1, 2, 3:
             patient, study = f'Breast_MRI_{i:03d}', f'1.2.{i}'
             rows.append((patient, 'ax t1', study, f'{study}.0'))
-            rows.append((patient, PRE[i], study, f'{study}.1'))
+            rows.append((patient, PRE_DESCRIPTIONS[i], study, f'{study}.1'))
         columns = ['PatientID', 'SeriesDescription', 'StudyInstanceUID', 'SeriesInstanceUID']
         self.index = pd.DataFrame(rows, columns=columns).assign(
             collection_id='duke_breast_cancer_mri', Modality='MR', instanceCount=self.slices)
@@ -767,7 +767,7 @@ def test_marked_files_join_with_the_tables_as_before(samples):
         assert ds.PatientID == f'PHANTOM-{patient}'
         assert patient in set(boxes['Patient ID'])
         assert f'/{patient}/' in Path(ds.filename).as_posix()
-        assert ds.SeriesDescription.removeprefix('PHANTOM ') in PRE
+        assert ds.SeriesDescription.removeprefix('PHANTOM ') in PRE_DESCRIPTIONS
     assert len({ds.PatientID for ds in images}) == 3
     siim = samples['siim_small']
     films = [path.relative_to(siim).as_posix() for path in siim.rglob('*.dcm')]

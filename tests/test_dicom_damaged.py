@@ -202,7 +202,7 @@ def test_a_deflated_bomb_is_refused(tmp_path):
 
 @pytest.mark.parametrize('decoder, says', [
     (bad_decoders.crash, 'crashed'),
-    (bad_decoders.hang, 'took more than'),
+    (bad_decoders.hang, 'took more than 4 s of processor time and was stopped'),
     (bad_decoders.swell, 'MemoryError')])
 def test_a_bad_decoder_takes_its_worker_not_the_caller(monkeypatch, decoder, says):
     "One that crashes, hangs or swells"
@@ -213,3 +213,18 @@ def test_a_bad_decoder_takes_its_worker_not_the_caller(monkeypatch, decoder, say
         df = scan([path, path], progress=False)
     assert df.error.str.contains(says).all()
     assert np.array_equal(pixels(read_dicom(path)), good)
+
+def test_a_decoder_that_waits_for_ever_is_stopped(monkeypatch):
+    path = by_name('MR_small_RLE.dcm')
+    monkeypatch.setattr(decoding, '_PATIENCE', .5)
+    with monkeypatch.context() as m:
+        m.setattr(decoding, '_decode_numbers', bad_decoders.wait)
+        with pytest.raises(DicomError, match='gave no answer in 2 s'): pixels(read_dicom(path))
+    assert pixels(read_dicom(path)).size
+
+def test_a_machine_with_too_much_to_do_stops_no_decoder(monkeypatch):
+    "What counts is the decoder's processor time, not the clock"
+    ds = read_dicom(by_name('MR_small_RLE.dcm'))
+    good = pixels(ds)
+    monkeypatch.setattr(decoding, '_decode_numbers', bad_decoders.decode_late)
+    assert np.array_equal(pixels(ds), good)

@@ -7,7 +7,8 @@ import pytest
 from quiet import quiet
 from sklearn import metrics as sk
 
-from medtut.intervals import Interval, bootstrap_interval
+from medtut.comparing import paired_difference
+from medtut.intervals import FewPatients, Interval, bootstrap_interval
 from medtut.metrics import UndefinedMetric, accuracy, average_precision, roc_auc, sensitivity
 
 
@@ -43,7 +44,45 @@ def test_bootstrap_covers():
 def test_bootstrap_of_masks():
     "Cases lie along the first axis, whatever the others hold"
     y = np.random.default_rng(0).random((20, 4, 4)) > .5
-    assert bootstrap_interval(accuracy, truth=y, prediction=y, n=50) == (1, 1, 1)
+    p = y ^ (np.arange(20) < 5)[:, None, None]
+    interval = bootstrap_interval(accuracy, truth=y, prediction=p, n=50)
+    assert interval.value == .75 and interval.low < .75 < interval.high
+
+@pytest.mark.parametrize('patients', [30, 100])
+def test_draws_that_never_vary_have_no_interval(patients):
+    "Never 1.00 (1.00–1.00): that all were right says little about the next patient"
+    with pytest.warns(UndefinedMetric, match='all give 1.*proportion_interval') as caught:
+        interval = bootstrap_interval(np.mean, np.ones(patients), n=200)
+    assert interval.value == 1 and np.isnan(interval[1:]).all()
+    assert str(interval) == '1.00 (no interval)'
+    assert {w.filename for w in caught} == {__file__}, 'the line that asked for the interval'
+
+def test_mostly_undefined_draws_have_no_interval():
+    "A metric that needs three patients at once: most draws lack one of them"
+    def of_all_three(y): return y.mean() if {0, 1, 2} <= set(y) else np.nan
+    with pytest.warns(UndefinedMetric, match='any interval; medtut.few_patients'):
+        interval = bootstrap_interval(of_all_three, np.arange(6), n=300)
+    assert interval.value == 2.5 and np.isnan(interval[1:]).all()
+
+def test_few_patients_are_told_what_to_use():
+    rng = np.random.default_rng(0)
+    with pytest.warns(FewPatients, match='19 patients.*mean_interval') as caught:
+        bootstrap_interval(np.mean, rng.normal(size=19), n=50)
+    assert {w.filename for w in caught} == {__file__}
+    slices = rng.normal(size=190)
+    with pytest.warns(FewPatients):
+        bootstrap_interval(np.mean, slices, groups=np.repeat(range(19), 10), n=50)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        bootstrap_interval(np.mean, rng.normal(size=20), n=50)
+
+def test_a_difference_makes_up_for_few_patients():
+    rng = np.random.default_rng(0)
+    truth = np.arange(12) % 2
+    a, b = rng.random((2, 12)) > .4
+    with warnings.catch_warnings():
+        warnings.simplefilter('error', FewPatients)
+        paired_difference(accuracy, truth, a, b, n=100)
 
 def test_bootstrap_without_a_value():
     truth, score = [0, 0, 0], [.1, .2, .3]

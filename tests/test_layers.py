@@ -50,14 +50,14 @@ may_import = dict(
     splits={'datasets'}, metrics=set(), masks={'checks', 'metrics'},
     intervals={'metrics', 'splits'}, few_patients={'intervals', 'metrics'},
     comparing={'few_patients', 'intervals', 'metrics'},
-    summaries={'comparing', 'few_patients', 'intervals'},
+    summaries={'comparing', 'few_patients', 'intervals', 'metrics'},
     # pictures
     window=set(), show={'checks', 'window'}, overlays={'show', 'window'}, moving={'show'},
     show_volumes={'checks', 'moving', 'overlays', 'show', 'window'},
     # brain tumours
     intensities=set(), brain_sets={'files', 'planes'}, patches=set(), unet={'weights'},
     cases={'brain_sets', 'files', 'intensities', 'nifti', 'planes', 'splits', 'volumes'},
-    tiles={'modes', 'patches'},
+    tiles={'modes', 'patches'}, nnunet={'cases', 'files', 'nifti'},
     # sample data: only `datasets` reaches for phantoms, and only when asked to
     datasets={'archives', 'download', 'files', 'hosts'}, archives={'download', 'files'},
     hosts={'archives', 'download', 'files'}, download=set(),
@@ -65,8 +65,7 @@ may_import = dict(
     # what several need
     answers=set(), exercises={'answers'},
     batch={'files'}, extras=set(), weights={'files'}, checks=set(), files=set(), modes=set(),
-    rle=set(),
-    tables=set(),
+    rle=set(), tables=set(), wording=set(),
     # many files: above the lessons; and the command line, above all else
     folders={'dicom', 'errors'}, pictures=one_file | {'batch', 'dicom', 'files', 'folders'},
     pngs=one_file | {'batch', 'dicom', 'files'},
@@ -74,13 +73,21 @@ may_import = dict(
     conversion={'batch', 'dicom', 'folders', 'nifti', 'planes', 'series', 'volumes'},
     predict={'batch', 'checks', 'conversion', 'files', 'intensities', 'masks', 'nifti', 'planes',
         'series', 'tiles', 'unet', 'volumes'},
-    cli={'archives', 'conversion', 'datasets', 'dicom', 'download', 'files', 'identity', 'pictures',
-        'pngs', 'predict', 'pseudonyms', 'slices', 'splits', 'volumes'})
+    evaluate={'files', 'masks', 'metrics', 'nifti', 'planes', 'summaries', 'volumes'},
+    # the command line, by what its commands work on
+    cli_base={'files'},
+    cli_folders={'cli_base', 'conversion', 'dicom', 'identity', 'pictures', 'pseudonyms',
+        'volumes'},
+    cli_data={'archives', 'cli_base', 'datasets', 'pngs', 'slices', 'splits'},
+    cli_outlines={'cli_base', 'evaluate', 'files', 'predict', 'tables'},
+    cli={'cli_base', 'cli_data', 'cli_folders', 'cli_outlines', 'download'})
 # what a table of DICOM files, a volume or a score must not make anyone wait for
-light = one_file | {'', 'answers', 'exercises', 'batch', 'brain_sets', 'cases', 'intensities', 'checks', 'cli', 'conversion', 'dicom',
+light = one_file | {'', 'answers', 'exercises', 'batch', 'brain_sets', 'cases', 'intensities', 'checks',
+    'cli', 'cli_base', 'cli_data', 'cli_folders', 'cli_outlines', 'conversion', 'dicom', 'evaluate',
     'files', 'folders',
     'hidden_data', 'intervals', 'labels', 'layout', 'masks', 'metrics', 'nifti', 'pictures', 'planes',
-    'pseudonyms', 'series', 'splits', 'stacks', 'tables', 'volumes'}
+    'pseudonyms', 'series', 'splits', 'stacks', 'tables', 'volumes',
+    'wording'}
 frameworks = {'torch', 'torchvision', 'fastai'}
 notebook_tools = {'nbdev', 'IPython', 'ipywidgets', 'jupyterlab', 'notebook', 'sphinx', 'myst_nb'}
 
@@ -113,7 +120,7 @@ def test_no_layer_without_a_module(): assert set(may_import) <= {layer(m) for m 
 
 @each_module
 def test_arrows_point_down(module):
-    allowed = may_import[layer(module)] | {layer(module), 'extras'}
+    allowed = may_import[layer(module)] | {layer(module), 'extras', 'wording'}
     if module == 'datasets': allowed |= {'phantoms'}
     imported = {layer(m) for m in own(imports(parsed(module), module))}
     assert imported & set(may_import) <= allowed

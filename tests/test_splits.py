@@ -155,7 +155,7 @@ def test_a_missing_patient_is_no_patient(missing):
     ids = pd.Series(['A', missing, 'B', 'C', 'D'], index=list('abcde'), dtype=object)
     table = pd.DataFrame({'patient': ids, 'label': 0})
     for split in split_by_patient, cross_validate_by_patient:
-        with pytest.raises(ValueError, match="1 rows without a patient.*'b'"): split(table)
+        with pytest.raises(ValueError, match="1 row without a patient.*'b'"): split(table)
 
 nine = table_of([(i, 'a') for i in range(9)])
 

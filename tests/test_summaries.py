@@ -7,7 +7,7 @@ from medtut.masks import segmentation_report
 from medtut.metrics import UndefinedMetric
 from medtut.summaries import compare_summaries, summarise
 
-SAME = 'ignore:.*have the same value:medtut.metrics.UndefinedMetric'
+SAME = 'ignore:no interval for:medtut.metrics.UndefinedMetric'
 pytestmark = pytest.mark.filterwarnings(SAME)
 
 CLASSES = {1: 'core', 2: 'edema'}
@@ -125,3 +125,23 @@ def test_refused_tables(found):
     without_first = {case: report for case, report in found.items() if case != 'case 0'}
     with pytest.raises(ValueError, match='case case 0, region core: only one of the two'):
         compare_summaries(found, without_first)
+
+
+def test_means_without_interval_are_told_at_the_line_that_asked():
+    reports = {f'case {i}': scan(0) for i in range(5)}
+    with pytest.warns(UndefinedMetric, match='dice of core, dice of edema: fewer') as caught:
+        summary = summarise(reports, ['dice'])
+    assert len(caught) == 1 and caught[0].filename == __file__
+    assert str(summary.dice.core).endswith('(no interval)')
+    with pytest.warns(UndefinedMetric, match='dice of core') as caught:
+        compare_summaries(reports, reports)
+    assert len(caught) == 1 and caught[0].filename == __file__
+
+
+def test_limits_stay_where_a_score_can_lie(found, left_out):
+    summary = summarise(left_out, worst_mm=DIAGONAL)
+    for measure, most in dict(dice=1, surface_dice=1, hd95_mm=DIAGONAL).items():
+        limits = [(m.low, m.high) for m in summary[measure] if np.isfinite(m.low)]
+        assert all(0 <= low <= high <= most for low, high in limits)
+    for difference in compare_summaries(found, left_out).dice:
+        if np.isfinite(difference.low): assert -1 <= difference.low <= difference.high <= 1

@@ -1,4 +1,4 @@
-"""Run the benchmarks and write nbs/benchmarks.json, from which the site's page is made:
+"""Run the benchmarks and write nbs/benchmarks.json, from which `tools/pages.py` makes the tables:
 `python tools/bench.py`
 
 Names of benchmarks run those alone, and write nothing:
@@ -19,7 +19,8 @@ from lessons import config, nbs
 folder = config.config_path/'benchmarks'
 result = nbs/'benchmarks.json'
 KINDS = 'speed', 'memory' # what a row may hold a ratio of
-WITHOUT_A_PEER = {'memory', 'hippocampus'} # compare with no other library: no row in the table
+# they compare with no other library, or with one that is not in the environment: no row
+WITHOUT_A_PEER = {'memory', 'hippocampus', 'nnunet'}
 
 def benchmarks():
     return [p for p in sorted(folder.glob('[!_]*.py')) if p.stem not in WITHOUT_A_PEER]
@@ -137,6 +138,18 @@ def command_tables(found):
                      'they need be, and a second process gains little; CPU seconds are surer.')
     if found['quick']: lines.insert(0, QUICK)
     return '\n'.join(lines)
+
+# --- for the page
+
+def site_result(): return json.loads(result.read_text(encoding='utf-8'))
+
+def benchmark_table():
+    "The table of what was measured last"
+    return table(site_result())
+
+def benchmarked_commands():
+    "The tables of commands as they were measured last"
+    return command_tables(site_result()['commands'])
 
 # --- the command line
 

@@ -1,9 +1,11 @@
-"Write README.md and its pictures from nbs/index.ipynb: `python tools/readme.py`"
+"""Write README.md and its pictures from nbs/index.ipynb, and what pages of the site take from
+elsewhere (tools/pages.py): `python tools/readme.py`"""
 import re
 from base64 import b64decode
 
 from fastcore.nbio import read_nb, render_text
 from lessons import config, filled, nbs
+from pages import written_pages
 
 
 def picture(outputs):
@@ -41,4 +43,4 @@ def readme():
     return files | {config.config_path/'README.md': md.encode()}
 
 if __name__ == '__main__':
-    for path, content in readme().items(): path.write_bytes(content)
+    for path, content in (readme() | written_pages()).items(): path.write_bytes(content)

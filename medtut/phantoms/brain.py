@@ -212,7 +212,7 @@ def volumes_ml(
     return ml | {'total': sum(ml.values())}
 
 # %% ../../nbs/toolbox/phantoms/brain.ipynb #brainver
-VERSION = 3  # of the bytes written: goes up when a change here changes them
+VERSION = 4  # of the bytes written: goes up when a change here changes them
 
 # %% ../../nbs/toolbox/phantoms/brain.ipynb #7bea5639
 def _save(path, array, affine):

@@ -50,7 +50,10 @@ def draw_tumour(
     mean = GRADE_GAP/2 if grade == 'HGG' else -GRADE_GAP/2
     a = mean + rng.standard_normal()
     enhance, bright, necrosis, edema, push = a + rng.normal(0, (2., .6, 1., 2.2, 1.5))
-    can_die = grade == 'HGG' # necrosis makes a glioma high grade, whatever else it shows
+    # necrosis makes a glioma high grade, whatever else it shows, and its rim enhances; low grade
+    # has little edema
+    can_die = grade == 'HGG'
+    least_enhancing, most_edema = (.8, 20) if can_die else (9, 6)
     stretch = np.exp(rng.normal(0, .18, 3))
     stretch = stretch/stretch.prod()**(1/3) # the volume stays
     # arguments are evaluated, and so drawn, from left to right
@@ -61,9 +64,9 @@ def draw_tumour(
         lumps=draw_field(rng, 18), bumps=draw_field(rng, 8), nests=draw_field(rng, 11),
         wisps=draw_field(rng, 20), grain=draw_field(rng, 4),
         necrosis=np.clip(.35 + .22*necrosis, 0, .85) if can_die and necrosis > -.6 else 0.,
-        threshold=.4 - .7*enhance,
+        threshold=min(.4 - .7*enhance, least_enhancing),
         brightness=np.clip(np.exp(-.75 + .2*bright + rng.normal(0, .15)), .2, .85),
-        edema=np.clip(7 + 1.8*edema, 1.5, 20),
+        edema=np.clip(7 + 1.8*edema, 1.5, most_edema),
         push=np.clip(.18 + .03*push, .05, .35),
         soft=rng.uniform(.5, 2.5))
 
