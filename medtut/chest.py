@@ -273,36 +273,6 @@ def small_xresnet(
     head = nn.AdaptiveAvgPool2d(1), Flatten(), nn.Dropout(p), nn.Linear(n_in, n_out)
     return nn.Sequential(stem, *blocks, *head)
 
-<<<<<<< HEAD
-=======
-# %% ../nbs/03_pneumothorax.ipynb #chest3083
-def threshold_for_sensitivity(
-    y,                 # truth, 0 or 1 for each case
-    p,                 # score for each case, higher for more likely positive
-    wanted:float=.9,   # sensitivity, above 0 and up to 1
-)->float: # call positive what has `p >= threshold`
-    """The highest threshold that finds the `wanted` share of the positives.
-
-    Raises `ValueError` without positives, for a truth other than 0 and 1,
-    and for scores that are nan."""
-    if not 0 < wanted <= 1:
-        raise ValueError(f'wanted is a sensitivity above 0 and up to 1, not {wanted}')
-    y, p = np.asarray(y), np.asarray(p)
-    if y.ndim != 1 or y.shape != p.shape:
-        raise ValueError('need one score for each case, (cases,) both, '
-                         f'found {y.shape} and {p.shape}')
-    other = y[~np.isin(y, (0, 1))]
-    if len(other): raise ValueError(f'the truth is 0 or 1 for each case, found {other[0]}')
-    if np.isnan(p).any():
-        raise ValueError(f'nan in {np.isnan(p).sum()} of {len(p)} scores: leave these cases out, '
-                         'or find out why')
-    positives = np.sort(p[y == 1])[::-1]
-    if not len(positives): raise ValueError('no positives: a threshold for sensitivity needs some')
-    # 1e-9: a product such as .9*10 may come out a little above the whole number
-    needed = int(np.ceil(wanted*len(positives) - 1e-9))
-    return float(positives[needed - 1])
-
->>>>>>> main
 # %% ../nbs/03_pneumothorax.ipynb #chest3097
 def _checked(logits, y):
     "Logits and class numbers as tensors that fit each other"
@@ -361,7 +331,7 @@ def threshold_for_sensitivity(
     other = y[~np.isin(y, (0, 1))]
     if len(other): raise ValueError(f'the truth is 0 or 1 for each case, found {other[0]}')
     if np.isnan(p).any():
-        raise ValueError(f'{np.isnan(p).sum()} of {len(p)} scores are nan: leave these cases out, '
+        raise ValueError(f'nan in {np.isnan(p).sum()} of {len(p)} scores: leave these cases out, '
                          'or find out why')
     positives = np.sort(p[y == 1])[::-1]
     if not len(positives): raise ValueError('no positives: a threshold for sensitivity needs some')
