@@ -140,9 +140,11 @@ def train(args):
         cases, columns = read(args.judge)
         judged = np.flatnonzero(columns['split'] == 'test')
         result['others'] = judge(model, cases, columns['case'], judged)
-    if args.weights: torch.save(model.state_dict(), args.weights)
+    if args.weights:
+        torch.save(model.state_dict(), args.weights)
     if args.out:
-        with args.out.open('a', encoding='utf-8') as f: f.write(json.dumps(result) + '\n')
+        with args.out.open('a', encoding='utf-8') as f:
+            f.write(json.dumps(result) + '\n')
     means = {name: np.mean([row[name]['dice'] for row in rows.values()])
              for name in CLASSES.values()}
     print(f'{len(used)} crops, seed {args.seed}, leak {args.leak}, {args.steps} steps on '

@@ -204,8 +204,8 @@ def _check_export(slices, root, window):
         raise ValueError('rows share an index: call reset_index(drop=True) first')
     leaving = slices.path.map(_leaves)
     if leaving.any():
-        leads = counted(leaving.sum(), 'path leads', 'paths lead')
-        raise ValueError(f'{leads} out of the data folder, or nowhere; '
+        raise ValueError('paths that lead out of the data folder, or nowhere: '
+                         f'{leaving.sum()} of {len(leaving)}; '
                          f'the first: {slices.path[leaving].iloc[0]!r}')
     labels = slices.label.dropna()
     if not labels.isin([0, 1]).all():

@@ -6,9 +6,10 @@ from fastcore.nbio import read_nb
 
 os.environ.setdefault('MPLBACKEND', 'Agg')  # no test opens a window
 os.environ.setdefault('MEDTUT_SOURCE', 'sample')  # no test waits for a real set
-# one core for each worker: more threads would wait for each other
+# one core for each worker: more threads, and processes one a core, would wait for each other
 if 'PYTEST_XDIST_WORKER' in os.environ:
-    for variable in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS'):
+    for variable in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS',
+                     'LOKY_MAX_CPU_COUNT'):
         os.environ.setdefault(variable, '1')
 
 
@@ -18,9 +19,9 @@ def root(): return Path(__file__).parent.parent
 
 # Files that take minutes, or most of one, and about how many seconds: kills, set-ups, pages in a
 # browser
-SECONDS = dict(test_site=260, test_crash=180, test_folders=120, test_dicom_damaged=100,
-    test_benchmarks=80, test_scale=70, test_fuzz=60, test_cli=60, test_datasets=50,
-    test_packaging=50, test_slices=40)
+SECONDS = dict(test_site=200, test_crash=120, test_dicom_damaged=100, test_benchmarks=80,
+    test_scale=70, test_folders=60, test_fuzz=60, test_cli=50, test_datasets=50, test_packaging=50,
+    test_slices=40, test_cli_outlines=20, test_evaluate=20)
 # and pages of the toolbox; lessons say their minutes themselves
 PAGE_SECONDS = dict(brain=120, breast=120, datasets=60, chest=60)
 
@@ -34,7 +35,8 @@ def seconds_of_notebook(path):
 
 def seconds_of(item):
     "About how long a test's file takes, or a notebook; a file that is not listed is short"
-    if item.path.stem != 'test_notebooks': return SECONDS.get(item.path.stem, 0)
+    if item.path.stem != 'test_notebooks':
+        return SECONDS.get(item.path.stem, 0)
     return seconds_of_notebook(item.callspec.params['path'])
 
 
@@ -42,7 +44,8 @@ def pytest_collection_modifyitems(items):
     "The longest come first: one of them at the end would leave the other workers idle"
     items.sort(key=seconds_of, reverse=True)
     for item in items:
-        if item.path.stem in {'test_notebooks', *SECONDS}: item.add_marker('minutes')
+        if item.path.stem in {'test_notebooks', *SECONDS}:
+            item.add_marker('minutes')
 
 
 def pytest_xdist_make_scheduler(config, log):

@@ -30,13 +30,15 @@ def stored_rows(name):
 def has_a_figure(row):
     "A tool that is not installed has a row without seconds; medtut is"
     figure = row['seconds'] if bench.is_command(row) else row['speed']
-    if figure is None: return not row['label'].startswith('medtut ')
+    if figure is None:
+        return not row['label'].startswith('medtut ')
     return figure > 0
 
 @pytest.mark.parametrize('path', bench.benchmarks(), ids=lambda p: p.stem)
 def test_runs(path, run_benchmark):
     rows = run_benchmark(path)
-    assert rows and all(map(has_a_figure, rows))
+    assert rows
+    assert all(map(has_a_figure, rows))
     # which format of its peer is the faster one depends on the machine
     names, stored = [set(map(bench.name_of, r)) for r in (rows, stored_rows(path.stem))]
     assert names == stored, 'run `make bench`: the stored table is of another version'
@@ -53,7 +55,8 @@ def test_memory_runs(monkeypatch, capfd):
     monkeypatch.setitem(memory['main'].__globals__, 'size_alone', lambda table: 0)
     memory['main']()
     said = capfd.readouterr().out
-    for name in 'scan', 'export_slices': assert f'{name:13} grows by' in said
+    for name in 'scan', 'export_slices':
+        assert f'{name:13} grows by' in said
 
 def test_every_result_of_the_small_folder_is_right(run_benchmark):
     """The commands of medtut on files of known truth: all volumes, pictures, copies, and no name
@@ -77,8 +80,10 @@ def test_a_tool_that_is_not_there_or_crashed_is_said():
     found = dict(rows=rows, date='2000-01-01', machine='2 cores', quick=False, busy=True)
     page = bench.command_tables(found)
     assert '| f | medtut png, 2 processes | 3.0 | 2.0 | 4 | 5 of 6 | 1 | 0 |' in page
-    assert '| f | other | not installed |' in page and '-11 (crashed)' in page
-    assert 'name left in 1 files and 2 paths' in page and 'Other work ran' in page
+    assert '| f | other | not installed |' in page
+    assert '-11 (crashed)' in page
+    assert 'name left in 1 files and 2 paths' in page
+    assert 'Other work ran' in page
 
 def row(**more):
     plain = dict(what='w', medtut='m', peer='p', speed=2., memory=None, least_speed=None,
@@ -92,12 +97,15 @@ def page(*rows):
 
 def test_a_figure_below_its_floor_is_shown():
     below, above = page(row(least_speed=5)), page(row(least_speed=2))
-    assert '| **2**, below the floor of 5 |' in below and '1 of 1 rows' in below
-    assert '| 2 (floor 2) |' in above and 'No row' in above
+    assert '| **2**, below the floor of 5 |' in below
+    assert '1 of 1 rows' in below
+    assert '| 2 (floor 2) |' in above
+    assert 'No row' in above
 
 def test_a_figure_that_is_missing_holds_no_floor():
     assert bench.missed(row(least_memory=2)) == ['memory']
 
 def test_a_benchmark_that_fails_writes_no_table(tmp_path):
     (tmp_path/'broken.py').write_text('raise SystemExit(3)')
-    with pytest.raises(SystemExit, match='broken.py failed'): bench.run(tmp_path/'broken.py')
+    with pytest.raises(SystemExit, match='broken.py failed'):
+        bench.run(tmp_path/'broken.py')

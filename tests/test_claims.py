@@ -71,7 +71,8 @@ def unasserted_claims(cells):
             asserted = asserted or re.search(ASSERTED, cell.source)
             continue
         for sentence in prose(cell.source):
-            if claims_a_result(sentence) and not asserted: yield sentence
+            if claims_a_result(sentence) and not asserted:
+                yield sentence
         asserted = False
 
 

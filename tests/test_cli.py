@@ -36,13 +36,16 @@ def written(done, table):
     table = pd.read_csv(table)
     failed = table[table.status == 'failed']
     assert done.returncode == min(len(failed), 1), done.stderr
-    assert len(failed) <= 1 and failed.reason.str.contains('no such file').all()
+    assert len(failed) <= 1
+    assert failed.reason.str.contains('no such file').all()
     return table[table.status == 'written']
 
 def test_slices_of_a_set(breast, tmp_path):
     done = medtut('slices', breast, tmp_path/'out', '-n', 6, '--csv', tmp_path/'t.csv', '--quiet')
     table = written(done, tmp_path/'t.csv')
-    assert not done.stdout and f'{len(table)} written' in done.stderr and len(table) >= 11
+    assert not done.stdout
+    assert f'{len(table)} written' in done.stderr
+    assert len(table) >= 11
     pictures = [p.relative_to(tmp_path/'out').as_posix() for p in (tmp_path/'out').glob('*/*.png')]
     assert sorted(pictures) == sorted(table.png)
     again = forked('slices', breast, tmp_path/'out', '-n', 6, '-j', 1, '--quiet')
@@ -60,27 +63,34 @@ def test_a_slice_that_fails_is_told(breast, tmp_path):
     try: done = export('out')
     finally: damaged.write_bytes(kept)
     reasons = pd.read_csv(tmp_path/'t.csv').query('status == "failed"').reason
-    assert done.returncode == 1 and f'{len(table) - 1} written' in done.stderr
+    assert done.returncode == 1
+    assert f'{len(table) - 1} written' in done.stderr
     assert reasons.str.contains(damaged.name).sum() == 1
 
 def test_a_patient_written_in_two_ways_is_told(breast, tmp_path):
     "and not left out as one who has no images"
     copy = shutil.copytree(breast, tmp_path/'set')
-    for table in copy.glob('Annotation_Boxes.xlsx'): table.unlink()
+    for table in copy.glob('Annotation_Boxes.xlsx'):
+        table.unlink()
     boxes = copy/'Annotation_Boxes.csv'
     boxes.write_text(boxes.read_text().replace('Breast_MRI_001', 'breast_mri_001'))
     done = forked('slices', copy, tmp_path/'out', '--quiet')
     message = ' '.join(done.stderr.split())
-    assert done.returncode == 1 and 'breast_mri_001' in message and 'one way' in message
+    assert done.returncode == 1
+    assert 'breast_mri_001' in message
+    assert 'one way' in message
 
 def test_not_a_set(tmp_path):
     done = forked('slices', tmp_path, tmp_path/'out')
-    assert done.returncode == 1 and 'Annotation_Boxes' in done.stderr
-    assert 'Traceback' not in done.stderr and not (tmp_path/'out').exists()
+    assert done.returncode == 1
+    assert 'Annotation_Boxes' in done.stderr
+    assert 'Traceback' not in done.stderr
+    assert not (tmp_path/'out').exists()
 
 def test_scan_of_nothing(tmp_path):
     done = medtut('scan', tmp_path, '--csv', tmp_path/'t.csv')
-    assert done.returncode == 1 and 'no DICOM files' in done.stderr
+    assert done.returncode == 1
+    assert 'no DICOM files' in done.stderr
     assert not (tmp_path/'t.csv').exists()
 
 def test_scan_keeps_an_old_table_when_it_fails(breast, tmp_path):
@@ -90,7 +100,8 @@ def test_scan_keeps_an_old_table_when_it_fails(breast, tmp_path):
 
 def test_a_table_without_a_folder_is_refused_before_the_scan(tmp_path):
     done = medtut('scan', tmp_path, '--csv', tmp_path/'nowhere/t.csv')
-    assert done.returncode == 2 and 'nowhere' in done.stderr
+    assert done.returncode == 2
+    assert 'nowhere' in done.stderr
     assert 'no DICOM files' not in done.stderr
 
 @pytest.mark.parametrize('wrong, message', [
@@ -101,21 +112,26 @@ def test_what_can_not_be_is_refused_before_any_work(command, wrong, message, tmp
     (tmp_path/'folder').mkdir()
     done = CliRunner().invoke(app, [command[0], '.', *command[1:], *wrong])
     assert done.exit_code == 2 and message in ' '.join(done.output.split()), done.output
-    assert 'no DICOM files' not in done.output and len(list(tmp_path.iterdir())) == 1
+    assert 'no DICOM files' not in done.output
+    assert len(list(tmp_path.iterdir())) == 1
 
 @pytest.mark.parametrize('option', ['--key-file', '--new-key'])
 def test_a_key_that_would_be_passed_on_is_refused(option, tmp_path):
     (tmp_path/'in').mkdir()
     done = medtut('deidentify', 'in', 'out', option, 'out/secret.key', cwd=tmp_path)
-    assert done.returncode == 2 and option in done.stderr and 'passed on' in done.stderr
+    assert done.returncode == 2
+    assert option in done.stderr
+    assert 'passed on' in done.stderr
     assert [p.name for p in tmp_path.iterdir()] == ['in']
 
 def test_a_full_disk_is_told_in_a_line(breast, tmp_path):
     resource = pytest.importorskip('resource')
-    def limit(): resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
     done = medtut('scan', breast, '--no-pixels', '--quiet', '--jobs', 1, '--csv', tmp_path/'t.csv',
                   preexec_fn=limit)
-    assert done.returncode == 1 and 'too large' in done.stderr
+    assert done.returncode == 1
+    assert 'too large' in done.stderr
     assert 'Traceback' not in done.stderr
     assert not any(tmp_path.iterdir())
 
@@ -124,23 +140,27 @@ def test_a_closed_pipe_is_no_error(breast):
     command = f'{sys.executable} -c "from medtut.cli import main; main()"'
     done = subprocess.run(f'{command} scan {breast} --no-pixels -q | head -1',
                           shell=True, capture_output=True, text=True)
-    assert done.stdout.startswith('path,') and 'Traceback' not in done.stderr
+    assert done.stdout.startswith('path,')
+    assert 'Traceback' not in done.stderr
 
 def test_installed_command():
     command = [Path(sys.executable).with_name('medtut'), '--help']
     done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0 and 'clinical' in done.stdout
+    assert done.returncode == 0
+    assert 'clinical' in done.stdout
 
 def help_of(command):
     done = medtut(*command, '--help', env=dict(os.environ, COLUMNS='80', TERM='dumb'))
-    assert done.returncode == 0 and not done.stderr
+    assert done.returncode == 0
+    assert not done.stderr
     return done.stdout
 
 def test_help_in_a_terminal_of_80_columns():
     "Each command in one line, not cut short; `medtut` alone tells the same"
     assert '...' not in help_of([]).partition('Commands:')[2]
     alone = medtut(env=dict(os.environ, COLUMNS='80', TERM='dumb'))
-    assert alone.returncode == 2 and 'Commands:' in alone.stdout + alone.stderr
+    assert alone.returncode == 2
+    assert 'Commands:' in alone.stdout + alone.stderr
 
 @pytest.mark.parametrize('command', get_command(app).commands)
 def test_every_option_is_explained(command):
@@ -148,15 +168,18 @@ def test_every_option_is_explained(command):
         text = parameter.help or ''
         assert text.strip().endswith('.'), parameter.name
     lines = help_of([command]).splitlines()
-    assert len(lines) > 5 and max(map(len, lines)) <= 80
+    assert len(lines) > 5
+    assert max(map(len, lines)) <= 80
 
 @pytest.mark.parametrize('args', [
     ['scan'], ['scan', '.', '--no-such-option'], ['no-such-command'], ['slices', '.'],
     ['get', 'siim_small', '--jobs', 'many']])
 def test_wrong_usage(args, tmp_path):
     done = medtut(*args, cwd=tmp_path)
-    assert done.returncode == 2 and not done.stdout
-    assert 'Usage: medtut' in done.stderr and 'Traceback' not in done.stderr
+    assert done.returncode == 2
+    assert not done.stdout
+    assert 'Usage: medtut' in done.stderr
+    assert 'Traceback' not in done.stderr
 
 def stopped(args, out, more):
     "Exit status and messages of a command that Ctrl-C reaches when `out` holds more than `more` files"
@@ -206,17 +229,22 @@ main()"""
 
 def test_an_unknown_set_is_told(tmp_path):
     done = medtut('get', 'no_such_set', '--root', tmp_path)
-    assert done.returncode == 1 and not done.stdout
-    assert 'no_such_set' in done.stderr and 'siim_small' in done.stderr
+    assert done.returncode == 1
+    assert not done.stdout
+    assert 'no_such_set' in done.stderr
+    assert 'siim_small' in done.stderr
 
 def test_results_and_progress_go_apart(tmp_path):
     "What a script reads is the folder alone, even while someone watches the bar"
     done = medtut('get', 'msd_brain', '--cases', 2, '--root', tmp_path, '-j', 1)
     assert done.returncode == 0, done.stderr
-    assert Path(done.stdout.rstrip('\n')).is_dir() and done.stdout.count('\n') == 1
+    assert Path(done.stdout.rstrip('\n')).is_dir()
+    assert done.stdout.count('\n') == 1
     assert '%|' in done.stderr
 
 def test_table_on_standard_output_is_a_table(breast):
     done = medtut('scan', breast, '--no-pixels')
     table = pd.read_csv(io.StringIO(done.stdout))
-    assert done.returncode == 0 and len(table) and f'{len(table)} files' in done.stderr
+    assert done.returncode == 0
+    assert len(table)
+    assert f'{len(table)} files' in done.stderr

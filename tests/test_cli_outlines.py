@@ -38,10 +38,12 @@ def test_predict_one_file(network, tmp_path):
     label, _ = load_nifti(tmp_path/'seg.nii.gz', dtype=np.uint8)
     table = pd.read_csv(io.StringIO(done.stdout))
     assert table.columns.tolist() == ['case', 'label', 'ml']
-    assert table.case.tolist() == ['A', 'A'] and table.label.tolist() == ['one', 'two']
+    assert table.case.tolist() == ['A', 'A']
+    assert table.label.tolist() == ['one', 'two']
     ml_per_voxel = .012  # 2 x 2 x 3 mm
     expected = [(label == k).sum()*ml_per_voxel for k in (1, 2)]
-    assert np.allclose(table.ml, expected, atol=1e-3) and table.ml.any()
+    assert np.allclose(table.ml, expected, atol=1e-3)
+    assert table.ml.any()
 
 def test_predict_channels_from_files_and_replace_only_when_asked(network, tmp_path):
     out = tmp_path/'seg.nii.gz'
@@ -51,7 +53,9 @@ def test_predict_channels_from_files_and_replace_only_when_asked(network, tmp_pa
     image, affine = load_nifti(network[1][1])
     channels = [save_nifti(image[..., c], affine, tmp_path/f'c{c}.nii') for c in range(2)]
     refused = predict(network, channels, out)
-    assert refused.returncode == 1 and '--force' in refused.stderr and not refused.stdout
+    assert refused.returncode == 1
+    assert '--force' in refused.stderr
+    assert not refused.stdout
     assert out.read_bytes() == kept
     assert predict(network, channels, out, '--force').returncode == 0
     assert out.read_bytes() != kept
@@ -59,12 +63,15 @@ def test_predict_channels_from_files_and_replace_only_when_asked(network, tmp_pa
 def test_predict_a_folder(network, tmp_path):
     (tmp_path/'cut.nii.gz').write_bytes(network[1][0].read_bytes()[:2000])
     done = predict(network, [*network[1], tmp_path/'cut.nii.gz'], tmp_path/'out')
-    assert done.returncode == 1 and '2 written, 1 failed' in done.stderr
-    assert 'cut off' in done.stderr and 'Traceback' not in done.stderr
+    assert done.returncode == 1
+    assert '2 written, 1 failed' in done.stderr
+    assert 'cut off' in done.stderr
+    assert 'Traceback' not in done.stderr
     assert pd.read_csv(io.StringIO(done.stdout)).case.tolist() == ['A', 'A', 'B', 'B']
     assert sorted(p.name for p in (tmp_path/'out').glob('*.nii.gz')) == ['A.nii.gz', 'B.nii.gz']
     again = predict(network, network[1], tmp_path/'out')
-    assert again.returncode == 0 and '2 there already' in again.stderr
+    assert again.returncode == 0
+    assert '2 there already' in again.stderr
     assert again.stdout == done.stdout
 
 @pytest.mark.parametrize('out', ['seg.nii.gz', 'folder'])
@@ -73,21 +80,26 @@ def test_too_little_memory_on_the_gpu(network, tmp_path, monkeypatch, capsys, ou
 
     from medtut import cli, predict as module
     def full(*args, **kwargs): raise torch.cuda.OutOfMemoryError('CUDA out of memory. Tried ...')
-    for name in ('predict_file', 'predict_cases'): monkeypatch.setattr(module, name, full)
+    for name in ('predict_file', 'predict_cases'):
+        monkeypatch.setattr(module, name, full)
     weights, (scan, _) = network
     monkeypatch.setattr(sys, 'argv', ['medtut', 'predict', str(scan), '-w', str(weights),
                                       '-o', str(tmp_path/out), '--device', 'cpu'])
-    with pytest.raises(SystemExit) as stop: cli.main()
-    assert stop.value.code == 1 and '--batch 1' in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 1
+    assert '--batch 1' in capsys.readouterr().err
 
 def test_predict_refuses(network, tmp_path):
     weights, (scan, _) = network
     kept = scan.read_bytes()
     itself = predict(network, [scan], scan, '--force')
-    assert itself.returncode == 1 and 'is the scan itself' in itself.stderr
+    assert itself.returncode == 1
+    assert 'is the scan itself' in itself.stderr
     assert scan.read_bytes() == kept
     pickled = forked('predict', scan, '--weights', scan, '--out', tmp_path/'x.nii')
-    assert pickled.returncode == 1 and 'not a safetensors file' in pickled.stderr
+    assert pickled.returncode == 1
+    assert 'not a safetensors file' in pickled.stderr
     for wrong in ['--force'], ['--device', 'abacus'], ['--uid', '1.2.3']:
         assert predict(network, [scan], tmp_path/'out', *wrong).returncode == 2
     assert not any(tmp_path.iterdir())
@@ -100,15 +112,18 @@ def test_predict_judges_beside_a_truth(network, tmp_path):
         save_nifti(truth, affine, tmp_path/'truth'/scan.name)
     plain = predict(network, network[1], tmp_path/'out')
     judged = predict(network, network[1], tmp_path/'out', '--truth', tmp_path/'truth')
-    assert judged.returncode == 0 and judged.stdout == plain.stdout
-    assert 'Patients: 2' in judged.stderr and 'longest diagonal' in judged.stderr
+    assert judged.returncode == 0
+    assert judged.stdout == plain.stdout
+    assert 'Patients: 2' in judged.stderr
+    assert 'longest diagonal' in judged.stderr
     one = predict(network, network[1][:1], tmp_path/'one.nii', '--truth', tmp_path/'truth/A.nii.gz')
     assert 'Patients: 1' in one.stderr, one.stderr
 
 def test_predict_refuses_scans_without_a_truth_before_any_work(network, tmp_path):
     save_nifti(np.zeros((18, 16, 20), np.uint8), np.diag([2, 2, 3, 1]), tmp_path/'truth/A.nii.gz')
     done = predict(network, network[1], tmp_path/'out', '--truth', tmp_path/'truth')
-    assert done.returncode == 1 and 'no truth named B' in done.stderr
+    assert done.returncode == 1
+    assert 'no truth named B' in done.stderr
     assert not (tmp_path/'out').exists()
 
 def test_predict_gives_no_mean_without_the_scans_that_failed(network, tmp_path):
@@ -118,5 +133,6 @@ def test_predict_gives_no_mean_without_the_scans_that_failed(network, tmp_path):
     (tmp_path/'cut.nii.gz').write_bytes(network[1][0].read_bytes()[:2000])
     scans = [network[1][0], tmp_path/'cut.nii.gz']
     done = predict(network, scans, tmp_path/'out', '--truth', tmp_path/'truth')
-    assert done.returncode == 1 and 'no summary: 1 of 2' in done.stderr
+    assert done.returncode == 1
+    assert 'no summary: 1 of 2' in done.stderr
     assert 'Patients:' not in done.stderr

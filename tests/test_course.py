@@ -27,7 +27,8 @@ def cells(path): return read_nb(path).cells
 @lru_cache
 def prose(path):
     "A notebook's Markdown, or that of a page"
-    if path.suffix == '.md': return path.read_text(encoding='utf-8')
+    if path.suffix == '.md':
+        return path.read_text(encoding='utf-8')
     return '\n\n'.join(c.source for c in cells(path) if c.cell_type == 'markdown')
 
 def section(lesson, name):
@@ -45,7 +46,8 @@ def goals_in(text):
     "Numbers of the goals that a heading or a question names: (goal 2), (goals 1 and 3)"
     return numbers(r'\(goals? ([\d, and]+)\)', text)
 
-def exercises(lesson): return list(exercises_among(cells(lesson.path)))
+def exercises(lesson):
+    return list(exercises_among(cells(lesson.path)))
 
 class Question(NamedTuple):
     number: int
@@ -69,7 +71,8 @@ def test_goals_are_tested(lesson):
     m = re.search(opening, prose(lesson.path))
     assert m, 'the goals must be a numbered list'
     goals = [int(n) for n in re.findall(r'^(\d)\. ', m[1], re.M)]
-    assert goals == list(range(1, len(goals) + 1)) and len(goals) >= 3
+    assert goals == list(range(1, len(goals) + 1))
+    assert len(goals) >= 3
     headings = re.findall(r'^### Your turn.*', prose(lesson.path), re.M)
     asked = [question.asked for question in [*quiz(lesson), *questions(lesson)]]
     named = [goals_in(text) for text in [*headings, *asked]]
@@ -81,7 +84,8 @@ def test_exercises(lesson):
     "At least three, from warm-up to open-ended"
     headings = [e.heading for e in exercises(lesson)]
     assert len(headings) >= 3
-    assert 'warm-up' in headings[0] and 'open-ended' in headings[-1]
+    assert 'warm-up' in headings[0]
+    assert 'open-ended' in headings[-1]
 
 @each_lesson
 def test_solutions(lesson):
@@ -100,7 +104,8 @@ def test_solutions(lesson):
 def test_questions(lesson):
     "Those to choose an answer of come first"
     found = [*quiz(lesson), *questions(lesson)]
-    assert [q.number for q in found] == list(range(1, len(found) + 1)) and len(found) >= 5
+    assert [q.number for q in found] == list(range(1, len(found) + 1))
+    assert len(found) >= 5
     choices = sum(len(question.choices) for question in quiz(lesson))
     folds = choices + len(questions(lesson))
     assert folds == section(lesson, 'Questions').count('<details')
@@ -144,13 +149,15 @@ def test_lesson_answers(lesson):
     "At least four exercises, all of which answer, a task that breaks something, and a quiz"
     not_yet(lesson)
     found = counts(lesson.path)
-    assert found.exercises >= 4 and found.answering == found.exercises
+    assert found.exercises >= 4
+    assert found.answering == found.exercises
     assert found.fewest_mistakes >= 2
     assert found.quiz >= 5
     assert any('break' in exercise.heading for exercise in exercises(lesson))
     assert is_essay(declared(exercises(lesson)[-1].solution))
     source = '\n'.join(cell.source for cell in cells(lesson.path))
-    assert 'Predict first' in source and 'print(predicted(' in source
+    assert 'Predict first' in source
+    assert 'print(predicted(' in source
 
 @each_lesson
 def test_exercises_answer(lesson):
@@ -205,7 +212,8 @@ def test_fold(tmp_path):
     for cell in nb.cells: cell.metadata = {}
     write_nb(nb, path)
     given_away = [cell.id for cell in nb.cells if gives_away(cell)]
-    assert given_away and unfolded(path) == given_away
+    assert given_away
+    assert unfolded(path) == given_away
     fold(path)
     assert not unfolded(path)
     folded = [cell.id for cell in read_nb(path).cells if cell.metadata]
@@ -220,7 +228,8 @@ def test_sections(lesson):
     assert len(section(lesson, 'What this does not show').split()) > 40
     rows = re.findall(r'^\|(?![-| ]+\|$).+\|$', section(lesson, 'If you come from'), re.M)
     widths = {row.count(' |') for row in rows}
-    assert len(rows) > 3 and len(widths) == 1
+    assert len(rows) > 3
+    assert len(widths) == 1
 
 @each_lesson
 def test_five_questions(lesson):
@@ -252,9 +261,11 @@ def test_dois_have_the_right_form(path):
         assert re.fullmatch(DOI, without_open_bracket(link)), link
     dois = re.findall(r'\[doi:([^\]]+)\]\(https://doi\.org/([^)\s]+)\)', text)
     preprints = re.findall(r'\[arXiv:([^\]]+)\]\(https://arxiv\.org/abs/([^)\s]+)\)', text)
-    for said, link in [*dois, *preprints]: assert said == link
+    for said, link in [*dois, *preprints]:
+        assert said == link
 
-def slug(heading): return re.sub(r'[^\w\- ]', '', heading.lower()).replace(' ', '-')
+def slug(heading):
+    return re.sub(r'[^\w\- ]', '', heading.lower()).replace(' ', '-')
 
 def anchors(file):
     """What a link may name in a notebook or a page: its headings, and a notebook's cells and the
@@ -272,7 +283,8 @@ def test_links_lead_somewhere(path):
         name, _, anchor = target.partition('#')
         file = path.parent/name
         assert file.exists(), f'{target}: no such file'
-        if anchor: assert anchor in anchors(file), f'{target}: no such heading'
+        if anchor:
+            assert anchor in anchors(file), f'{target}: no such heading'
 
 @each_lesson
 def test_lessons_are_referred_to_by_link(lesson):
@@ -301,7 +313,8 @@ def test_terms_are_explained_where_they_first_appear(entry):
     """In its lesson a term of the glossary appears, after the opening, first as the words that are
     explained: in bold or italics, or in front of a table's row"""
     assert explanation(entry)  # raises if the place is gone
-    if entry.path.parts[0] == 'toolbox' or entry.written in EVERYDAY: return
+    if entry.path.parts[0] == 'toolbox' or entry.written in EVERYDAY:
+        return
     term = re.compile(rf'(?<![\w`]){re.escape(entry.written)}(?![\w`])', re.I)
     for cell, text in after_the_opening(entry):
         text = re.sub(r'`[^`\n]+`', '', text)
@@ -314,7 +327,8 @@ def test_terms_are_explained_where_they_first_appear(entry):
 
 def test_glossary_lists_each_term_once():
     terms = [e.term.lower() for e in glossary()]
-    assert len(terms) == len(set(terms)) and terms == sorted(terms)
+    assert len(terms) == len(set(terms))
+    assert terms == sorted(terms)
     listed = re.findall(r'^- \[', (nbs/'glossary.md').read_text(encoding='utf-8'), re.M)
     assert len(terms) == len(listed), ('a line of glossary.md is not of the form '
                                        '- [term](notebook.ipynb#cell)')
@@ -323,4 +337,5 @@ def test_glossary_lists_each_term_once():
 def test_a_lost_place_is_noticed(lost):
     """The oracle of the tests above: an entry whose cell, or whose word in it, is not there"""
     entry = Entry(**vars(glossary()[0]) | lost)
-    with pytest.raises(ValueError, match='glossary'): explanation(entry)
+    with pytest.raises(ValueError, match='glossary'):
+        explanation(entry)

@@ -29,7 +29,8 @@ def labelled(core=True, shift=0):
     "Edema of 4 x 4 x 4 voxels, with a core of 2 x 2 x 2 in it"
     label = np.zeros(SHAPE, np.uint8)
     label[4:8, 4:8, 4:8] = 1
-    if core: label[5:7, 5:7, 5:7] = 2
+    if core:
+        label[5:7, 5:7, 5:7] = 2
     return np.roll(label, shift, 0)
 
 
@@ -56,8 +57,10 @@ def test_scores_by_hand(folders):
     assert table.dice['4', 'edema'] == .75
     assert table.label_ml['0', 'core'] == pytest.approx(8*2/1000)
     assert table.hd95_mm['4', 'edema'] == 1
-    assert table.dice['3', 'core'] == 0 and np.isnan(table.hd95_mm['3', 'core'])
-    assert np.isnan(table.dice['4', 'core']) and 'neither' in table.note['4', 'core']
+    assert table.dice['3', 'core'] == 0
+    assert np.isnan(table.hd95_mm['3', 'core'])
+    assert np.isnan(table.dice['4', 'core'])
+    assert 'neither' in table.note['4', 'core']
     assert table.diagonal_mm.unique() == pytest.approx([DIAGONAL])
 
 
@@ -67,9 +70,12 @@ def test_summary_by_hand(folders):
     assert core[['cases', 'present', 'missed', 'invented']].tolist() == [5, 4, 1, 0]
     assert core.dice.value == pytest.approx(3*.5/4)
     assert core.hd95_mm.value == pytest.approx((3*1 + DIAGONAL)/4)
-    assert core.detected.value == .75 and core.rightly_absent.value == 1
+    assert core.detected.value == .75
+    assert core.rightly_absent.value == 1
     text = summary_text(table)
-    assert f'{DIAGONAL:.1f} mm' in text and 'left out' in text and 'Patients: 5, scans: 5' in text
+    assert f'{DIAGONAL:.1f} mm' in text
+    assert 'left out' in text
+    assert 'Patients: 5, scans: 5' in text
     assert 'detection sensitivity' in text
 
 
@@ -109,7 +115,8 @@ def test_endings_do_not_matter(folders):
     (folders/'plain'/'notes.txt').write_text('no image')
     assert list(label_files(folders/'plain')) == ['0']
     save_nifti(labelled(), AFFINE, folders/'plain'/'0.nii.gz')
-    with pytest.raises(VolumeError, match='two files of one case'): label_files(folders/'plain')
+    with pytest.raises(VolumeError, match='two files of one case'):
+        label_files(folders/'plain')
 
 
 def test_a_truth_without_a_prediction_is_refused(folders):
@@ -127,7 +134,8 @@ def test_a_prediction_without_a_truth_is_told(folders):
 def replaced(folders, label, affine=AFFINE):
     "The folders with another prediction of the last case; what then is said"
     save_nifti(label, affine, folders/'pred'/'4.nii.gz')
-    with pytest.raises(VolumeError) as error: evaluated(folders)
+    with pytest.raises(VolumeError) as error:
+        evaluated(folders)
     return str(error.value)
 
 
@@ -135,15 +143,19 @@ def test_what_does_not_fit_is_refused_by_name(folders):
     shifted = AFFINE.copy()
     shifted[0, 3] = .5
     for message in (replaced(folders, labelled(), shifted), replaced(folders, labelled()[:10])):
-        assert 'pred/4.nii.gz' in message and 'resample' in message
+        assert 'pred/4.nii.gz' in message
+        assert 'resample' in message
     message = replaced(folders, labelled()*2)
-    assert 'pred/4.nii.gz: holds label 4' in message and 'name it' in message
+    assert 'pred/4.nii.gz: holds label 4' in message
+    assert 'name it' in message
     message = replaced(folders, np.stack([labelled()]*2, -1))
     assert '2 channels' in message
     message = replaced(folders, labelled()*np.float32(.5))
-    assert 'pred/4.nii.gz' in message and 'whole numbers' in message
+    assert 'pred/4.nii.gz' in message
+    assert 'whole numbers' in message
     (folders/'pred'/'4.nii.gz').write_bytes(b'\x1f\x8bcut')
-    with pytest.raises(VolumeError, match='pred/4.nii.gz'): evaluated(folders)
+    with pytest.raises(VolumeError, match='pred/4.nii.gz'):
+        evaluated(folders)
 
 
 @pytest.mark.parametrize('labels, regions, message', [
@@ -177,7 +189,8 @@ def test_command(folders):
     assert set(table.prediction) == {'pred'}
     rows = [line for line in done.stdout.splitlines() if line.split()[1:2] == ['core']]
     assert len(rows) == 5
-    assert 'missed' in done.stdout and 'longest diagonal' in done.stdout
+    assert 'missed' in done.stdout
+    assert 'longest diagonal' in done.stdout
 
 
 def test_command_compares(folders):
@@ -197,16 +210,19 @@ def test_command_with_patients(folders):
 def test_command_refuses_in_a_sentence(folders):
     (folders/'pred'/'2.nii.gz').unlink()
     done = evaluate(folders, '--csv', 'scores.csv')
-    assert done.returncode == 1 and not done.stdout
+    assert done.returncode == 1
+    assert not done.stdout
     assert len(done.stderr.strip().splitlines()) == 1
-    assert 'truth/2.nii.gz' in done.stderr and 'predict them too' in done.stderr
+    assert 'truth/2.nii.gz' in done.stderr
+    assert 'predict them too' in done.stderr
     assert not (folders/'scores.csv').exists()
 
 
 @pytest.mark.parametrize('labels', ['edema', '1=edema,1=core', '0=nothing', '1=', '1=a,2=a'])
 def test_command_refuses_labels(folders, labels):
     done = medtut('evaluate', 'pred', 'truth', '--labels', labels, cwd=folders)
-    assert done.returncode == 2 and 'Traceback' not in done.stderr
+    assert done.returncode == 2
+    assert 'Traceback' not in done.stderr
 
 
 def test_no_warning_of_its_own(folders):

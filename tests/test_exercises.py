@@ -48,7 +48,8 @@ each_kind = pytest.mark.parametrize('name', kinds)
                          ids=repr)
 def test_empty(name, empty):
     verdict = said(*kinds[name], empty)
-    assert verdict.right is None and verdict.reason == 'not answered yet'
+    assert verdict.right is None
+    assert verdict.reason == 'not answered yet'
 
 @each_kind
 @pytest.mark.parametrize('nonsense', [
@@ -59,13 +60,15 @@ def test_empty(name, empty):
 def test_nonsense(name, nonsense):
     "Is answered with a sentence, never with an error"
     verdict = said(*kinds[name], nonsense)
-    assert verdict.right is not True and len(verdict.reason.split()) > 1
+    assert verdict.right is not True
+    assert len(verdict.reason.split()) > 1
     assert '40' not in verdict.reason or '40' in str(nonsense)
 
 @pytest.mark.parametrize('answer', [
     40, 40., '40', '40 HU', ' 40HU ', '4e1', np.float32(40), np.int8(40), np.array(40),
     np.array([[40]]), [40], Decimal(40), Tensor(40), Tensor([40.], numpy_has_it=False)], ids=repr)
-def test_number_is_read(answer): assert said(Number('HU'), lambda: 40, answer).right
+def test_number_is_read(answer):
+    assert said(Number('HU'), lambda: 40, answer).right
 
 @pytest.mark.parametrize('unit, solution, answer, reason', [
     ('', .21, 21, 'per cent'), ('%', 21, .21, 'a share'), ('', .21, .79, 'all the others'),
@@ -81,7 +84,8 @@ def test_number_is_read(answer): assert said(Number('HU'), lambda: 40, answer).r
     ('', 40, len, 'a function: call it'), ('', 40, np.nan, 'NaN'), ('', 40, np.inf, 'infinite')])
 def test_number_reasons(unit, solution, answer, reason):
     verdict = said(Number(unit), lambda: solution, answer)
-    assert verdict.right is False and reason in verdict.reason
+    assert verdict.right is False
+    assert reason in verdict.reason
 
 def test_tolerance():
     rough = Number(rel=.02)
@@ -100,7 +104,8 @@ def test_numbers_reasons(answer, reason):
 
 @pytest.mark.parametrize('answer', [(0, 80), [0, '80'], np.array([0, 80]), dict(low=0, high=80),
                                     Tensor([0, 80])], ids=repr)
-def test_numbers_are_read(answer): assert said(*kinds['numbers'], answer).right
+def test_numbers_are_read(answer):
+    assert said(*kinds['numbers'], answer).right
 
 def test_choice():
     assert said(*kinds['choice'], ' Bone.').right
@@ -110,7 +115,8 @@ def test_choice():
 
 @pytest.mark.parametrize('answer', [image, image.tolist(), image.astype(np.float32), Tensor(image),
                                     Tensor(image, numpy_has_it=False)], ids=lambda x: type(x).__name__)
-def test_array_is_read(answer): assert said(*kinds['array'], answer).right
+def test_array_is_read(answer):
+    assert said(*kinds['array'], answer).right
 
 @pytest.mark.parametrize('answer, reason', [
     (image.T, 'rows and columns'), (image[::-1], 'upside down'), (image[:, ::-1], 'mirrored'),
@@ -122,7 +128,8 @@ def test_array_is_read(answer): assert said(*kinds['array'], answer).right
     (3, 'one number'), ('three', 'an array of numbers'), ([[1], [2, 3]], 'an array of numbers')])
 def test_array_reasons(answer, reason):
     verdict = said(*kinds['array'], answer)
-    assert verdict.right is False and reason in verdict.reason
+    assert verdict.right is False
+    assert reason in verdict.reason
 
 def test_square_arrays_are_turned_too():
     assert 'rows and columns' in said(Array(), lambda: square, square.T).reason
@@ -135,7 +142,8 @@ def test_square_arrays_are_turned_too():
     (mask*.4, 'choose a threshold'), (mask*3, 'two values'), (mask[:3], 'the shape is')])
 def test_mask_reasons(answer, reason):
     verdict = said(*kinds['mask'], answer)
-    assert verdict.right is False and reason in verdict.reason
+    assert verdict.right is False
+    assert reason in verdict.reason
 
 def test_mask_is_read():
     for answer in mask, mask.astype(int), mask.astype(float), mask.tolist(), Tensor(mask):
@@ -151,7 +159,8 @@ def test_mask_is_read():
     (lambda a, b: (a + b)/a, 'wrong on (2, 3)'), (lambda a, b: a + b if a else 1/a, 'fails on (0, 1)')])
 def test_function_reasons(answer, reason):
     verdict = said(*kinds['function'], answer)
-    assert verdict.right is False and reason in verdict.reason
+    assert verdict.right is False
+    assert reason in verdict.reason
 
 def test_function_on_arrays():
     "They are copied: a function that changes its arguments spoils no other's"
@@ -179,7 +188,8 @@ def test_a_declared_mistake_goes_first():
 def test_before_anything_ran():
     assert 'Solution' in judge('9.9', 3).reason
     verdict = said(Number(), lambda: data_of_a_cell_above, 3) # noqa: F821
-    assert verdict.right is None and 'data_of_a_cell_above' in verdict.reason
+    assert verdict.right is None
+    assert 'data_of_a_cell_above' in verdict.reason
 
 def test_the_answer_follows_the_data():
     data = [1, 2]
@@ -190,9 +200,11 @@ def test_the_answer_follows_the_data():
 
 def test_check_prints_a_line(capsys):
     declare(Number(), lambda: 40, why='So it is.')
-    for answer in 40, 41, ...: check('0.0', answer)
+    for answer in 40, 41, ...:
+        check('0.0', answer)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == '0.0: right. So it is.' and lines[2] == '0.0: not answered yet'
+    assert lines[0] == '0.0: right. So it is.'
+    assert lines[2] == '0.0: not answered yet'
     assert lines[1].startswith('0.0: not yet: off by one')
 
 @pytest.mark.parametrize('solution, mistakes, lines', [
@@ -222,7 +234,8 @@ def test_key(capsys):
     ('3 HU', 'too low by a factor of 3.2'), (-9.7, 'you said -9.7.'), ('many', 'can not be read')])
 def test_prediction(prediction, words):
     sentence = predicted(prediction, 9.73, 'HU')
-    assert sentence.startswith('It is 9.7 HU') and words in sentence
+    assert sentence.startswith('It is 9.7 HU')
+    assert words in sentence
 
 def test_prediction_in_words():
     assert predicted('Bone', 'bone') == 'It is bone, as you said.'

@@ -619,7 +619,8 @@ def test_pseudonyms_of_a_scan(tmp_path):
     (lambda i, o: deidentify_files(i, o, KEY, ['all']), ValueError, 'no option all')])
 def test_functions_of_folders_refuse(tmp_path, make, error, says):
     (tmp_path/'in').mkdir()
-    with pytest.raises(error, match=says): make(tmp_path/'in', tmp_path/'out')
+    with pytest.raises(error, match=says):
+        make(tmp_path/'in', tmp_path/'out')
     assert not (tmp_path/'out').exists()
 
 def test_a_picture_of_what_has_no_image_is_refused(tmp_path):

@@ -91,7 +91,8 @@ def test_bootstrap_without_a_value():
     assert np.isnan(interval).all()
     with pytest.warns(UndefinedMetric, match='one patient') as caught:
         interval = bootstrap_interval(np.mean, [1, 2, 3], groups=[7, 7, 7])
-    assert interval.value == 2 and np.isnan(interval[1:]).all()
+    assert interval.value == 2
+    assert np.isnan(interval[1:]).all()
     assert {w.filename for w in caught} == {__file__}, 'the line that asked for the interval'
 
 def test_bootstrap_says_when_many_draws_have_no_value():
@@ -118,7 +119,8 @@ def bootstrap_row_by_row(metric, y, p, groups, n):
     return metric(y, p), *limits
 
 def mean_score(y, p): return np.mean(p)
-def sensitivity_of(y, p): return sensitivity(truth=y, prediction=p)
+def sensitivity_of(y, p):
+    return sensitivity(truth=y, prediction=p)
 def unknown_auc(y, p): return roc_auc(y, p) # a function of one's own, of which nothing is known
 
 @pytest.mark.parametrize('decimals', [0, 1, 12])
@@ -197,7 +199,8 @@ def test_bootstrap_refuses_arrays_that_the_metric_does_not_take():
     (dict(truth=[0, 1], prediction=[0, 1], n=0), 'n must be 1'),
     (dict(truth=[0, 1], prediction=[0, 1], level=95), 'level between 0 and 1')])
 def test_bootstrap_refuses(arrays, message):
-    with pytest.raises(ValueError, match=message): bootstrap_interval(accuracy, **arrays)
+    with pytest.raises(ValueError, match=message):
+        bootstrap_interval(accuracy, **arrays)
 
 def test_groups_may_be_a_tensor(cases):
     torch = pytest.importorskip('torch')
@@ -208,7 +211,8 @@ def test_groups_may_be_a_tensor(cases):
 
 def test_an_error_in_the_metric_is_seen():
     def broken(y): raise ZeroDivisionError
-    with pytest.raises(ZeroDivisionError): bootstrap_interval(broken, [1, 2])
+    with pytest.raises(ZeroDivisionError):
+        bootstrap_interval(broken, [1, 2])
 
 # --- who is a patient
 

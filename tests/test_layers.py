@@ -13,7 +13,8 @@ import medtut
 
 package = Path(medtut.__file__).parent
 
-def module_name(path): return '.'.join(path.relative_to(package).with_suffix('').parts)
+def module_name(path):
+    return '.'.join(path.relative_to(package).with_suffix('').parts)
 
 files = {module_name(p): p for p in package.rglob('*.py') if not p.name.startswith('_')}
 each_module = pytest.mark.parametrize('module', sorted(files))
@@ -110,13 +111,17 @@ def imports(tree, module):
             yield source
             yield from [f'{source}.{a.name}' for a in node.names]
 
-def own(names): return {n.removeprefix('medtut.') for n in names if n.startswith('medtut.')}
+def own(names):
+    return {n.removeprefix('medtut.') for n in names if n.startswith('medtut.')}
 
-def parsed(module): return ast.parse(files[module].read_text(encoding='utf-8'))
+def parsed(module):
+    return ast.parse(files[module].read_text(encoding='utf-8'))
 
-def test_every_module_has_a_layer(): assert {layer(m) for m in files} <= set(may_import)
+def test_every_module_has_a_layer():
+    assert {layer(m) for m in files} <= set(may_import)
 
-def test_no_layer_without_a_module(): assert set(may_import) <= {layer(m) for m in files}
+def test_no_layer_without_a_module():
+    assert set(may_import) <= {layer(m) for m in files}
 
 @each_module
 def test_arrows_point_down(module):
@@ -134,7 +139,8 @@ def test_phantoms_only_when_asked(module):
     functions = [n for n in ast.walk(tree) if isinstance(n, kinds)]
     inside = {id(n) for function in functions for n in ast.walk(function)}
     for node in ast.walk(tree):
-        if id(node) in inside or not isinstance(node, (ast.Import, ast.ImportFrom)): continue
+        if id(node) in inside or not isinstance(node, (ast.Import, ast.ImportFrom)):
+            continue
         assert 'phantoms' not in {layer(m) for m in own(imports(node, module))}
 
 @each_module
@@ -145,7 +151,8 @@ def test_only_chest_imports_fastai(module):
 @each_module
 def test_no_star_imports(module):
     for node in ast.walk(parsed(module)):
-        if isinstance(node, ast.ImportFrom): assert node.names[0].name != '*'
+        if isinstance(node, ast.ImportFrom):
+            assert node.names[0].name != '*'
 
 # --- what an import costs
 
@@ -175,7 +182,8 @@ def imported(modules, without=()):
     results = [json.loads(line) for line in done.stdout.splitlines()]
     return {own_name(name): (error, set(packages)) for name, error, packages in results}
 
-def own_name(name): return name.removeprefix('medtut').removeprefix('.')
+def own_name(name):
+    return name.removeprefix('medtut').removeprefix('.')
 
 @pytest.fixture(scope='module')
 def light_imports(): return imported(sorted(light))
@@ -200,7 +208,8 @@ def test_imports_without_notebook_tools(imports_without_tools, module):
 def test_a_package_that_is_not_to_be_had_is_told():
     "The process that imports, on a package that every one of these needs"
     error, loaded = imported(['dicom'], without=['pydicom'])['dicom']
-    assert 'pydicom' in error and 'ModuleNotFoundError' in error
+    assert 'pydicom' in error
+    assert 'ModuleNotFoundError' in error
     assert 'pydicom' not in loaded
 
 # --- the map
@@ -214,7 +223,8 @@ def test_the_map_shows_every_module():
 def test_the_map_says_what_each_is_for():
     assert list(rooms()) == ['Lessons', 'Tools', 'Data', 'Plumbing']
     for modules in rooms().values():
-        for name, purpose in modules.items(): assert len(purpose.split()) > 1, name
+        for name, purpose in modules.items():
+            assert len(purpose.split()) > 1, name
 
 @each_module
 def test_plumbing_knows_no_tool(module):

@@ -39,7 +39,8 @@ def test_every_page_is_in_the_contents_once(contents):
 def test_contents_are_grouped_as_the_map(contents):
     "What a reader wants first comes first, what holds it up last"
     captions = list(contents)
-    assert captions[0] == 'Lessons' and captions[-1] == 'Reference'
+    assert captions[0] == 'Lessons'
+    assert captions[-1] == 'Reference'
     toolbox = [caption for caption in captions if caption in list(rooms())[1:]]
     assert toolbox == list(rooms())[1:]
     page_of = {module: str(path) for path, module in modules().items()}
@@ -52,7 +53,8 @@ def test_contents_are_grouped_as_the_map(contents):
 
 def text_of(path): return path.read_text(encoding='utf-8')
 
-def seen(page): return re.sub('<!--.*?-->', '', page, flags=re.S)
+def seen(page):
+    return re.sub('<!--.*?-->', '', page, flags=re.S)
 
 @each_page
 def test_pages_hold_what_is_known_elsewhere(path):
@@ -100,7 +102,8 @@ def test_api_lists_every_name():
     page = '\n'.join(api_index())
     for module in modules().values():
         assert page.count(f'\n## {module}\n') == 1
-        for name in public(module): assert f'| [`{name}`](' in page
+        for name in public(module):
+            assert f'| [`{name}`](' in page
 
 def test_comments_of_constants_are_read(tmp_path, monkeypatch):
     (tmp_path/'with_constants.py').write_text(
@@ -118,7 +121,8 @@ UNEXPLAINED = {
     'phantoms.brain.CENTRE', 'phantoms.brain_anatomy.atlas',
     'phantoms.brain_tumour.tumour_sites'}
 
-def is_constant(o): return not (documented(o) or is_record(o))
+def is_constant(o):
+    return not (documented(o) or is_record(o))
 
 @pytest.mark.parametrize('module', modules().values())
 def test_every_constant_is_explained(module):

@@ -65,10 +65,13 @@ def watched_page(context, address, troubles):
         if not request.url.startswith((address, 'data:', 'blob:')):
             troubles.append(f'asks for {request.url}')
     def note_message(message):
-        if message.type in ('error', 'warning'): troubles.append(f'{message.type}: {message.text}')
-    def note_error(error): troubles.append(f'uncaught: {error}')
+        if message.type in ('error', 'warning'):
+            troubles.append(f'{message.type}: {message.text}')
+    def note_error(error):
+        troubles.append(f'uncaught: {error}')
     def note_response(response):
-        if response.status >= 400: troubles.append(f'{response.status} {response.url}')
+        if response.status >= 400:
+            troubles.append(f'{response.status} {response.url}')
     page = context.new_page()
     page.on('request', note_request)
     page.on('console', note_message)
@@ -165,7 +168,8 @@ def is_there(address):
     def ids(url):
         "Those of a page; `None` if there is no page"
         try:
-            with urlopen(url) as response: page = response.read().decode(errors='replace')
+            with urlopen(url) as response:
+                page = response.read().decode(errors='replace')
         except HTTPError: return None
         return set(re.findall(r'\bid="([^"]+)"', page))
     def is_there(link):
@@ -209,7 +213,8 @@ def test_colab_and_download(open_page, address, page_name):
     colab = f'https://colab.research.google.com/github/{repository}/nbs/{notebook}'
     to_colab = 'a[href*="colab.research.google.com"]'
     links = page.locator(to_colab).evaluate_all('all => all.map(a => a.href)')
-    assert links and set(links) == {colab}
+    assert links
+    assert set(links) == {colab}
     assert page.locator(f'article {to_colab} img').is_visible()
     download = page.locator('a.btn-download-source-button').get_attribute('href')
     assert page.request.get(address + download).body() == (nbs/notebook).read_bytes()

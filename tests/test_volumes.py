@@ -678,8 +678,10 @@ def test_several_frames_in_a_file(tmp_path):
     (np.diag([1, 1, np.nan, 1]), 'not every one a place of its own'),
     (np.eye(4)[[0, 1, 2, 2]], 'not every one a place of its own')])
 def test_an_affine_that_is_none_is_refused(affine, says):
-    with pytest.raises(VolumeError, match=f'^CT: .*{says}'): check_affine(affine, 'CT')
+    with pytest.raises(VolumeError, match=f'^CT: .*{says}'):
+        check_affine(affine, 'CT')
 
 @pytest.mark.parametrize('read', [series_table, read_images, load_series])
 def test_a_folder_that_is_not_there_is_named(read, tmp_path):
-    with pytest.raises(DicomError, match='nowhere: not a folder'): read(tmp_path/'nowhere')
+    with pytest.raises(DicomError, match='nowhere: not a folder'):
+        read(tmp_path/'nowhere')

@@ -19,7 +19,8 @@ class Entry:
     before: int    # how many of them stand before the one that holds the term
 
     @property
-    def target(self): return 'term-' + re.sub(r'\W+', '-', self.term.lower()).strip('-')
+    def target(self):
+        return 'term-' + re.sub(r'\W+', '-', self.term.lower()).strip('-')
 
 # - [term](notebook.ipynb#cell "as written"), 2 sentences from 1 before
 ENTRY = re.compile(r'''
@@ -103,7 +104,8 @@ def explanation(e):
 def with_targets(path, cell_id, text):
     "A cell's markdown with a link's target on each term that the glossary takes from it"
     for e in glossary():
-        if (e.path, e.cell) != (path, cell_id): continue
+        if (e.path, e.cell) != (path, cell_id):
+            continue
         start, end = place(e, text)
         text = f'{text[:start]}[{text[start:end]}]{{#{e.target}}}{text[end:]}'
     return text

@@ -29,7 +29,8 @@ def fetched(record):
     "What is downloaded, in words"
     parts = [f'{name} ({remote.size:,} bytes)' if remote.size else name
              for name, remote in record.files.items()]
-    if record.archive: parts.append(f'`{record.archive}` in an archive of its own client')
+    if record.archive:
+        parts.append(f'`{record.archive}` in an archive of its own client')
     return ', '.join(parts)
 
 def data_sets():

@@ -77,6 +77,7 @@ def main():
         print(f'FAILED after {seconds:.0f} s\n{error}' if error else f'{seconds:.0f} s', flush=True)
         if error: failed.append(name)
         elif timed and path in names: note_minutes(path, seconds)
-    if failed: sys.exit(f'Failed: {", ".join(failed)}')
+    if failed:
+        sys.exit(f'Failed: {", ".join(failed)}')
 
 if __name__ == '__main__': main()

@@ -21,4 +21,5 @@ def decode_late(*args):
     return decode(*args)
 
 
-def swell(*args): return np.ones(2**34, np.uint8), 'swell'
+def swell(*args):
+    return np.ones(2**34, np.uint8), 'swell'

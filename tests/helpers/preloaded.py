@@ -1,5 +1,6 @@
 """What forks of a server have in memory before they begin: modules that commands import when they
 are called, and what brain phantoms are drawn from"""
+import medtut.cli
 import medtut.conversion
 import medtut.phantoms.chest_files
 import medtut.pictures
