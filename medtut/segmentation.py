@@ -47,7 +47,7 @@ def _labels(y, p):
     wrong = (labels < 0) | (labels >= classes)
     if wrong.any():
         raise ValueError(f'the truth holds label {labels[wrong][0].item()}, the prediction has '
-                         f'{classes} classes, 0 to {classes - 1}: number the labels so, or give '
+                         f'classes 0 to {classes - 1}: number the labels so, or give '
                          'the model more classes')
     return labels
 
