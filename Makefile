@@ -60,6 +60,7 @@ lab: $(stamp)  ## Open JupyterLab on the notebooks
 
 bench: $(stamp)  ## Compare with other libraries, and write the site's page on it
 	@$(bin)/python tools/bench.py
+	@$(bin)/python tools/readme.py
 
 memory: $(stamp)  ## Measure the memory of scan and export_slices over up to 20,000 files
 	@$(bin)/python benchmarks/memory.py
@@ -71,7 +72,7 @@ site: $(stamp)  ## Build the site into _docs/html
 	@$(bin)/sphinx-build -M html nbs _docs -W --keep-going --quiet
 	@echo "Open $(CURDIR)/_docs/html/index.html"
 
-export: $(stamp)  ## After editing a notebook: write medtut/ and README.md, clean the notebooks
+export: $(stamp)  ## After editing a notebook: write medtut/, README.md and what pages quote, clean the notebooks
 	@$(bin)/nbdev-export
 	@$(bin)/nbdev-clean
 	@$(bin)/python tools/readme.py

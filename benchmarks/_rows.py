@@ -18,7 +18,8 @@ def options(parser, **quick):
 def append(row, path):
     "Add a row to the file at `path`, one JSON object a line; nothing without a path"
     if not path: return
-    with path.open('a', encoding='utf-8') as f: f.write(json.dumps(row) + '\n')
+    with path.open('a', encoding='utf-8') as f:
+        f.write(json.dumps(row) + '\n')
 
 def floor_words(ratio, floor):
     "What a row says of a floor; nothing if there is none, or no ratio to compare"
@@ -27,8 +28,10 @@ def floor_words(ratio, floor):
 
 def ratio_words(speed, memory, least_speed, least_memory):
     words = []
-    if speed: words.append(f'{speed:.3g} times as fast')
-    if memory: words.append(f'{memory:.3g} times less memory')
+    if speed:
+        words.append(f'{speed:.3g} times as fast')
+    if memory:
+        words.append(f'{memory:.3g} times less memory')
     return words + floor_words(speed, least_speed) + floor_words(memory, least_memory)
 
 def hand_over(

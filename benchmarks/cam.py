@@ -34,9 +34,11 @@ if __name__ == '__main__':
         with torch.no_grad(): return model(x)
     def ours(target):
         maps = grad_cam(model, x, target, args.layer)
-        return upsample(maps, x.shape[2:]).numpy()
-    def class_by_class(): return [theirs(x, [ClassifierOutputTarget(t)]*len(x)) for t in range(4)]
-    def scaled(maps): return maps/(1e-7 + maps.max((1, 2), keepdims=True))
+        return upsample(maps, x.shape[2:], 'tiles').numpy() # as the peer does
+    def class_by_class():
+        return [theirs(x, [ClassifierOutputTarget(t)]*len(x)) for t in range(4)]
+    def scaled(maps):
+        return maps/(1e-7 + maps.max((1, 2), keepdims=True))
     contenders = {
         'forward pass alone': forward,
         'grad_cam': lambda: ours(1),
@@ -55,8 +57,10 @@ if __name__ == '__main__':
             seconds[name].append(time.perf_counter() - start)
     print(f'{args.model}, {args.layer}, {args.batch} images of {args.size} x {args.size},',
           f'median of {args.rounds} rounds')
-    for name, s in seconds.items(): print(f'{name:28} {median(s):6.2f} s')
-    def ratio(slow, fast): return median(a/b for a, b in zip(seconds[slow], seconds[fast]))
+    for name, s in seconds.items():
+        print(f'{name:28} {median(s):6.2f} s')
+    def ratio(slow, fast):
+        return median(a/b for a, b in zip(seconds[slow], seconds[fast]))
     what = f'Grad-CAM, {args.batch} images of {args.size} x {args.size}, {args.model}'
     hand_over(args, what, 'grad_cam', 'pytorch-grad-cam',
               ratio('pytorch-grad-cam', 'grad_cam'), least_speed=2.5, packages=['grad-cam'])

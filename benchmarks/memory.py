@@ -78,7 +78,8 @@ def size_alone(table):
     ours, theirs = context.Pipe()
     process = context.Process(target=receive, args=(theirs,))
     process.start()
-    for _ in range(1 + COPIES): ours.send(table)
+    for _ in range(1 + COPIES):
+        ours.send(table)
     size = ours.recv()
     process.join()
     return size

@@ -77,7 +77,8 @@ class Outcome(NamedTuple):
     seconds: float # median of the rounds
     mb: float      # peak above what was there before
 
-def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss*1024  # bytes, on Linux
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss*1024  # bytes, on Linux
 
 def held():
     "Bytes that this process holds now"

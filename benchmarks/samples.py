@@ -15,9 +15,10 @@ from medtut.datasets import SETS, get_data
 GOAL = 60 # seconds, for the default size
 SMALL = dict(
     siim_small=dict(n=12, size=64), duke_breast=dict(n=3, matrix=64, slices=24),
-    brats2020=dict(n=4, spacing=6.), msd_brain=dict(n=4, spacing=6.))
+    brats2020=dict(n=4, spacing=6.), msd_brain=dict(n=4, spacing=6.), msd_hippocampus=dict(n=6))
 
-def files(folder): return [p for p in folder.rglob('*') if p.is_file()]
+def files(folder):
+    return [p for p in folder.rglob('*') if p.is_file()]
 
 def write_again(folder, target):
     "The same files with bytes of no meaning: the floor that the disk sets"
@@ -48,4 +49,5 @@ def measure(name, size, args):
 
 if __name__ == '__main__':
     args = options(argparse.ArgumentParser(description=__doc__.splitlines()[0]))
-    for name in SETS: measure(name, SMALL[name] if args.quick else {}, args)
+    for name in SETS:
+        measure(name, SMALL[name] if args.quick else {}, args)

@@ -63,11 +63,13 @@ def write_file(path, i, size=1024):
     ds.save_as(path, enforce_file_format=True)
 
 def decode(paths):
-    for path in paths: _ = pydicom.dcmread(path).pixel_array
+    for path in paths:
+        _ = pydicom.dcmread(path).pixel_array
 
 def scan_in_one(paths): return scan(paths, progress=False)
 
-def scan_in_two(paths): return scan(paths, n_jobs=2, progress=False)
+def scan_in_two(paths):
+    return scan(paths, n_jobs=2, progress=False)
 
 def fastai_table(paths):
     from fastai.medical.imaging import dicom_windows  # noqa: F401, adds `from_dicoms` to pandas
@@ -89,8 +91,10 @@ def seconds_each(files, rounds, size):
     "Seconds that each contender takes for a folder of `files`, round by round"
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder)/f'{i:04}.dcm' for i in range(files)]
-        for i, path in enumerate(paths): write_file(path, i, size)
-        for read in CONTENDERS.values(): read(paths[:4])  # imports and worker processes
+        for i, path in enumerate(paths):
+            write_file(path, i, size)
+        for read in CONTENDERS.values():
+            read(paths[:4])  # imports and worker processes
         seconds = {name: [] for name in CONTENDERS}
         for _ in range(rounds):
             for name, read in CONTENDERS.items():
@@ -107,7 +111,8 @@ def main():
     args = options(parser, files=8, rounds=1, size=64)
     warnings.simplefilter('ignore')
     seconds = seconds_each(args.files, args.rounds, args.size)
-    def faster(ours, theirs): return median(b/a for a, b in zip(seconds[ours], seconds[theirs]))
+    def faster(ours, theirs):
+        return median(b/a for a, b in zip(seconds[ours], seconds[theirs]))
     print(f'{args.files} files, median of {args.rounds} rounds')
     for name, taken in seconds.items():
         print(f'{name:26} {args.files/median(taken):7.1f} files/s   '

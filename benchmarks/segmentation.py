@@ -34,7 +34,8 @@ def draws_of_sampler(count=2000):
     from medtut.patches import PatchSampler
     sampler = PatchSampler(tumour(), PATCH, SHARE)
     rng = np.random.default_rng(0)
-    def draws(): return [sampler.draw(rng) for _ in range(count)]
+    def draws():
+        return [sampler.draw(rng) for _ in range(count)]
     return draws, count
 
 def set_up_of_sampler():
@@ -50,7 +51,8 @@ def draws_by_rejection(count):
         for _ in range(100_000):
             corner = [rng.integers(n - p + 1) for n, p in zip(label.shape, PATCH)]
             window = tuple(slice(c, c + p) for c, p in zip(corner, PATCH))
-            if np.count_nonzero(label[window]) >= SHARE*np.prod(PATCH): return corner
+            if np.count_nonzero(label[window]) >= SHARE*np.prod(PATCH):
+                return corner
     def draws(): return [draw() for _ in range(count)]
     return draws, count
 
@@ -91,13 +93,15 @@ def identity():
     import torch
     return torch.nn.Identity()
 
-def noise(*size): return np.random.default_rng(0).normal(size=size).astype(np.float32)
+def noise(*size):
+    return np.random.default_rng(0).normal(size=size).astype(np.float32)
 
 def predict_ours(make_model, shape, patch):
     from medtut.tiles import predict_volume
     image = noise(4, *shape)
     model = make_model()
-    def predict(): return predict_volume(model, image, (patch,)*3, progress=False)
+    def predict():
+        return predict_volume(model, image, (patch,)*3, progress=False)
     return predict, 1
 
 def predict_monai(make_model, shape, patch):
@@ -127,7 +131,8 @@ def training_step(name, channels_last, size):
     model = network(name).train()
     x = torch.randn(2, 4, size, size, size)
     y = torch.randint(0, 4, (2, size, size, size))
-    if channels_last: model = model.to(memory_format=torch.channels_last_3d)
+    if channels_last:
+        model = model.to(memory_format=torch.channels_last_3d)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
     def step():
         dice_ce_loss(model(x), y).backward()
@@ -210,7 +215,8 @@ def measure_here(contenders):
         seconds[name] = [elapsed]
     return seconds, dict.fromkeys(contenders, 0), results
 
-def time_ratio(theirs, ours): return median(b/a for a, b in zip(ours, theirs))
+def time_ratio(theirs, ours):
+    return median(b/a for a, b in zip(ours, theirs))
 
 def memory_ratio(theirs, ours):
     "The ratio of two peaks in MB, None where one is too small to tell"
@@ -236,11 +242,13 @@ def compare(title, contenders, args, check=None):
         ratios[name] = slower, memory_ratio(peaks[name], peaks[ours])
     return ratios
 
-def assert_close(ours, theirs): np.testing.assert_allclose(ours, theirs, atol=1e-4)
+def assert_close(ours, theirs):
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 # --- the comparisons
 
-def by(shape): return 'x'.join(map(str, shape))
+def by(shape):
+    return 'x'.join(map(str, shape))
 
 def compare_patches(args):
     title = f'A patch of {by(PATCH)} voxels with 0.5 % of a tumour of 5 ml'
@@ -273,7 +281,8 @@ def compare_predictions(args, model_words, make_model, full_shape):
     hand_over(args, title, 'predict_volume', 'MONAI sliding_window_inference',
               speed, memory, least_speed=1, packages=['monai'])
 
-def count_weights(name): return sum(p.numel() for p in network(name).parameters())
+def count_weights(name):
+    return sum(p.numel() for p in network(name).parameters())
 
 def compare_training(args):
     size = 32 if args.quick else 48

@@ -79,7 +79,8 @@ def write_image(path, values, modality, series, number, **elements):
     ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, 'MONOCHROME2'
     ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 16, 15, 1
     ds.WindowCenter, ds.WindowWidth = 500, 1000
-    for keyword, value in elements.items(): setattr(ds, keyword, value)
+    for keyword, value in elements.items():
+        setattr(ds, keyword, value)
     ds.add_new('PixelData', 'OW', values.astype('<i2').tobytes())
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -138,12 +139,14 @@ def write_generated(folder, size=256, share=1):
              for i in range(int(150*share))]
     copies = whole[:int(20*share)]
     (top/'again').mkdir()
-    for path in copies: shutil.copy(path, top/'again')
+    for path in copies:
+        shutil.copy(path, top/'again')
     damaged = films[:int(20*share)]
     for path in damaged:
         content = path.read_bytes()
         path.with_name(f'cut-{path.name}').write_bytes(content[:len(content)//2])
-    for i in range(int(10*share)): (top/f'note{i}.txt').write_text(f'About {NAME}\n'*50)
+    for i in range(int(10*share)):
+        (top/f'note{i}.txt').write_text(f'About {NAME}\n'*50)
     pixels = Counter(map(digest_of_pixels, [*whole, *films, *copies]))
     dicoms = len(whole) + len(films) + len(copies) + len(damaged)
     return Truth(volumes, pixels, len(series) + len(films), dicoms)
@@ -167,9 +170,11 @@ def each_volume(path):
     "The volumes of a NIfTI file with their affine; those of one slice count for none"
     nifti = nib.load(path)
     array = np.asanyarray(nifti.dataobj)
-    if array.ndim < 3 or array.shape[2] < 2 or array.dtype.names: return
+    if array.ndim < 3 or array.shape[2] < 2 or array.dtype.names:
+        return
     stacks = array.reshape(*array.shape[:3], -1)
-    for i in range(stacks.shape[3]): yield stacks[..., i], nifti.affine
+    for i in range(stacks.shape[3]):
+        yield stacks[..., i], nifti.affine
 
 def upright(image, affine):
     "Digest of a volume whose axes run to R A S, its shape, and its affine"
@@ -181,7 +186,8 @@ def upright(image, affine):
 def is_same(a, b):
     "Equal voxels at equal places? Corners may be 0.01 voxels apart"
     (digest, shape, affine), (other_digest, other_shape, other_affine) = a, b
-    if (digest, shape) != (other_digest, other_shape): return False
+    if (digest, shape) != (other_digest, other_shape):
+        return False
     try: check_same_grid(shape, affine, other_shape, other_affine, tolerance=.01)
     except ValueError: return False
     return True
@@ -194,7 +200,8 @@ class Found(NamedTuple):
 def find_volumes(out, truth):
     "How many different volumes were written; of known truth, how many of those are right"
     written = [upright(*v) for path in sorted(out.rglob('*.nii*')) for v in each_volume(path)]
-    if truth is None: return Found(len({digest for digest, *_ in written}), None, None)
+    if truth is None:
+        return Found(len({digest for digest, *_ in written}), None, None)
     right = [upright(*v) for v in truth.volumes]
     missing = [v for v in right if not any(is_same(v, w) for w in written)]
     slices = [shape[2] for _, shape, _ in missing]  # each is a file
@@ -223,7 +230,8 @@ def count_pictures(out, folder, truth):
     "How many files have a picture; of known truth, how many whole files"
     stems = set()
     for path in out.rglob('*.png'):
-        with Image.open(path) as image: image.load()
+        with Image.open(path) as image:
+            image.load()
         stem = re.sub(r'([._]\d+)?\.png$', '', str(path.relative_to(out)))
         stems.add(without_suffix(stem))
     files = [p.relative_to(folder) for p in find_dicoms(folder)]
@@ -335,7 +343,8 @@ def ways(jobs):
 
 def find_results(way, folder, out, truth):
     "What came of a command"
-    if way.command == 'convert': return find_volumes(out, truth)
+    if way.command == 'convert':
+        return find_volumes(out, truth)
     if way.command == 'series':
         if way.tool == 'medtut': found = pd.read_csv(f'{out}.csv').uid.nunique()
         else: found = len({re.sub('_.*', '', p.stem) for p in out.glob('*.json')})
@@ -344,7 +353,8 @@ def find_results(way, folder, out, truth):
     images = [p for p in files if digest_of_pixels(p) is not None]
     possible = dict(scan=files, png=images, deidentify=files)[way.command]
     n_possible = len(possible)
-    if truth is not None and way.command != 'scan': n_possible = truth.pixels.total()
+    if truth is not None and way.command != 'scan':
+        n_possible = truth.pixels.total()
     if way.command == 'deidentify': found = count_copies(out, truth)
     elif way.command == 'png': found = count_pictures(out, folder, truth)
     elif way.tool == 'medtut': found = int(pd.read_csv(f'{out}.csv').error.isna().sum())
@@ -373,7 +383,8 @@ def compare(args, name, folder, work, truth):
             memory=run.memory, status=run.status, names=left, **found._asdict())
         if args.keep: continue
         shutil.rmtree(out, ignore_errors=True)
-        for path in work.glob(f'{name}{i}.*'): path.unlink()
+        for path in work.glob(f'{name}{i}.*'):
+            path.unlink()
 
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

@@ -75,7 +75,8 @@ def tutorial_label(number, box):
     "1, 0, or None for a slice that is left out"
     start, end = box['Start Slice'], box['End Slice']
     if start <= number < end: return 1
-    if number + 5 <= start or number - 5 > end: return 0
+    if number + 5 <= start or number - 5 > end:
+        return 0
     return None
 
 def tutorial_image(path):
@@ -87,7 +88,8 @@ def tutorial_image(path):
 def one_by_one(root, rows, boxes, out):
     "The tutorial's way: `rows` of its mapping table, one after the other; returns the labels"
     labels = {}
-    for name in 'pos', 'neg': (out/name).mkdir(parents=True)
+    for name in 'pos', 'neg':
+        (out/name).mkdir(parents=True)
     for row in rows.itertuples():
         number = int(row.original_path_and_filename[-7:-4])
         patient = row.original_path_and_filename.split('/')[1]
@@ -134,13 +136,15 @@ def compare(top, root, chosen, rounds):
             seconds[name].append(spent)
             assert (table.status == 'written').all()
             assert dict(zip(table.path, table.label)) == labels, 'labels differ'
-            if way['window'] == 'slice': apart = max(apart, greys_apart(out, reference, table))
+            if way['window'] == 'slice':
+                apart = max(apart, greys_apart(out, reference, table))
             shutil.rmtree(out)
         shutil.rmtree(reference)
     assert apart <= 1, f'{apart} greys apart'
     return seconds, apart
 
-def speed_up(ours, theirs): return median(b/a for a, b in zip(ours, theirs))
+def speed_up(ours, theirs):
+    return median(b/a for a, b in zip(ours, theirs))
 
 def report(seconds, apart, args):
     print(f'{args.slices} slices, median of {args.rounds} rounds; labels identical, '
@@ -172,7 +176,8 @@ def big_workbook(path, megabytes=49.6):
     with xlsxwriter.Workbook(path, dict(constant_memory=True)) as book:
         sheet = book.add_worksheet()
         sheet.write_row(0, 0, MappedFile._fields)
-        for i in range(rows): sheet.write_row(i + 1, 0, workbook_row(i, numbers[i]))
+        for i in range(rows):
+            sheet.write_row(i + 1, 0, workbook_row(i, numbers[i]))
     return rows
 
 def compare_workbook(path, args):
@@ -196,7 +201,8 @@ def main(args, top):
     # seconds that are the same for a hundred slices and for a million
     joblib.Parallel(n_jobs=2)(joblib.delayed(start_up)() for _ in range(2))
     report(*compare(top, root, chosen, args.rounds), args)
-    if args.workbook: compare_workbook(top/'mapping.xlsx', args)
+    if args.workbook:
+        compare_workbook(top/'mapping.xlsx', args)
 
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -207,4 +213,5 @@ if __name__ == '__main__':
     parser.add_argument('--each', type=int, default=120, help='slices of a patient')
     args = options(parser, slices=24, rounds=1, each=60)
     warnings.simplefilter('ignore')
-    with tempfile.TemporaryDirectory() as top: main(args, Path(top))
+    with tempfile.TemporaryDirectory() as top:
+        main(args, Path(top))

@@ -34,7 +34,8 @@ def write_set(root, ending, image, label, affine):
 def peer(path):
     return np.array(nib.load(path).get_fdata())
 
-def first_case(path): return find_cases(path.parents[1]).iloc[0]
+def first_case(path):
+    return find_cases(path.parents[1]).iloc[0]
 
 ways = {
     'nibabel': peer,
@@ -71,7 +72,8 @@ def seconds_of(path, rounds):
             seconds[name].append(time.perf_counter() - start)
     return seconds
 
-def ratio(a, b): return median(x/y for x, y in zip(a, b))
+def ratio(a, b):
+    return median(x/y for x, y in zip(a, b))
 
 def compare(args, folder, ending, image, label, affine):
     "Time and memory of one kind of file"
@@ -85,7 +87,8 @@ def compare(args, folder, ending, image, label, affine):
     # with --quick, a process for each would take longest, and say nothing of so small a file
     memory = {}
     if not args.quick:
-        for name in ways: memory[name] = peak(name, path) - peak(name, tiny)
+        for name in ways:
+            memory[name] = peak(name, path) - peak(name, tiny)
     on_disk, in_memory = path.stat().st_size/1e6, image.size*4/1e6
     voxels = 'x'.join(map(str, image.shape))
     print(f'{ending}, {on_disk:.0f} MB; {voxels} voxels are {in_memory:.0f} MB of float32')
@@ -120,6 +123,7 @@ if __name__ == '__main__':
         case = patient(np.random.default_rng(3), 'HGG', 1.)
         image = np.stack([case.images[s] for s in SEQUENCES], -1)
         label = MSD_LABEL[case.label]
-        if args.quick: image, label = image[:40, :40, :40], label[:40, :40, :40]
+        if args.quick:
+            image, label = image[:40, :40, :40], label[:40, :40, :40]
         for ending in '.nii.gz', '.nii':
             compare(args, Path(folder), ending, image, label, case.affine)

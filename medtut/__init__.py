@@ -10,6 +10,9 @@ Lessons:
 
 Tools:
   cli               the package from a shell
+  cli_folders       its commands for folders of DICOM
+  cli_data          its commands for data sets
+  cli_outlines      its commands that outline scans and judge outlines
   show              pictures with window and unit, in grids
   overlays          masks, classes and heat maps on a picture
   heatmaps          heat maps at the size of the image, and where they point
@@ -24,6 +27,8 @@ Tools:
   unet              a 3D U-Net, and its file with a model card
   tiles             a volume predicted tile by tile, without seams
   predict           from a network and a list of files to label files
+  nnunet            cases as nnU-Net wants its raw data
+  evaluate          label files against the true ones: scores, and their summary
   metrics           how good is it: sensitivity, AUC
   intervals         how sure are we: the bootstrap by patient
   few_patients      intervals that hold for few patients: shares, means, AUCs, predictive values
@@ -40,10 +45,12 @@ Tools:
   stacks            slices in order, and where their voxels lie
   planes            where a slice lies in the patient
   labels            what else tells it from other slices
+  exercises         an answer typed into a lesson is right, or wrong with a reason
+  answers           what may be typed, and which mistake a wrong answer shows
   weights           a model in a file, with what one must know to use it
 
 Data:
-  datasets          four sets, real or made of phantoms, behind one call
+  datasets          five sets, real or made of phantoms, behind one call
   archives          what the real sets are, and their terms
   hosts             how each real set is fetched
   download          fetch files, resume, check
@@ -60,6 +67,7 @@ Data:
   phantoms.chest_anatomy   how much lung and tissue each ray passes through
   phantoms.chest_shadows   bones, airways and devices
   phantoms.chest_vessels   vessels, and a lung that collapses
+  phantoms.hippocampus     a bent structure in two parts, in a small crop
   phantoms.marks    what tells a phantom's file from a patient's
 
 Plumbing:
@@ -76,10 +84,12 @@ Plumbing:
   tables            tables from outside, read without trust
   rle               run-length codes of masks
   folders           what lies in a folder, and what became of it
+  cli_base          what all commands share: options, tables
   batch             many files made of many, and a run that goes on
   files             files that appear when they are whole
   window            grey values of a window
   extras            one sentence where a package is missing
+  wording           numbers and names in the words of a message
   checks            voxel sizes checked in one place
   modes             a model run as for evaluation, and left as found
 """

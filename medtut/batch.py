@@ -18,6 +18,7 @@ from filelock import FileLock
 from tqdm.auto import tqdm
 
 from .files import atomic_write, read_json
+from .wording import counted, messages_of
 
 # %% ../nbs/toolbox/batch.ipynb #batch006
 @dataclass(slots=True)
@@ -136,13 +137,11 @@ def _make_item(item, record, out, make, failures, made_from):
             status = 'left out' if isinstance(e, LeftOut) else 'failed'
             is_outdated = made_from is not None and record.get('from') not in (None, made_from)
             if is_outdated: target.unlink(missing_ok=True)
-            return Outcome(item.target, status, str(e), _messages(caught)), None
+            return Outcome(item.target, status, str(e), messages_of(caught)), None
         status, facts = _save(save, target)
     noted = {'from': made_from, 'is': _content(target, b'')}
     if facts is not None: noted['facts'] = facts
-    return Outcome(item.target, status, note=_messages(caught), facts=facts), noted
-
-def _messages(caught): return '; '.join(dict.fromkeys(str(w.message) for w in caught))
+    return Outcome(item.target, status, note=messages_of(caught), facts=facts), noted
 
 def _make_group(argument, items, records, out, open_group, failures, key):
     "Outcome and note of each item of a group, which is opened when the first of them needs it"
@@ -193,6 +192,13 @@ def _sweep(out):
             else: path.unlink(missing_ok=True)
         folders[:] = [name for name in folders if name not in left]
 
+def _how_far(targets, out, shown_out):
+    "What a run that is stopped leaves, and how to go on"
+    # counted on the disk: what workers did in the last moment has no outcome yet
+    n_there = sum((out/target).is_file() for target in targets)
+    return (f'{n_there:,} of {counted(len(targets), "file")} are in {shown_out}; '
+            'the same command goes on from there')
+
 # what costs one file, and not the run
 FAILURES = (Failed, ValueError, OSError)
 
@@ -212,7 +218,7 @@ def make_files(
 
     What counts as there is a whole file, made here from sources with the same content, with the
     same settings. A run that was cut off goes on where it was, and two runs for one folder take
-    turns.
+    turns. The `KeyboardInterrupt` of one that is stopped by hand says how far it came.
 
     `open_group(argument)` returns `make`, `make(item.argument)` returns `save`, and `save(path)`
     writes the file, whole or not at all. It may return a dict, which becomes the `facts` of the
@@ -222,6 +228,7 @@ def make_files(
     of the folder or that something else has, and for a folder that was written with other
     settings."""
     if failures is None: failures = FAILURES
+    shown_out = out
     out, groups = Path(out).absolute(), deque(groups)  # a worker may stand in another folder
     count = len(groups)
     targets = [item.target for _, items in groups for item in items]
@@ -245,10 +252,13 @@ def make_files(
                     argument, items, records, out, open_group, failures, key)
         done = joblib.Parallel(n_jobs=n_jobs, return_as='generator')(work())
         with open(made.path, 'a', encoding='utf-8') as f:
-            for group in tqdm(done, total=count, desc=kind, unit=unit, disable=not progress):
-                for outcome, noted in group:
-                    outcomes.append(outcome)
-                    if noted: f.write(made.add(outcome.target, **noted))
-                f.flush()
+            try:
+                for group in tqdm(done, total=count, desc=kind, unit=unit, disable=not progress):
+                    for outcome, noted in group:
+                        outcomes.append(outcome)
+                        if noted: f.write(made.add(outcome.target, **noted))
+                    f.flush()
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(_how_far(targets, out, shown_out)) from None
         made.save()
     return outcomes

@@ -93,8 +93,8 @@ def _class_numbers(target, n):
     if not wanted: raise ValueError('target is empty: give one class number or more')
     for t in wanted:
         if 0 <= t < n: continue
-        raise ValueError(f'target {t} is out of range: the model scores {n} classes, '
-                         f'0 to {n - 1}')
+        raise ValueError(f'target {t} is out of range: '
+                         f'the model scores classes 0 to {n - 1}')
     return wanted
 
 def _chosen(target, scores):

@@ -22,6 +22,7 @@ from .nifti import load_nifti
 from .planes import VolumeError
 from .splits import check_ids
 from .volumes import check_same_grid
+from .wording import counted
 
 # %% ../nbs/toolbox/cases.ipynb #cases004
 _GRADES = 'HGG', 'LGG'
@@ -268,7 +269,7 @@ def _read_channels(case, modalities):
     image, affine = load_nifti(path, channels=channels, nan='refuse')
     if image.ndim == 3: image = image[..., None]
     if image.shape[3] != len(modalities):
-        raise VolumeError(f'{path}: {image.shape[3]} channels; dataset.json describes '
+        raise VolumeError(f'{path}: {counted(image.shape[3], "channel")}; dataset.json describes '
                           f'{len(sequences)}, {", ".join(sequences)}')
     return image, affine
 

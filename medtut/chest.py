@@ -66,7 +66,7 @@ def _patients_in_headers(path, files, n_jobs, progress):
     patient = patient.fillna('').astype(str).str.strip().to_numpy()
     nameless = files[patient == '']
     if len(nameless):
-        raise ValueError(f'{len(nameless)} of {len(files)} files have no PatientID, '
+        raise ValueError(f'no PatientID in {len(nameless)} of {len(files)} files, '
                          f'the first is {nameless.iloc[0]}: add a column "patient" to labels.csv, '
                          'or films of one patient may land in training and test')
     return patient
@@ -209,7 +209,7 @@ def _check_split(table):
     check_ids(table.patient)
     torn = table.groupby('patient').split.nunique() > 1
     if torn.any():
-        raise ValueError(f'{torn.sum()} patients are in more than one part, '
+        raise ValueError(f'in more than one part: {torn.sum()} of {len(torn)} patients, '
                          f'the first is {torn.idxmax()}: split by patient')
 
 def _augmentations():
@@ -292,7 +292,7 @@ def threshold_for_sensitivity(
     other = y[~np.isin(y, (0, 1))]
     if len(other): raise ValueError(f'the truth is 0 or 1 for each case, found {other[0]}')
     if np.isnan(p).any():
-        raise ValueError(f'{np.isnan(p).sum()} of {len(p)} scores are nan: leave these cases out, '
+        raise ValueError(f'nan in {np.isnan(p).sum()} of {len(p)} scores: leave these cases out, '
                          'or find out why')
     positives = np.sort(p[y == 1])[::-1]
     if not len(positives): raise ValueError('no positives: a threshold for sensitivity needs some')
@@ -328,7 +328,7 @@ def fit_temperature(
     and for a label that is no class of them."""
     logits, labels = _checked(logits, y)
     if (logits.argmax(1) == labels).all():
-        raise ValueError(f'all {len(labels)} cases are right: the surer the better, '
+        raise ValueError('no case is wrong: the surer the better, '
                          'and no temperature is best; give more cases')
     of_truth = logits.gather(1, labels[:, None])[:, 0]
     if not (of_truth - logits.mean(1)).mean() > 0:

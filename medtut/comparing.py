@@ -8,13 +8,16 @@ __all__ = ['Difference', 'paired_difference', 'mean_difference', 'chosen_interva
 # %% ../nbs/toolbox/comparing.ipynb #cmp002
 from inspect import signature
 from typing import NamedTuple
+import warnings
 
 import numpy as np
 from scipy.special import ndtr, stdtrit
 
 from .few_patients import check_level, mean_interval, patients_of
-from .intervals import Interval, bootstrap_interval, number_of_cases, patient_numbers
+from .intervals import (
+    FewPatients, Interval, bootstrap_interval, number_of_cases, patient_numbers)
 from .metrics import as_array, check_same_shape, scored_pair, undefined
+from .wording import counted
 
 # %% ../nbs/toolbox/comparing.ipynb #cmp009
 class Difference(NamedTuple):
@@ -37,6 +40,7 @@ class Difference(NamedTuple):
     def __repr__(self): return f'{format(self)}, {self.verdict}'
     def __format__(self, spec):
         value, low, high = [format(x, spec or '+.2f') for x in self]
+        if np.isnan(self.low) or np.isnan(self.high): return f'{value} (no interval)'
         return f'{value} ({low} to {high})'
 
 # %% ../nbs/toolbox/comparing.ipynb #cmp010
@@ -72,25 +76,25 @@ def paired_difference(
     score = _by_names(metric)
     def difference(truth, a, b): return score(truth, a) - score(truth, b)
     if patients < 3:
-        undefined('interval', f'{patients} patients say too little about others')
+        undefined('interval', f'{counted(patients, "patient says", "patients say")} '
+                              'too little about others')
         return Difference(float(difference(truth, a, b)), np.nan, np.nan)
-    interval = bootstrap_interval(difference, truth, a, b, groups=groups, n=n, seed=seed,
-                                  level=_expanded(level, patients))
-    if interval.low == interval.high:
-        undefined('interval', f'all draws of the {patients} patients differ by the same')
-        return Difference(interval.value, np.nan, np.nan)
-    return Difference(*interval)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', FewPatients) # the level makes up for them
+        return Difference(*bootstrap_interval(difference, truth, a, b, groups=groups, n=n,
+                                              seed=seed, level=_expanded(level, patients)))
 
 def mean_difference(
     a, b,            # one value a case of each of two models, such as their Dice
     groups=None,     # the patient of each case; None: every case is a patient of its own
     level:float=.95, # share of samples whose interval holds the true difference
+    bounds=(-np.inf, np.inf), # lowest and highest possible difference: (-1, 1) for Dice
 )->Difference:       # mean of a - b, with limits and verdict
     """Mean difference between two models on the same cases, by `mean_interval`.
     Raises `ValueError` for lengths that differ, and as `mean_interval` does"""
     a, b = np.asarray(as_array(a), float), np.asarray(as_array(b), float)
     check_same_shape(a, b, 'the other')
-    return Difference(*mean_interval(a - b, groups, level))
+    return Difference(*mean_interval(a - b, groups, level, bounds))
 
 # %% ../nbs/toolbox/comparing.ipynb #cmp015
 def _rows_by_patient(arrays, groups):
@@ -114,7 +118,8 @@ def chosen_interval(
     """Interval of a score that depends on a choice made on other cases: both sets are drawn, and
     the choice is made anew in each draw (percentile bootstrap, widened as in `paired_difference`).
 
-    Draws without a value are left out; more than 5 % of them are said in a warning.
+    Draws without a value are left out; more than 5 % of them are said in a warning. Limits are
+    `NaN`, and a warning says so, if that is most of them, or if all draws give the same.
     Raises `ValueError` for lengths that differ, and groups as `check_ids` refuses them"""
     valid_truth, valid_score = scored_pair(*valid)
     test_truth, test_score = scored_pair(*test)
@@ -135,7 +140,11 @@ def chosen_interval(
     lost = np.isnan(scores).mean()
     if lost > .05:
         undefined('interval', f'{lost:.0%} of {n} draws have no value and are left out')
-    if lost == 1: return Interval(float(value), np.nan, np.nan)
+    if lost > .5: return Interval(float(value), np.nan, np.nan)
     wide = _expanded(level, min(len(valid_rows), len(test_rows)))
     low, high = np.nanquantile(scores, [(1 - wide)/2, (1 + wide)/2])
+    if low == high:
+        undefined('interval', 'all draws give the same, from which no chance can be read; '
+                              'use proportion_interval of medtut.few_patients')
+        return Interval(float(value), np.nan, np.nan)
     return Interval(float(value), float(low), float(high))

@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 from .errors import DicomError, as_dicom_error
 from .identity import burned_in_risk, pseudonyms
 from .summary import header_values, how_it_lies, pixel_statistics
+from .wording import counted
 
 # %% ../nbs/01_dicom.ipynb #dicom025
 def _looks_like_dicom(head:bytes)->bool:
@@ -78,7 +79,7 @@ def _check_start(raw, name, max_bytes):
     if not _looks_like_dicom(head):
         is_markup = head.lstrip()[:1] == b'<'
         found = 'a web page' if is_markup else f'{head[:8]!r}'
-        size = f' ({len(head)} bytes in all)' if len(head) < 132 else ''
+        size = f' ({counted(len(head), "byte")} in all)' if len(head) < 132 else ''
         question = '; was the download refused?' if is_markup else ''
         raise DicomError(f'{name}: not a DICOM file: no DICM at byte 128, '
                          f'and it begins with {found}{size}{question}')

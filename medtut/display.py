@@ -30,6 +30,7 @@ def windowed(
     Raises `ValueError` for a width that is not positive."""
     if not width > 0: raise ValueError(f'window width must be positive, not {width}')
     x = np.asarray(x, np.float32)
+    # 0 at level - width/2, 1 at level + width/2
     return np.clip((x - level)/width + .5, 0, 1)
 
 # %% ../nbs/toolbox/display.ipynb #dicom082
@@ -57,7 +58,8 @@ class Window(NamedTuple):
 
 def _list_of(value):
     "The values of an element that may have one or several"
-    return value if isinstance(value, (MultiValue, list, tuple)) else [value]
+    has_several = isinstance(value, (MultiValue, list, tuple))
+    return value if has_several else [value]
 
 def file_window(ds, frame=None):
     "The first usable `Window` of the file; `None` where it has none"
@@ -82,15 +84,17 @@ def file_window(ds, frame=None):
     return None
 
 # %% ../nbs/toolbox/display.ipynb #dicom093
-def _through_window(x, width, level, function):
-    "Values of interest, 0..1, by a window of the file (PS3.3 C.11.2.1.2)"
-    if function == 'SIGMOID':
+def _through_window(x, window):
+    "Values of interest, 0..1, by a `Window` of the file (PS3.3 C.11.2.1.2)"
+    width, level = window.width, window.level
+    if window.function == 'SIGMOID':
         exponent = -4*(x - level)/width
         return 1/(1 + np.exp(exponent))
-    if function == 'LINEAR':
-        # for whole numbers: the window runs from the middle of one to the middle of another
-        width = max(width - 1, 1e-6)
+    if window.function == 'LINEAR':
+        # (x - (level - .5))/(width - 1) + .5: as many whole numbers as `width` says,
+        # from the middle of the first, which is black, to the middle of the last, which is white
         level -= .5
+        width = max(width - 1, 1e-6)  # a width of 1 is a step
     return windowed(x, width, level)
 
 def _through_table(x, table):
@@ -102,21 +106,22 @@ def _through_table(x, table):
     white = 2**table.bits - 1 if needs_all_bits else max(largest, 1)
     return (table(x)/white).astype(np.float32)
 
-def _voi(x, ds, frame=None):
-    """Values of interest, 0..1, by the file's VOI LUT or window (PS3.3 C.11.2).
+def _values_of_interest(x, ds, frame=None):
+    """`x` as 0..1, by the file's VOI (value of interest) LUT or window (PS3.3 C.11.2).
 
     Where it has neither, from the least to the greatest value."""
     finite = x[np.isfinite(x)]
     low, high = 0, 1
     if finite.size: low, high = finite.min(), finite.max()
-    # signed like the values that go in
+    # its first input counts as signed where the values that go in are (PS3.3 C.11.2.1.1)
     table = sequence_table(ds, 'VOILUTSequence', frame, signed=low < 0)
     if table is not None: return _through_table(x, table)
     window = file_window(ds, frame)
-    if window is not None: return _through_window(x, *window)
+    if window is not None: return _through_window(x, window)
     has_8_bits = read_number(ds, 'BitsAllocated', default=0) == 8
-    if has_8_bits and low >= 0: low, high = 0, 255
-    return windowed(x, max(high - low, 1e-6), (low + high)/2)
+    if has_8_bits and low >= 0: low, high = 0, 255  # made for a screen
+    width = max(high - low, 1e-6)  # an image of one value is grey
+    return windowed(x, width, (low + high)/2)
 
 def _palette_colours(x, ds):
     "RGB, uint8, of indices `x` into the tables of a PALETTE COLOR image (PS3.3 C.7.6.3.1.5, C.7.9)"
@@ -128,7 +133,7 @@ def _palette_colours(x, ds):
     names = [colour + 'PaletteColorLookupTable' for colour in ('Red', 'Green', 'Blue')]
     signed = has_signed_pixels(ds)
     tables = [look_up_table(ds[n + 'Descriptor'], ds[n + 'Data'], ds, signed) for n in names]
-    rgb = np.stack([table(x) for table in tables], axis=-1)
+    rgb = np.stack([table(x) for table in tables], axis=-1)  # a `LookUpTable` is called
     # values to 255 have 8 bits, whatever the descriptor says
     has_16_bits = max(table.values.max() for table in tables) > 255
     if has_16_bits: rgb = rgb >> 8
@@ -146,11 +151,21 @@ def _greys(x, ds, frame, window):
 
     Or of several that share their scale and window."""
     if window is None:
+        # the file's own window is in its own scale, which need not be a unit
         scale = rescaling(ds, frame) or Scale('stored values')
-        shown = _voi(to_units(x, ds, frame, scale), ds, frame)
-    else: shown = windowed(to_units(x, ds, frame), *window)
+        shown = _values_of_interest(to_units(x, ds, frame, scale), ds, frame)
+    else:
+        width, level = window
+        shown = windowed(to_units(x, ds, frame), width, level)
     if read_value(ds, 'PhotometricInterpretation') == 'MONOCHROME1': shown = 1 - shown
+    # rounded; padding, which is nan, becomes 0
     return np.nan_to_num(shown*255 + .5).astype(np.uint8)
+
+def _greys_of_frames(x, ds, frame, window):
+    "`_greys` of one frame, or of all, each in its own scale and window where they differ"
+    differ = differs_by_frame(ds, (*SCALE_MACROS, 'FrameVOILUTSequence'))
+    def convert(values, i): return _greys(values, ds, i, window)
+    return by_frame(convert, x, frame, differ)
 
 def _chosen_window(window, width, level):
     "(width, level) that the caller asked for, by name or in numbers; `None`: the file's own"
@@ -188,13 +203,10 @@ def to_display(
     Raises `DicomError` as `pixels` does, and `ValueError` for a window that is none."""
     window = _chosen_window(window, width, level)
     with as_dicom_error(data_set_name(ds), 'rendering'):
-        x, _ = stored_values(ds, frame, max_bytes)
+        x = stored_values(ds, frame, max_bytes).values
         is_colour = is_colour_image(ds)
         if is_colour: shown = _colours(x, ds)
-        else:
-            differs = differs_by_frame(ds, (*SCALE_MACROS, 'FrameVOILUTSequence'))
-            def convert(values, i): return _greys(values, ds, i, window)
-            shown = by_frame(convert, x, frame, differs)
+        else: shown = _greys_of_frames(x, ds, frame, window)
         if not upright: return shown
         row_axis = -3 if is_colour else -2
         return orientation(ds, frame).turn(shown, row_axis)

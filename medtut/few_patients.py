@@ -15,6 +15,7 @@ from scipy.optimize import brentq
 from .intervals import Interval, number_of_cases, patient_numbers
 from .metrics import (
     as_array, as_binary, check_same_shape, roc_auc, scored_pair, undefined)
+from .wording import counted
 
 # %% ../nbs/toolbox/few_patients.ipynb #few010
 def check_level(level):
@@ -108,7 +109,9 @@ def mean_interval(
     patients, mean = patient.max() + 1, values.mean()
     # what each patient adds to the mean, on the scale of the values; one case each: the values
     shares = np.bincount(patient, values - mean)*patients/len(values) + mean
-    if patients < 3: return _no_limits(mean, f'{patients} patients say too little about others')
+    if patients < 3:
+        few_say = counted(patients, 'patient says', 'patients say')
+        return _no_limits(mean, f'{few_say} too little about others')
     spread = shares.std(ddof=1)
     if spread < 1e-12*max(1, abs(mean)):
         return _no_limits(mean, f'all {patients} patients have the same value')

@@ -145,7 +145,7 @@ def _check_cases(cases, slices, every, crop):
     if not len(cases): raise ValueError('no cases: nothing to learn from')
     ungraded = cases.label.isna()
     if ungraded.any():
-        raise VolumeError(f'{ungraded.sum()} cases have no grade, such as '
+        raise VolumeError(f'no grade for {ungraded.sum()} of {len(cases)} cases, such as '
                           f'{cases.case[ungraded].iloc[0]}; leave them out')
 
 class GradingDataset(Dataset):

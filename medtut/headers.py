@@ -20,6 +20,7 @@ from pydicom.filewriter import write_data_element
 from pydicom.multival import MultiValue
 from pydicom.tag import Tag
 from .errors import as_dicom_error, data_set_name, warn_of
+from .wording import counted
 
 # %% ../nbs/toolbox/headers.ipynb #heads006
 def _encoded_length(item, encodings):
@@ -35,10 +36,10 @@ def _encoded_length(item, encodings):
 
 def _shown(e, width):
     "The value of an element as text"
-    if e.VR == 'SQ':
-        count = len(e.value)
-        return '1 item' if count == 1 else f'{count} items'
-    if isinstance(e.value, bytes): return f'{len(e.value):,} bytes: ' + e.value[:8].hex(' ')
+    if e.VR == 'SQ': return counted(len(e.value), 'item')
+    if isinstance(e.value, bytes):
+        size = counted(len(e.value), 'byte')
+        return f'{size}: {e.value[:8].hex(" ")}'
     return str(e.value)[:width]
 
 def _element_rows(ds, depth, width, encodings):

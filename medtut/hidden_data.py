@@ -13,7 +13,7 @@ import numpy as np
 import pydicom
 from pydicom.pixels import get_decoder
 from pydicom.uid import UID
-from .decoding import run_in_process
+from .decoding import decoding_limits, run_in_process
 from .errors import DicomError
 from .headers import read_whole_number
 from .layout import image_layout
@@ -184,7 +184,7 @@ def _decoded(layout, data):
     try:
         if layout.syntax == pydicom.uid.RLELossless: return _raw_samples(*arguments)
         # in a process of its own: a native decoder may crash
-        return run_in_process(2**31, _raw_samples, *arguments).result(60)
+        return run_in_process(decoding_limits(layout), _raw_samples, *arguments)
     except Exception as e:
         raise DicomError(
             f'{layout.name}: its compressed pixels have room for an overlay in unused bits, '

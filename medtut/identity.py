@@ -18,6 +18,7 @@ from .headers import elements, read_value
 from .hidden_data import ClearedPixels, cleared_pixels
 from .layout import PIXEL_ELEMENTS
 from .profile import OPTIONS, Treated, Treatment, in_words, pseudonym, rule_of
+from .wording import counted
 
 # %% ../nbs/toolbox/identity.ipynb #dicom108b
 _CAMERAS = {'ES', 'XC'}
@@ -61,11 +62,15 @@ def burned_in_risk(
         reasons += _kind_of_picture(ds, text)
         if text('RecognizableVisualFeatures') == 'YES':
             reasons.append('RecognizableVisualFeatures is YES')
-        stated = text('BurnedInAnnotation')
-        if stated != 'NO':
-            known = {'YES': 'YES', '': 'missing or empty'}
-            reasons.append(f"BurnedInAnnotation is {known.get(stated, 'neither YES nor NO')}")
+        reasons += _stated_annotation(text('BurnedInAnnotation'))
     return reasons
+
+def _stated_annotation(value):
+    "The reason to look that lies in `BurnedInAnnotation`; the value is quoted only if it is YES"
+    if value == 'NO': return []
+    if value == 'YES': return ['BurnedInAnnotation is YES']
+    if value == '': return ['BurnedInAnnotation is missing or empty']
+    return ['BurnedInAnnotation is neither YES nor NO']
 
 # %% ../nbs/toolbox/identity.ipynb #ident13b
 _GROUPING = ('PatientID', 'StudyInstanceUID', 'SeriesInstanceUID', 'FrameOfReferenceUID',
@@ -102,7 +107,9 @@ _PYDICOM_UID = pydicom.uid.PYDICOM_IMPLEMENTATION_UID
 def _code(value, meaning):
     "An item of a code sequence"
     code = pydicom.Dataset()
-    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, 'DCM', meaning
+    code.CodeValue = value
+    code.CodingSchemeDesignator = 'DCM'
+    code.CodeMeaning = meaning
     return code
 
 # how far the dates have been changed (PS3.3 C.12.1.1), the least first
@@ -114,8 +121,9 @@ def _dates_mark(ds, retain):
     elif 'dates shifted' in retain: now = 'MODIFIED'
     else: now = 'REMOVED'
     before = ds.get('LongitudinalTemporalInformationModified')
-    # what an earlier round took away is not back
-    return max(now, before, key=_DATES.index) if before in _DATES else now
+    if before not in _DATES: return now
+    # what an earlier round took away does not come back
+    return max(now, before, key=_DATES.index)
 
 def _marks(ds, retain):
     "What says that `ds` was de-identified and how (PS3.15 E.1.1; PS3.3 C.7.1.1 and C.12.1.1)"
@@ -140,7 +148,8 @@ def _meta(ds, treatment, syntax):
     if instance and 'UIDs' not in treatment.retain: instance = treatment.new_uid(str(instance))
     if instance: meta.MediaStorageSOPInstanceUID = instance
     if syntax: meta.TransferSyntaxUID = syntax
-    meta.ImplementationClassUID, meta.ImplementationVersionName = _PYDICOM_UID, 'MEDTUT'
+    meta.ImplementationClassUID = _PYDICOM_UID
+    meta.ImplementationVersionName = 'MEDTUT'
     return meta
 
 # %% ../nbs/toolbox/identity.ipynb #ident15
@@ -151,13 +160,18 @@ class _Plan(NamedTuple):
     marks: pydicom.Dataset  # what says that the file was de-identified
 
 class _Walk:
-    "Goes through a data set at every depth and notes what becomes of each element"
+    """Goes through a data set at every depth and notes what becomes of each element.
+
+    Inside a sequence it matters what becomes of that: `around` is 'keep', 'replace' where its items
+    are gone through for what must go, or begins with 'remove' where it goes as a whole."""
     def __init__(self, treatment, marks, pixels):
-        self.treatment, self.marks, self.pixels = treatment, marks, pixels
-        self.changes = []
+        self.treatment = treatment  # key and options, by which elements are treated
+        self.marks = marks          # what is written into the file in the end
+        self.pixels = pixels        # `ClearedPixels`
+        self.changes = []           # a `_Change` an element, in the order of `elements`
 
     def rule(self, tag, around):
-        "The profile's rule, given what becomes of the sequence `around`"
+        "The profile's rule, which gives way to what becomes of the sequence around the element"
         if around.startswith('remove'): return around
         if tag.group == 2 or tag in self.marks: return 'remove'
         rule = rule_of(tag, self.treatment.retain)
@@ -165,12 +179,13 @@ class _Walk:
         return rule
 
     def unreadable(self, parent, tag, rule):
-        "What can't be read can be removed, and must not be kept"
+        "What becomes of an element that can't be read: it can be removed, and must not be kept"
         if rule.startswith('remove'): return rule
         if rule != 'keep': return 'remove'
         return 'remove, unknown' if parent.get_item(tag).VR == 'UN' else _UNREADABLE
 
     def settled_in_words(self, new):
+        "The action, for an element that was made before"
         if new is self.pixels.element: return self.pixels.action
         if new.VR == 'SQ': return 'replace'
         return 'new UID' if 'Instance' in new.keyword else f'replace by {in_words(new.value)}'
@@ -201,6 +216,7 @@ class _Walk:
                 action = self.unreadable(parent, tag, rule)
                 self.changes.append(_Change(parent, tag, action, None))
                 continue
+            # a sequence stands before its items, and what becomes of it is known after them
             place = len(self.changes)
             treated = self.treated(e, rule, settled)
             self.changes.append(_Change(parent, tag, *treated))
@@ -257,7 +273,7 @@ def _rows_beside(ds, columns):
     rows = []
     preamble = getattr(ds, 'preamble', None)
     if preamble and preamble.strip(b'\0'):
-        value = f'{len(preamble)} bytes: {preamble[:8].hex(" ")}'
+        value = f'{counted(len(preamble), "byte")}: {preamble[:8].hex(" ")}'
         rows.append(dict(keyword='preamble', name='File Preamble', length=len(preamble),
                          value=value, action='clear'))
     for reason in burned_in_risk(ds):
@@ -292,7 +308,7 @@ def identifying_elements(
 
 # %% ../nbs/toolbox/identity.ipynb #dicom129
 def _days_earlier(key, patient):
-    "By how many days a patient's dates are shifted, 1 to 3652"
+    "By how many days a patient's dates are shifted: 1 to 3652, which are ten years"
     return 1 + int(pseudonym(key, f'days of {patient}'), 16) % 3652
 
 def _apply(changes, name):
@@ -300,7 +316,8 @@ def _apply(changes, name):
     for parent, tag, action, element in changes:
         if action == _UNREADABLE:
             what = keyword_for_tag(tag) or tag
-            raise DicomError(f'{name}: {what} can not be read, and must not be kept unread')
+            raise DicomError(f'{name}: {what} can not be read, and must not be kept unread; '
+                             'delete it from the data set if nobody needs it')
         if action is None: continue
         # an item may stand in two places, and be done already
         if element is None: parent.pop(tag, None)

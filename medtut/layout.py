@@ -14,6 +14,7 @@ from pydicom.pixels import get_decoder
 from pydicom.uid import UID, MPEGTransferSyntaxes
 from .errors import DicomError, data_set_name, warn_of
 from .headers import read_whole_number
+from .wording import counted
 
 # %% ../nbs/toolbox/layout.ipynb #layout006
 # element -> the name that pydicom's decoders have for it
@@ -51,7 +52,7 @@ def _check_bits(ds, options):
     allocated = options['bits_allocated']
     stored = options.setdefault('bits_stored', allocated)
     if not 1 <= stored <= allocated:
-        warn_of(ds, 'BitsStored', f'is {stored}, with {allocated} bits allocated',
+        warn_of(ds, 'BitsStored', f'is {stored}, with {counted(allocated, "bit")} allocated',
                 'all of these are taken')
         stored = options['bits_stored'] = allocated
     high_bit = read_whole_number(ds, 'HighBit', stored - 1)
@@ -108,8 +109,9 @@ def _check_sizes(name, syntax, options, data, frame, max_bytes):
     samples_per_pixel, bits = options['samples_per_pixel'], options['bits_allocated']
     frames = options['number_of_frames']
     if frames < 1 or min(rows, columns, samples_per_pixel) < 1:
+        samples = counted(samples_per_pixel, 'sample')
         raise DicomError(
-            f'{name}: {frames} frames of {rows} x {columns} pixels of {samples_per_pixel} samples: '
+            f'{name}: {counted(frames, "frame")} of {rows} x {columns} pixels of {samples}: '
             'sizes must be positive; the header has to be corrected')
     if frame is not None and not 0 <= frame < frames:
         raise DicomError(f'{name}: no frame {frame}; it has {frames}, counted from 0')
@@ -123,8 +125,8 @@ def _check_sizes(name, syntax, options, data, frame, max_bytes):
         too_short = stored_bytes > len(data)
     if too_short:
         raise DicomError(
-            f'{name}: the header claims {samples:,} samples of {bits} bits, '
-            f'more than the {len(data):,} bytes of pixel data can hold; '
+            f'{name}: the header claims {counted(samples, "sample")} of {counted(bits, "bit")}, '
+            f'more than the {counted(len(data), "byte")} of pixel data can hold; '
             'compare it with another copy of the file')
     samples_decoded = samples if frame is None else samples//frames
     decoded_bytes = samples_decoded*4

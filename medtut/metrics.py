@@ -15,6 +15,7 @@ __getattr__ = hands_on(__name__, 'intervals', 'masks')
 import warnings
 from typing import NamedTuple
 import numpy as np
+from .wording import counted
 
 # %% ../nbs/toolbox/metrics.ipynb #metrics007
 class UndefinedMetric(UserWarning):
@@ -48,8 +49,9 @@ def as_binary(x, name):
     if x.dtype == bool: return x
     wrong = x[~((x == 0) | (x == 1))]
     if wrong.size:
-        raise ValueError(f'{name} must hold 0 and 1, or False and True; found {wrong[0]!r} '
-                         f'and {wrong.size - 1} others: compare with a threshold or a class first')
+        raise ValueError(f'{name} must hold 0 and 1, or False and True; '
+                         f'found {wrong.tolist()[0]!r} and {counted(wrong.size - 1, "other")}: '
+                         'compare with a threshold or a class first')
     return x == 1
 
 def check_same_shape(truth, other, name):

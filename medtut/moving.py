@@ -15,6 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 from .show import png_bytes
+from .wording import counted
 
 # %% ../nbs/toolbox/moving.ipynb #moving008
 class Slider:
@@ -121,7 +122,7 @@ class Animation:
         sizes = {frame.size for frame in frames}
         if len(sizes) != 1:
             raise ValueError('need frames, all of one size; '
-                f'found {len(frames)} of {sorted(sizes)} pixels')
+                f'found {counted(len(frames), "frame")} of {sorted(sizes)} pixels')
         first, *others = [frame.quantize(64, dither=Image.Dither.NONE) for frame in frames]
         gif = BytesIO()
         first.save(gif, 'GIF', save_all=True, append_images=others, duration=ms, loop=0)

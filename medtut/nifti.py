@@ -18,6 +18,7 @@ from nibabel.spatialimages import HeaderDataError
 from .files import atomic_write
 from .planes import VolumeError
 from .volumes import Voxels, check_affine
+from .wording import counted
 
 # %% ../nbs/toolbox/nifti.ipynb #nifti012
 class _LongQuaternion:
@@ -79,7 +80,7 @@ def _check_size(voxels, shape, path):
     most = on_disk - voxels.offset if is_plain else on_disk*1032
     if claimed > most:
         raise VolumeError(
-            f'{path}: the header claims {claimed:,} bytes of voxels, the file holds '
+            f'{path}: the header claims {counted(claimed, "byte")} of voxels, the file holds '
             f'{max(most, 0):,} at most; it is cut off or its header is wrong: '
             'copy or download it again')
 
@@ -159,7 +160,8 @@ def _array_to_fill(shape, dtype, max_bytes, path):
     total = prod(shape)*dtype.itemsize
     if total > max_bytes:
         raise VolumeError(
-            f'{path}: takes {total:,} bytes as {dtype}, more than max_bytes={max_bytes:,}; '
+            f'{path}: takes {counted(total, "byte")} as {dtype}, '
+            f'more than max_bytes={max_bytes:,}; '
             'raise max_bytes, or read some slices or channels')
     return np.empty(shape, dtype, order='F')
 
@@ -187,7 +189,7 @@ def _read_slices(stored, z, channels, target, path):
             while is_last and f.read(2**20): pass
     except (EOFError, OSError, zlib.error) as e:
         raise VolumeError(
-            f'{path}: cut off or damaged after {n_read} of the {len(runs)} slices wanted '
+            f'{path}: cut off or damaged after {n_read} of {counted(len(runs), "slice")} wanted '
             f'({e}); copy or download it again') from e
     return n_odd
 

@@ -47,7 +47,7 @@ def class_colors(
     if len(rest) > len(free):
         most = len(colors) + len(free)
         raise ValueError(f'found {len(names)} classes, '
-            f'but only {most} colours can be told apart: join some, or give colors')
+            f'but only {most} colours can be told apart: join some, or give colors=')
     colors |= dict(zip(rest, free))
     return {name: colors[name] for name in names}
 
@@ -69,6 +69,7 @@ class MaskClasses(NamedTuple):
         return colors
 
 def _whole_numbers(mask):
+    "A mask as whole numbers or bool; floats that are whole but for rounding will do"
     mask = real_array(mask, 'mask')
     if mask.dtype.kind != 'f': return mask
     labels = np.rint(mask)
@@ -119,15 +120,20 @@ def show_mask(
         paint[inside] = (*to_rgb(color), alpha)
         share = inside.mean()
         shares.append(f'{name} {share:.1%} of the pixels')
-    name = kwargs.get('title') or 'Image'
+    title = kwargs.get('title') or 'Image'
     about = ', '.join(shares)
-    kwargs.setdefault('alt', f'{name} with a mask: {about}')
-    shown, ax = _paint_over(image, paint, kwargs)
-    add_to_legend(ax, classes.legend())
-    return shown
+    alt = f'{title} with a mask: {about}'
+    painted = _paint_over(image, paint, dict(alt=alt) | kwargs)
+    add_to_legend(painted.ax, classes.legend())
+    return painted.shown
+
+class _Painted(NamedTuple):
+    "A picture with paint on it"
+    shown: object  # what `show_image` returned: a `Picture`, or the axes that it was given
+    ax: object     # the axes, in either case
 
 def _paint_over(image, paint, kwargs):
-    "Draw `image`, and `paint` (rows, columns, 4) over it; what `show_image` returns, and the axes"
+    "Draw `image` by `show_image(image, **kwargs)`, and `paint` (rows, columns, 4) over it"
     size, paint_size = image.shape[:2], paint.shape[:2]
     if size != paint_size:
         raise ValueError(f'image of {size} pixels, but mask or heat map of '
@@ -136,9 +142,23 @@ def _paint_over(image, paint, kwargs):
     ax = kwargs.get('ax') or shown.axes[0]
     extent = ax.images[-1].get_extent()
     ax.imshow(paint, extent=extent, interpolation='nearest')
-    return shown, ax
+    return _Painted(shown, ax)
 
 # %% ../nbs/toolbox/overlays.ipynb #overlays035
+def _largest(heat, low):
+    "The largest amount of a heat map; of one without heat any amount above `low`"
+    known = heat[np.isfinite(heat)]
+    return known.max() if (known > low).any() else low + 1
+
+def _heat_paint(heat, low, high, shades, alpha):
+    "(rows, columns, 4) colours and opacities of a heat map; where it is nan, `NO_VALUE`, opaque"
+    # 0 at `low` and below, 1 at `high` and above, straight between; so is the opacity
+    share = (heat - low)/(high - low)
+    share = share.clip(0, 1)
+    paint = shades(np.ma.masked_invalid(share))
+    paint[..., 3] = np.where(np.isnan(share), 1, alpha*share)
+    return paint
+
 def show_heat(
     image, # (rows, columns) numbers, or (rows, columns, 3 or 4) colours
     heat, # (rows, columns) amounts, at the size of the image
@@ -153,33 +173,25 @@ def show_heat(
     Raises `ValueError` if sizes differ or `high` <= `low`"""
     image = image_array(image, colors=True)
     heat = image_array(heat, 'heat map')
-    known = heat[np.isfinite(heat)]
-    hot = (known > low).any()
-    # a map without heat has no largest amount: any will do
-    if high is None:
-        high = known.max() if hot else low + 1
+    if high is None: high = _largest(heat, low)
     if not high > low:
         raise ValueError(
             f'high must be above low, found low={low}, high={high}')
-    share = (heat - low)/(high - low)
-    share = share.clip(0, 1)
     shades = colormaps[heat_cmap].with_extremes(bad=NO_VALUE)
-    paint = shades(np.ma.masked_invalid(share))
-    opacity = np.where(np.isnan(share), 1, alpha*share)
-    paint[..., 3] = opacity
-    name = kwargs.get('title') or 'Image'
+    paint = _heat_paint(heat, low, high, shades, alpha)
+    title = kwargs.get('title') or 'Image'
     amount = label or 'amount'
     shown_range = range_text(low, high, '')
-    kwargs.setdefault('alt', f'{name} with a heat map, {amount} from {shown_range}')
-    shown, ax = _paint_over(image, paint, kwargs)
-    beyond = (known > high).any()
-    extend = 'max' if beyond else 'neither'
+    alt = f'{title} with a heat map, {amount} from {shown_range}'
+    painted = _paint_over(image, paint, dict(alt=alt) | kwargs)
+    ax = painted.ax
+    is_beyond = (heat[np.isfinite(heat)] > high).any()
     scale = ScalarMappable(Normalize(low, high), shades)
     ax.figure.colorbar(scale, ax=ax, label=label,
-        shrink=.9, extend=extend)
+        shrink=.9, extend='max' if is_beyond else 'neither')
     if np.isnan(heat).any() and not ax.get_legend():
         add_to_legend(ax, {'no value': NO_VALUE})
-    return shown
+    return painted.shown
 
 # %% ../nbs/toolbox/overlays.ipynb #overlays040
 def labelled_image(
@@ -201,6 +213,7 @@ def labelled_image(
 
 # %% ../nbs/toolbox/overlays.ipynb #overlays041
 def check_same_shape(image, labels):
+    "Raise `ValueError` unless an image and its labels have one shape"
     if image.shape == labels.shape: return
     raise ValueError(
         f'image of shape {image.shape}, but label of {labels.shape}: '
@@ -209,7 +222,7 @@ def check_same_shape(image, labels):
 def paint_classes(image, limits, classes, alpha):
     "`image` in grey between `limits`, nan in its colour, each of `MaskClasses` in its own"
     low, high = limits
-    share = (image.astype(np.float32) - low)/(high - low)
+    share = (image.astype(np.float32) - low)/(high - low)  # of the way from black to white
     grey = share.clip(0, 1)*255
     no_value = np.isnan(grey)
     grey = np.rint(np.nan_to_num(grey))
@@ -218,6 +231,7 @@ def paint_classes(image, limits, classes, alpha):
     for label, name in classes.names.items():
         inside = classes.labels == label
         color = np.array(to_rgb(classes.colors[name]))
+        # a share of `alpha` is the colour, the rest the image
         mixed = (1 - alpha)*rgb[inside] + alpha*255*color
         rgb[inside] = np.rint(mixed)
     return rgb

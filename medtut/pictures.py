@@ -146,9 +146,9 @@ def check_window(
     if isinstance(window, str) and window not in WINDOWS:
         raise ValueError(f'no window {window!r}; there are {", ".join(WINDOWS)}')
     if window is None or isinstance(window, str): return
+    if len(window) != 2 or not np.isfinite(window).all():
+        raise ValueError(f'a window has two numbers, width and level, not {window}')
     width, level = window
-    if not np.isfinite([width, level]).all():
-        raise ValueError(f'a window has two numbers, not {window}')
     windowed(np.zeros(1), width, level)  # which refuses a width that is not positive
 
 def _frames_wanted(n, frame):

@@ -27,6 +27,7 @@ from .display import to_display
 from .errors import DicomError, data_set_name
 from .files import atomic_write
 from .units import pixels
+from .wording import counted
 
 # %% ../nbs/toolbox/pngs.ipynb #pngs008
 class VolumeWindow(NamedTuple):
@@ -188,7 +189,7 @@ def _names(rows):
     if unfit.any(): raise ValueError(f'not fit for a file name: {names[unfit].iloc[0]!r}')
     shared = names.str.lower().duplicated()
     if shared.any():
-        raise ValueError(f'{shared.sum()} slices would share a file name, '
+        raise ValueError(f'{counted(shared.sum(), "slice")} would share a file name, '
                          f'{names[shared].iloc[0]} among them')
     return names
 
@@ -203,7 +204,8 @@ def _check_export(slices, root, window):
         raise ValueError('rows share an index: call reset_index(drop=True) first')
     leaving = slices.path.map(_leaves)
     if leaving.any():
-        raise ValueError(f'{leaving.sum()} paths lead out of the data folder, or nowhere; '
+        raise ValueError('paths that lead out of the data folder, or nowhere: '
+                         f'{leaving.sum()} of {len(leaving)}; '
                          f'the first: {slices.path[leaving].iloc[0]!r}')
     labels = slices.label.dropna()
     if not labels.isin([0, 1]).all():

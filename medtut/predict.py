@@ -26,7 +26,7 @@ from torch import nn
 
 from .batch import Failed, Item, make_files, same_name
 from .checks import check_spacing
-from .conversion import NAME, series_fields
+from .conversion import NAME_PATTERN, series_fields
 from .files import nifti_stem
 from .intensities import standardize
 from .masks import volume_ml
@@ -36,6 +36,7 @@ from .series import one_series
 from .tiles import predict_volume
 from .unet import load_unet
 from .volumes import check_same_grid, load_series, reorient, resample, spacing as voxel_size
+from .wording import counted
 
 # %% ../nbs/toolbox/predict.ipynb #predict013
 def _three(x, kinds):
@@ -52,7 +53,7 @@ def _leads(orientation):
 def _require(good, name, wanted, found):
     if not good: raise ValueError(f'{name} must be {wanted}, found {found!r}')
 
-def _check(patch, spacing=None, per='volume', inside=None, orientation=None, **others):
+def _check(patch, spacing=None, per='volume', inside='head', orientation=None, **others):
     "Raise `ValueError` for settings that fit no scan, so that no scan is blamed for them"
     _require(_three(patch, (int, np.integer)), 'patch', 'three whole numbers of voxels', patch)
     _require(per in ('slice', 'volume'), 'per', "'slice' or 'volume'", per)
@@ -117,7 +118,7 @@ def series_cases(
     images, cases = read_images(folder, n_jobs, progress), {}
     for wanted in [uid] if uid is None or isinstance(uid, str) else uid:
         members = one_series(images, wanted, str(folder))
-        case = NAME.format(**series_fields(members))
+        case = NAME_PATTERN.format(**series_fields(members))
         paths = tuple(Path(i.path).absolute() for i in members)
         series_uid = members[0].uid
         cases[case] = Series(f'{folder}, series {series_uid}', series_uid, paths)
@@ -152,7 +153,8 @@ def _read(files):
     names = [_name_of(f) for f in files]
     for name, (x, x_affine) in zip(names, read):
         if x.ndim != 3:
-            raise VolumeError(f'{name}: {x.shape[3]} channels in one of {len(files)} files; '
+            raise VolumeError(f'{name}: {counted(x.shape[3], "channel")} '
+                              f'in one of {len(files)} files; '
                               'give one file, or a file a channel')
         check_same_grid(image.shape, affine, x.shape, x_affine, (names[0], name))
     return np.stack([x for x, _ in read], -1), affine
@@ -162,14 +164,15 @@ class _Prepared(NamedTuple):
     affine: np.ndarray # of the image
     grid: tuple        # shape and affine of the files
 
-def _prepare(files, model, spacing=None, per='volume', inside=None, orientation=None, **others):
+def _prepare(files, model, spacing=None, per='volume', inside='head', orientation=None, **others):
     "A scan as the model wants it"
     image, affine = _read(files)
     grid = image.shape[:3], affine
     n = image.shape[3]
     wanted = getattr(model, 'config', {}).get('in_channels', n)
     if n != wanted:
-        raise VolumeError(f'{_name_of(files[0])}: {n} channels, the model takes {wanted}')
+        raise VolumeError(f'{_name_of(files[0])}: {counted(n, "channel")}, '
+                          f'the model takes {wanted}')
     if orientation is not None: image, affine = reorient(image, affine, orientation)
     if spacing is not None and not np.allclose(voxel_size(affine), spacing):
         image, affine = resample(image, affine, spacing)
@@ -185,12 +188,12 @@ def _label(
     Raises `VolumeError`, which names the file, where there is none"""
     p = predict_volume(model, scan.image, patch, overlap, weight, batch, progress=progress)
     if not 2 <= len(p) <= 256:
-        raise ValueError(f'the model gives {len(p)} outputs; need one a class, '
+        raise ValueError(f'the model gives {counted(len(p), "output")}; need one a class, '
                          'the background first, at most 256')
     lost = np.isnan(p).any(0)
     if lost.any():
-        raise VolumeError(f'{name}: the model gives nan for {lost.sum():,} of {lost.size:,} '
-                          'voxels, so they have no label')
+        raise VolumeError(f'{name}: the model gives nan, and so no label, for {lost.sum():,} of '
+                          f'{counted(lost.size, "voxel")}')
     if scan.affine is not scan.grid[1]:
         p = np.moveaxis(p, 0, -1)
         p, _ = resample(p, scan.affine, like=scan.grid)
@@ -204,7 +207,7 @@ def predict_file(
     patch:tuple,  # (3,) size of a tile, voxels
     spacing=None, # mm, of the model's voxels, one number or three; `None`: those of the file
     per:str='volume',          # as for `standardize`
-    inside:str|None=None,      # 'head' or `None`, all voxels: which to standardise by
+    inside:str|None='head',    # as for `standardize`: 'head' or `None`, all voxels
     orientation:str|None=None, # where the axes led in training, as 'LPS'; `None`: as in the file
     overlap:float=.5,          # as for `predict_volume`
     weight:str='gaussian',     # as for `predict_volume`
@@ -292,7 +295,7 @@ def _open_case(files, model, settings):
         return save
     return make
 
-_DEFAULTS = dict(spacing=None, per='volume', inside=None, orientation=None, overlap=.5,
+_DEFAULTS = dict(spacing=None, per='volume', inside='head', orientation=None, overlap=.5,
                  weight='gaussian', batch=4)
 
 def _noted(model, settings):

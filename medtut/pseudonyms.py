@@ -21,6 +21,7 @@ from .errors import DicomError
 from .files import atomic_write
 from .folders import files_below, is_apple_double, name_below, table_row
 from .identity import burned_in_risk, deidentify, identifying_elements
+from .wording import counted
 
 # %% ../nbs/toolbox/pseudonyms.ipynb #pseudonyms006
 _LEAST = 16  # bytes of a key
@@ -63,8 +64,9 @@ def read_key(
     key = path.read_bytes()
     if key.isascii(): key = key.strip()  # a line of text may end as it likes
     if len(key) < _LEAST:
-        raise ValueError(f'{path}: {len(key)} bytes, and a key needs {_LEAST} that nobody can '
-                         'guess; draw one with new_key, or with medtut deidentify --new-key')
+        raise ValueError(f'{path}: {counted(len(key), "byte")}, '
+                         f'and a key needs {_LEAST} that nobody can guess; '
+                         'draw one with new_key, or with medtut deidentify --new-key')
     if os.name == 'posix' and path.stat().st_mode & 0o077:
         warnings.warn(f'{path}: others than its owner may read this key; chmod 600 forbids '
                       'it', stacklevel=2)
@@ -136,8 +138,8 @@ def deidentify_files(
     be read or can't be de-identified, and its row says so. Raises `ValueError` for a key that is
     too short, for an unknown option, where there are no files, and as `make_files` does."""
     if len(key) < _LEAST:
-        raise ValueError(f'key has {len(key)} bytes; it needs {_LEAST} or more, as new_key draws '
-                         'them')
+        raise ValueError(f'key has {counted(len(key), "byte")}; it needs {_LEAST} or more, '
+                         'as new_key draws them')
     retain = (retain,) if isinstance(retain, str) else tuple(retain)
     identifying_elements(pydicom.Dataset(), retain)  # refuses options that are none
     ignored = {Path(path).resolve() for path in ignore}

@@ -10,6 +10,7 @@ import re
 from numbers import Integral, Real
 from typing import NamedTuple
 import numpy as np
+from .wording import counted
 
 # %% ../nbs/toolbox/rle.ipynb #c014
 def _as_text(code):
@@ -58,7 +59,7 @@ def _runs(code):
     if code.strip() == '-1': return []
     numbers = _numbers(code)
     if len(numbers) % 2:
-        raise ValueError(f'run-length code has {len(numbers)} numbers; '
+        raise ValueError(f'run-length code has {counted(len(numbers), "number")}; '
                          'it needs pairs of start and length')
     starts, lengths = numbers[::2], numbers[1::2]
     if min(starts) < 0 or min(lengths) < 1:

@@ -47,7 +47,7 @@ def _labels(y, p):
     wrong = (labels < 0) | (labels >= classes)
     if wrong.any():
         raise ValueError(f'the truth holds label {labels[wrong][0].item()}, the prediction has '
-                         f'{classes} classes, 0 to {classes - 1}: number the labels so, or give '
+                         f'classes 0 to {classes - 1}: number the labels so, or give '
                          'the model more classes')
     return labels
 
@@ -98,8 +98,9 @@ def dice_ce_loss(
 )->torch.Tensor:          # one number
     """Soft Dice loss plus cross-entropy, equal parts.
 
-    (As in nnU-Net: Isensee et al. 2021, 10.1038/s41592-020-01008-z.) Prediction first, as PyTorch's
-    losses take it. Sums are taken in float32.
+    As in nnU-Net (Isensee et al. 2021, 10.1038/s41592-020-01008-z), which leaves the background out
+    of the Dice part and takes an epsilon of 1e-5: `background=False, epsilon=1e-5`. Prediction
+    first, as PyTorch's losses take it. Sums are taken in float32.
     Raises `ValueError` if shapes do not fit, and for a label that is no class of the logits."""
     logits, y = _exact(logits), _labels(y, logits)
     dice = soft_dice_loss(logits.softmax(1), y, epsilon, background, pooled)

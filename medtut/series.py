@@ -14,8 +14,9 @@ import numpy as np
 
 from .dicom import read_dicom
 from .labels import LABELS, TIMES
-from .planes import Image, Plane, VolumeError, some_of
+from .planes import Image, Plane, VolumeError
 from .units import pixels
+from .wording import counted, some_of
 
 # %% ../nbs/toolbox/series.ipynb #series032
 def one_series(
@@ -33,7 +34,7 @@ def one_series(
     words = {i.uid: f'{i.modality} {i.description}'.strip() for i in images}
     lines = []
     for u, n in count.most_common():
-        lines.append(f'{u or "no UID"}: {n} images, {words[u]}')
+        lines.append(f'{u or "no UID"}: {counted(n, "image")}, {words[u]}')
     listed = some_of(lines, 20)
     if uid is None:
         raise VolumeError(f'{name}: {len(count)} series: choose one with uid=... ({listed})')
@@ -68,8 +69,9 @@ def without_copies(
         if is_copy: copies.append(image.path)
         else: kept.append(image)
     if copies:
-        warnings.warn(f'{len(copies)} files are copies of others (same SOPInstanceUID, place and '
-                      f'pixels) and count once: {some_of(copies)}', stacklevel=3)
+        are_copies = counted(len(copies), 'file is a copy', 'files are copies')
+        warnings.warn(f'{are_copies} of others (same SOPInstanceUID, place and pixels), left out: '
+                      f'{some_of(copies)}', stacklevel=3)
     return kept
 
 # %% ../nbs/toolbox/series.ipynb #series038

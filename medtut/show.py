@@ -24,6 +24,7 @@ from matplotlib.patheffects import withStroke
 from PIL import Image
 from .checks import check_spacing
 from .window import image_array, range_text, window_limits
+from .wording import counted
 
 # %% ../nbs/toolbox/show.ipynb #show008
 class Picture(Figure):
@@ -213,7 +214,7 @@ def show_histogram(
     low, high = window_limits(x, width, level)
     values = x[np.isfinite(x)]
     if not values.size:
-        raise ValueError(f'all {x.size} pixels are nan or infinite: nothing to count')
+        raise ValueError('every pixel is nan or infinite: nothing to count')
     inside = (low <= values) & (values <= high)
     share = inside.mean()
     shown = range_text(low, high, unit)
@@ -269,7 +270,7 @@ def show_grid(
     titles, sides = _one_each(images, titles, sides)
     grey = [x.ravel() for x in images if x.ndim == 2]
     shared = bool(grey) and (shared or width is not None)
-    about = f'{len(images)} images'
+    about = counted(len(images), 'image')
     if shared:
         low, high = window_limits(np.concatenate(grey), width, level)
         width = high - low
@@ -306,8 +307,9 @@ def _one_each(images, titles, sides):
     sides = list(sides)
     if len(titles) != n:
         raise ValueError(
-            f'found {len(titles)} titles for {n} images: give one each')
+            f'found {counted(len(titles), "title")} for {counted(n, "image")}: '
+            'give one each')
     if len(sides) != n:
-        raise ValueError(f'found sides of {len(sides)} images for {n}: '
+        raise ValueError(f'found sides of {counted(len(sides), "image")} for {n}: '
             'give one pair, or None, each')
     return titles, sides

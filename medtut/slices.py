@@ -24,6 +24,7 @@ import pandas as pd
 import torch
 from torch.utils.data import Dataset
 
+from .intensities import standardize
 from .splits import check_ids
 from .tables import read_table
 
@@ -98,11 +99,11 @@ def _check_stacks(rows, boxes, phase, phases):
                          f'phases are {phases}. Keep the boxes of those you have')
     unnumbered = rows.path[rows.slice.isna()]
     if len(unnumbered):
-        raise ValueError(f'no slice number for {len(unnumbered)} images, '
+        raise ValueError(f'no slice number for {len(unnumbered)} of {len(rows)} images, '
                          f'{unnumbered.iloc[0]} among them')
     twice = rows.path[rows.duplicated(['patient', 'slice'])]
     if len(twice):
-        raise ValueError(f'{len(twice)} slices come twice, {twice.iloc[0]} among them: '
+        raise ValueError(f'slices that come twice, {twice.iloc[0]} among them: '
                          f'keep one {phase!r} series a patient')
 
 def _check_ends(rows):
@@ -165,7 +166,7 @@ def balance(
     room = counts.reindex(columns=[0, 1], fill_value=0).min(axis=1)
     if n is None: n = int(room.sum())
     if not 1 <= n <= room.sum():
-        raise ValueError(f'n={n}: these {len(room)} patients have 1 to {room.sum()} slices '
+        raise ValueError(f'n={n}: the patients ({len(room)}) have 1 to {room.sum()} slices '
                          'of each class to give')
     rng = np.random.default_rng(seed)
     share = _shares(room, n, rng)
@@ -174,41 +175,41 @@ def balance(
     return slices.loc[known.index[turn <= known.patient.map(share)]].sort_index()
 
 # %% ../nbs/02_breast_mri.ipynb #slices075
-class SliceDataset(Dataset):
-    """Slices as a PyTorch data set: (image, label), the image standardised.
+def _read_png(path, size):
+    "A grey PNG, resized to a square"
+    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    if image is None: raise ValueError(f'{path}: missing, or not an image')
+    if image.shape == (size, size): return image
+    shrinks = min(image.shape) > size
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(image, (size, size), interpolation=method)
 
-    It is float32, (1, size, size). Raises `ValueError` for rows without PNG or label"""
+class SliceDataset(Dataset):
+    """Slices as a PyTorch data set: (image, label), the image standardised by `standardize`.
+
+    Slices are read once and kept in memory: `x`, float32 (n, 1, size, size), and `y`, (n,) labels.
+    The window that `export_slices` takes of a series leaves a grey the same meaning in all its
+    slices; per='volume' keeps it so. Raises `ValueError` for rows without PNG or label, and for a
+    PNG that is missing or damaged"""
     def __init__(self,
-        table:pd.DataFrame,    # rows with `png` and `label`, as `export_slices` returns them
-        root:str|Path,         # the folder that `export_slices` wrote to
-        size:int=128,          # of the square that images are resized to, pixels
-        mean:float|None=None,  # grey (0..1) that becomes 0; `None`: each image's own mean
-        std:float|None=None,   # greys that become 1; `None`: each image's own standard deviation
+        table:pd.DataFrame, # rows of what `export_slices` returns, with a PNG and a label
+        root:str|Path,      # the folder that `export_slices` wrote to
+        size:int=128,       # of the square that images are resized to, pixels
+        per:str='volume',   # what shares a mean and a deviation: the 'volume', all rows of a
+                            # patient in `table`; or each 'slice'
     ):
         bare = (table.png == '') | table.label.isna()
         if bare.any():
             raise ValueError(f'{bare.sum()} of {len(table)} rows have no PNG or no label; '
                              "keep table[table.png != '']")
-        if (mean is None) != (std is None):
-            raise ValueError(f'give mean and std, or neither; found mean={mean}, std={std}')
-        self.root, self.size = Path(root), size
-        self.mean, self.std = mean, std
-        self.png = list(table.png)
-        self.label = [int(label) for label in table.label]
+        greys = np.stack([_read_png(Path(root)/png, size) for png in table.png])
+        x = np.empty(greys.shape, np.float32)
+        # all pixels count: what is 0 was made black by the window, and nothing was masked
+        for hers in table.groupby('patient').indices.values():
+            volume = np.moveaxis(greys[hers], 0, -1)
+            x[hers] = np.moveaxis(standardize(volume, per, inside=None), -1, 0)
+        self.x = torch.from_numpy(x)[:, None]
+        self.y = torch.tensor([int(label) for label in table.label])
 
-    def __len__(self): return len(self.png)
-
-    def _resized(self, image):
-        if image.shape == (self.size, self.size): return image
-        shrinks = min(image.shape) > self.size
-        method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        return cv2.resize(image, (self.size, self.size), interpolation=method)
-
-    def __getitem__(self, i):
-        path = self.root/self.png[i]
-        image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-        if image is None: raise ValueError(f'{path}: missing, or not an image')
-        x = torch.from_numpy(self._resized(image))[None].float()/255
-        mean, std = self.mean, self.std
-        if mean is None: mean, std = x.mean(), x.std()
-        return (x - mean)/max(float(std), 1e-6), self.label[i]
+    def __len__(self): return len(self.x)
+    def __getitem__(self, i): return self.x[i], int(self.y[i])

@@ -9,6 +9,7 @@ __all__ = ['check_ids', 'split_by_patient', 'cross_validate_by_patient']
 import re, unicodedata
 import numpy as np
 import pandas as pd
+from .wording import counted
 
 # %% ../nbs/toolbox/splits.ipynb #splits14b
 # what Python and pandas write where a value is missing
@@ -50,7 +51,7 @@ def check_ids(
         empty = {spelling for spelling, x in different.items() if _is_empty(x)}
         missing |= np.array([_spelling(x) in empty for x in ids], bool)
     if missing.any():
-        raise ValueError(f'{missing.sum()} rows without a {name}, '
+        raise ValueError(f'{counted(missing.sum(), "row")} without a {name}, '
                          f'the first at index {ids.index[missing][0]!r}, '
                          f'which has an empty {name}, {ids[missing].iloc[0]!r}: '
                          'find out whose they are, or drop them')
@@ -73,7 +74,7 @@ def _by_patient(table, group, stratify):
     if stratify is None: return pd.crosstab(ids, np.zeros(len(table)))
     without = table[stratify].isna()
     if without.any():
-        raise ValueError(f'{without.sum()} rows without a {stratify}, '
+        raise ValueError(f'{counted(without.sum(), "row")} without a {stratify}, '
                          f'the first at index {table.index[without][0]!r}: '
                          'drop them, or use stratify=None')
     return pd.crosstab(ids, table[stratify])
@@ -143,7 +144,7 @@ def split_by_patient(
     _check_fractions(fractions)
     n, parts = len(counts), np.count_nonzero(fractions)
     if n < parts:
-        raise ValueError(f"{n} patients can't make {parts} parts: "
+        raise ValueError(f"{counted(n, 'patient')} can't make {parts} parts: "
                          'each part needs a patient of its own')
     numbers = _allot(counts.to_numpy(), _sizes(fractions, n), seed)
     part_of = dict(zip(counts.index, _PARTS[numbers]))
@@ -166,7 +167,8 @@ def cross_validate_by_patient(
     n = len(counts)
     if n_folds < 2: raise ValueError(f'n_folds must be 2 or more, found {n_folds}')
     if n < n_folds:
-        raise ValueError(f"{n} patients can't make {n_folds} folds: take {n} folds at most")
+        patients = counted(n, 'patient')
+        raise ValueError(f"{patients} can't make {n_folds} folds: take {n} at most")
     each, left = divmod(n, n_folds)
     sizes = [each + 1]*left + [each]*(n_folds - left)
     fold_of = dict(zip(counts.index, _allot(counts.to_numpy(), sizes, seed)))

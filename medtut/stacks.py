@@ -8,6 +8,7 @@ __all__ = ['Stack', 'stack', 'read_voxels']
 # %% ../nbs/toolbox/stacks.ipynb #stacks003
 import warnings
 from collections import Counter
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from .dicom import read_dicom
 from .planes import Plane, VolumeError
 from .series import in_order, off_even_row, place_numbers
 from .units import pixels
+from .wording import counted
 
 # %% ../nbs/toolbox/stacks.ipynb #stacks051
 def _steps_in_words(gaps):
@@ -28,12 +30,15 @@ def _steps_in_words(gaps):
         about_equal = [size for size in sizes if np.isclose(size, gap, rtol=1e-2, atol=1e-4)]
         size = about_equal[0] if about_equal else gap
         sizes[size] += 1
-    common = [f'{n} of {size:.4g} mm' for size, n in sizes.most_common(4)]
-    words = ', '.join(common).replace(' of', ' steps of', 1)
-    n_more = len(sizes) - len(common)
-    return f'{words} and {n_more} other sizes' if n_more else words
+    words = []
+    for size, n in sizes.most_common(4):
+        how_many = n if words else counted(n, 'step')
+        words.append(f'{how_many} of {size:.4g} mm')
+    n_more = len(sizes) - len(words)
+    if n_more: words[-1] += f' and {counted(n_more, "other size")}'
+    return ', '.join(words)
 
-def _named(plane):
+def _name_of(plane):
     "File, frame and InstanceNumber of a plane, for a message"
     number = plane.labels.get('InstanceNumber')
     known = []
@@ -45,7 +50,8 @@ def _named(plane):
     return f'{name} ({", ".join(known)})' if known else name
 
 def _pair(ordered, i):
-    return f'{_named(ordered[i])} and {_named(ordered[i + 1])}'
+    "Plane `i` and the one above it, for a message"
+    return f'{_name_of(ordered[i])} and {_name_of(ordered[i + 1])}'
 
 def _check_places(ordered, heights, name):
     "Refuse planes that share a place"
@@ -60,27 +66,28 @@ def _check_places(ordered, heights, name):
 def _even_step(ordered, heights, name, tolerance):
     "The step (3,) from plane to plane; refuses uneven ones"
     off, step = off_even_row(ordered)
-    if off.max() <= tolerance*(step @ ordered[0].normal):
-        return step
+    # a slanted step is longer than the distance of two slices, which is its part along the normal
+    apart = step @ ordered[0].normal
+    if off.max() <= tolerance*apart: return step
     gaps = np.diff(heights)
     least, most = gaps.min(), gaps.max()
     worst = ordered[off.argmax()]
     raise VolumeError(
         f'{name}: slices are {least:.3f} to {most:.3f} mm apart; '
-        f'{_named(worst)} lies {off.max():.2f} mm off an even row, '
+        f'{_name_of(worst)} lies {off.max():.2f} mm off an even row, '
         f'more than tolerance={tolerance:g} of a step: {_steps_in_words(gaps)}, '
         f'the largest between {_pair(ordered, gaps.argmax())}. '
         'Look for slices that should lie there, or give the paths of an even part')
 
-def _say_shear(ordered, step, name):
+def _warn_of_shear(ordered, step, name):
     "Warn where slices follow each other along a slanted line"
     first = ordered[0]
-    straight = step @ first.normal
-    sideways = np.linalg.norm(step - first.normal*straight)
+    # step = along*normal + a part at right angles to it, `sideways` mm long
+    along = step @ first.normal
+    sideways = np.linalg.norm(step - along*first.normal)
     # what rounding does is less: a tenth of a pixel from the first slice to the last
-    if sideways*(len(ordered) - 1) <= .1*min(first.pixel):
-        return
-    angle = np.degrees(np.arctan2(sideways, straight))
+    if sideways*(len(ordered) - 1) <= .1*min(first.pixel): return
+    angle = np.degrees(np.arctan2(sideways, along))
     warnings.warn(f'{name}: each slice lies {sideways:.3g} mm beside the one below, {angle:.2f} '
                   'degrees off the normal (a tilted gantry does so); the affine keeps this shear, '
                   'and resample straightens it', stacklevel=4)
@@ -112,12 +119,13 @@ def stack(
     if len(ordered) > 1:
         _check_places(ordered, heights, name)
         step = _even_step(ordered, heights, name, tolerance)
-        _say_shear(ordered, step, name)
-    elif first.step > 0:
-        step = first.normal*first.step
+        _warn_of_shear(ordered, step, name)
+    elif first.stated_step > 0:
+        step = first.stated_step*first.normal
     else:
         raise VolumeError(f'{first.path}: one slice, and no SliceThickness or SpacingBetweenSlices '
                           'other than 0, so its volume has no third size')
+    # voxel (x, y, z) lies at x*right + y*down + z*step + position, in LPS+
     affine = np.eye(4)
     columns = first.right, first.down, step, first.position
     affine[:3] = np.stack(columns, axis=1)
@@ -125,44 +133,56 @@ def stack(
     return Stack(ordered, lps_to_ras @ affine)
 
 # %% ../nbs/toolbox/stacks.ipynb #stacks057
+# of a file whose frames are decoded at once, as float32
+_MOST_BYTES = 2**33
+
 def _pictures(path, planes):
-    "The pictures of planes that one file holds, in the order of their frames"
+    "The picture of each plane, (rows, columns) of the file; planes in the order of their frames"
     ds = read_dicom(path)
     shape = int(ds.Rows), int(ds.Columns)
     compressed = ds.file_meta.TransferSyntaxUID not in UncompressedTransferSyntaxes
     if compressed and len(planes) > 1 and planes[0].frame is not None:
         # decoded at once; others are read frame by frame, without a second copy of the volume
-        frames = pixels(ds, max_bytes=2**33).reshape(-1, *shape)
+        frames = pixels(ds, max_bytes=_MOST_BYTES).reshape(-1, *shape)
         for plane in planes: yield frames[plane.frame]
         return
-    picture = frame = None
-    for plane in planes:
-        is_next = picture is None or plane.frame != frame
-        if is_next:
-            frame = plane.frame
-            picture = pixels(ds, frame=frame).reshape(shape)
-        yield picture
+    # the slices of a mosaic are tiles of one picture
+    for frame, planes_of_frame in groupby(planes, key=lambda plane: plane.frame):
+        picture = pixels(ds, frame=frame).reshape(shape)
+        for _ in planes_of_frame: yield picture
 
 # %% ../nbs/toolbox/stacks.ipynb #stacks058
+class _Place(NamedTuple):
+    "Where a plane goes in the array of all volumes: its last two indices"
+    plane: Plane
+    z: int
+    volume: int
+
+def _places_by_file(volumes):
+    "Path of each file -> the `_Place` of each of its planes, in the order of their frames"
+    places = {}
+    for v, planes in enumerate(volumes):
+        for z, plane in enumerate(planes):
+            places.setdefault(plane.path, []).append(_Place(plane, z, v))
+    for of_file in places.values():
+        of_file.sort(key=lambda place: place.plane.frame or 0)
+    return places
+
 def read_voxels(
-    stacks:list[list[Plane]],  # volumes of one shape, each in order
-    progress:bool=True,        # show a bar
+    volumes:list[list[Plane]],  # of one shape, the planes of each in order
+    progress:bool=True,         # show a bar
 )->np.ndarray: # float32 (x, y, z, volume) in the unit of the file; padding is nan
     "The pixels of planes, each file read once. Raises `DicomError` for what can't be decoded"
-    first = stacks[0]
+    first = volumes[0]
     rows, columns = first[0].shape
-    shape = columns, rows, len(first), len(stacks)
+    shape = columns, rows, len(first), len(volumes)
     out = np.empty(shape, np.float32, order='F')
-    places = {}  # of each file: its planes, and where they go
-    for v, planes in enumerate(stacks):
-        for z, plane in enumerate(planes):
-            places.setdefault(plane.path, []).append((plane, z, v))
+    places = _places_by_file(volumes)
     files = tqdm(places.items(), desc='slices', unit='file', disable=not progress)
-    for path, wanted in files:
-        wanted.sort(key=lambda w: w[0].frame or 0)
-        pictures = _pictures(path, [plane for plane, *_ in wanted])
-        for picture, (plane, z, v) in zip(pictures, wanted):
-            top, left = plane.tile
+    for path, places_of_file in files:
+        pictures = _pictures(path, [place.plane for place in places_of_file])
+        for picture, place in zip(pictures, places_of_file):
+            top, left = place.plane.tile
             tile = picture[top:top + rows, left:left + columns]
-            out[:, :, z, v] = tile.T
+            out[:, :, place.z, place.volume] = tile.T  # a picture is (y, x), a volume (x, y, z)
     return out

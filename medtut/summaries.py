@@ -6,12 +6,16 @@
 __all__ = ['MISSED', 'EMPTY', 'BEST_AND_WORST', 'summarise', 'compare_summaries']
 
 # %% ../nbs/toolbox/summaries.ipynb #sum002
+import warnings
+from contextlib import contextmanager
+
 import numpy as np
 import pandas as pd
 
 from .comparing import Difference, mean_difference
 from .few_patients import mean_interval, proportion_interval
 from .intervals import Interval
+from .metrics import UndefinedMetric
 
 # %% ../nbs/toolbox/summaries.ipynb #sum007
 MISSED = ['worst', 'leave out'] # what a structure counts that only one of truth and prediction has
@@ -54,9 +58,29 @@ def _counted(table, measure, missed, empty, worst_mm):
     if empty == 'perfect': values = values.mask(~true & ~predicted, BEST_AND_WORST[measure][0])
     return values
 
+@contextmanager
+def _without_warnings():
+    "Intervals that do not exist are told together, by `_tell_lost`"
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', UndefinedMetric)
+        yield
+
+def _tell_lost(table, measures):
+    "A warning, at the line that asked for the table, of means that have no interval"
+    lost = [f'{measure} of {region}' for region, row in table.iterrows() for measure in measures
+            if np.isfinite(row[measure].value) and np.isnan(row[measure].low)]
+    if lost:
+        warnings.warn(f'no interval for {", ".join(lost)}: fewer than 3 patients, or all of them '
+                      'have the same value', UndefinedMetric, stacklevel=3)
+
 def _share(hits, groups, level):
     if not len(hits): return Interval(np.nan, np.nan, np.nan)
     return proportion_interval(hits, groups, level)
+
+def _highest(measure, values, worst_mm):
+    "What no mean can exceed"
+    if BEST_AND_WORST[measure][1] is not None: return 1
+    return np.inf if worst_mm is None else max(worst_mm, values.max())
 
 def _of_region(table, measures, missed, empty, worst_mm, level):
     "A row of the summary"
@@ -69,7 +93,7 @@ def _of_region(table, measures, missed, empty, worst_mm, level):
         kept = np.isfinite(values)
         row[measure] = Interval(np.nan, np.nan, np.nan)
         if kept.any():
-            bounds = (0, 1) if BEST_AND_WORST[measure][1] is not None else (0, np.inf)
+            bounds = 0, _highest(measure, values[kept], worst_mm)
             row[measure] = mean_interval(values[kept], patient[kept], level, bounds)
     row['detected'] = _share(predicted[true], patient[true], level)
     row['rightly_absent'] = _share(~predicted[~true], patient[~true], level)
@@ -94,7 +118,8 @@ def summarise(
 
     `detected` is the share of the structures present of which anything is found, `rightly_absent`
     the share of absent ones of which nothing is. Raises `ValueError` for unknown policies and
-    measures, reports without volumes, a case that comes twice, and a distance without `worst_mm`"""
+    measures, reports without volumes, a case that comes twice, and a distance without `worst_mm`;
+    warns where a mean has no interval."""
     if missed not in MISSED: raise ValueError(f'missed must be one of {MISSED}, found {missed!r}')
     if empty not in EMPTY: raise ValueError(f'empty must be one of {EMPTY}, found {empty!r}')
     table = _table_of(reports)
@@ -106,17 +131,22 @@ def summarise(
     if names.isna().any():
         raise ValueError(f'case {table.case[names.isna()].iloc[0]} is not in patients')
     table = table.assign(patient=names)
-    rows = {region: _of_region(part, measures, missed, empty, worst_mm, level)
-            for region, part in table.groupby('region', sort=False)}
-    return pd.DataFrame.from_dict(rows, orient='index')
+    with _without_warnings():
+        rows = {region: _of_region(part, measures, missed, empty, worst_mm, level)
+                for region, part in table.groupby('region', sort=False)}
+    summary = pd.DataFrame.from_dict(rows, orient='index')
+    _tell_lost(summary, measures)
+    return summary
 
 # %% ../nbs/toolbox/summaries.ipynb #sum09a
-def _difference(a, b, patients, level):
+def _difference(a, b, measure, patients, level):
     kept = a.notna() & b.notna()
     if not kept.any(): return Difference(np.nan, np.nan, np.nan)
     cases = a.index[kept]
     groups = None if patients is None else [patients[case] for case in cases]
-    return mean_difference(a[kept].to_numpy(), b[kept].to_numpy(), groups, level)
+    is_share = BEST_AND_WORST[measure][1] is not None
+    bounds = (-1, 1) if is_share else (-np.inf, np.inf)
+    return mean_difference(a[kept].to_numpy(), b[kept].to_numpy(), groups, level, bounds)
 
 def compare_summaries(
     a, b,                # reports of two models on the same cases, as `summarise` takes them
@@ -135,6 +165,11 @@ def compare_summaries(
     rows = {}
     for region in first.index.unique('region'):
         here = [table.xs(region, level='region') for table in (first, second)]
-        rows[region] = {m: _difference(*[_counted(t, m, **settings) for t in here], patients, level)
-                        for m in measures}
-    return pd.DataFrame.from_dict(rows, orient='index')
+        rows[region] = {}
+        for measure in measures:
+            values = [_counted(t, measure, **settings) for t in here]
+            with _without_warnings():
+                rows[region][measure] = _difference(*values, measure, patients, level)
+    table = pd.DataFrame.from_dict(rows, orient='index')
+    _tell_lost(table, measures)
+    return table

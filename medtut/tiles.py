@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 
 from .modes import evaluating, like_weights
 from .patches import crop
+from .wording import counted
 
 # %% ../nbs/toolbox/tiles.ipynb #tiles006
 def _starts(size, patch, overlap):
@@ -72,8 +73,8 @@ def _check_output(out, n, patch):
                          'a module or a function that returns it alone, such as '
                          'lambda x: model(x)[0] after model.eval()')
     if out.ndim != 5 or (len(out), *out.shape[2:]) != (n, *patch):
-        raise ValueError(f'the model turns {n} tiles of {patch} voxels into {tuple(out.shape)}; '
-                         'need (batch, class, *patch)')
+        raise ValueError(f'the model turns {counted(n, "tile")} of {patch} voxels '
+                         f'into {tuple(out.shape)}; need (batch, class, *patch)')
 
 # %% ../nbs/toolbox/tiles.ipynb #tiles013
 def _box(corner, size):

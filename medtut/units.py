@@ -15,6 +15,7 @@ from .decoding import stored_values
 from .errors import DicomError, as_dicom_error, data_set_name, warn_of
 from .headers import (element_value, has_signed_pixels, read_number, read_value,
     signed_as_pixels)
+from .wording import counted
 
 # %% ../nbs/toolbox/units.ipynb #dicom066c
 def _words(e, ds):
@@ -50,8 +51,8 @@ def look_up_table(descriptor, data, ds, signed):
     values = words
     if len(words) < count: values = words.view(np.uint8).astype(np.uint16)
     if len(values) < count:
-        raise ValueError(f'{len(words)} words of 16 bits, '
-                         f'too few for the {count} values that its descriptor says')
+        raise ValueError(f'{counted(len(words), "word")} of 16 bits, too few '
+                         f'for the {counted(count, "value")} that its descriptor says')
     return LookUpTable(values[:count], signed_as_pixels(first, signed), bits)
 
 def sequence_table(ds, keyword, frame=None, signed=False):
@@ -254,7 +255,7 @@ def pixel_unit(
     frame:int|None=None,    # one frame of several, where each has a scale of its own
     real_world:bool=False,  # as in `pixels`
 )->str: # 'HU', 'Gy', 'Bq/ml', ...; 'stored values' where the file gives them no other meaning
-    "The unit of what `pixels` returns. Raises `DicomError` as `pixels` does"
+    "The unit of what `pixels` returns. Raises `DicomError` for a data set that can't be read"
     with as_dicom_error(data_set_name(ds), 'finding the unit'):
         return 'stored values' if is_colour_image(ds) else _scale(ds, frame, real_world).unit
 

@@ -26,6 +26,7 @@ from .checks import check_spacing
 from .planes import VolumeError, read_images
 from .series import check_kinds, one_series, split_volumes, without_copies
 from .stacks import read_voxels, stack
+from .wording import counted, messages_of, some_of
 
 # %% ../nbs/toolbox/volumes.ipynb #volumes013
 def check_affine(affine, name='affine'):
@@ -92,11 +93,9 @@ class SeriesVoxels(NamedTuple):
 def _listed(candidates):
     "Volumes of a series in words"
     words = []
-    for i, v in enumerate(candidates[:20]):
-        words.append(f'{i}: {v.name or "all"} ({len(v.planes)} slices)')
-    text = '; '.join(words)
-    n_more = len(candidates) - len(words)
-    return f'{text} and {n_more} more' if n_more else text
+    for i, v in enumerate(candidates):
+        words.append(f'{i}: {v.name or "all"} ({counted(len(v.planes), "slice")})')
+    return some_of(words, 20)
 
 def _equal(label, wanted):
     "Is a label the one wanted? Numbers may differ by a rounding, a list will do for a tuple"
@@ -129,7 +128,7 @@ def _fill(array, fill, name):
     if not n: return
     if fill is None:
         if n == array.size:
-            raise VolumeError(f'{name}: all {n:,} voxels are padding; '
+            raise VolumeError(f'{name}: holds nothing but padding; '
                               'say with fill= what they shall be')
         fill = np.nanmin(array)
         warnings.warn(f'{name}: {n:,} of {array.size:,} voxels are padding and become {fill:g}, '
@@ -216,8 +215,7 @@ def _row_of_table(uid, images):
                images=len(planes), volumes=len(candidates))
     if stacks: row |= _geometry(stacks[0])
     row['problem'] = problems[0] if problems else ''
-    messages = dict.fromkeys(str(w.message) for w in caught)
-    row['note'] = '; '.join(messages)
+    row['note'] = messages_of(caught)
     folders = [str(Path(i.path).parent) for i in images]
     row['folder'] = os.path.commonpath(folders)
     return row

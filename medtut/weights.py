@@ -21,6 +21,7 @@ from safetensors.torch import save
 from torch import nn
 
 from .files import atomic_write
+from .wording import counted
 
 # %% ../nbs/toolbox/weights.ipynb #weights007
 # one text for all of it: safetensors keeps several in an order that changes from run to run
@@ -82,8 +83,9 @@ def _check_names_and_shapes(path, stored, wanted):
                  if stored.get(name) != wanted.get(name)}
     if not differing: return
     first = min(differing)
-    raise ValueError(f'{path}: weights of another model: {len(differing)} names or shapes differ, '
-                     f'such as {first}: {stored.get(first, "missing")} in the file, '
+    differ = counted(len(differing), 'name or shape differs', 'names or shapes differ')
+    raise ValueError(f'{path}: weights of another model: {differ}, such as {first}: '
+                     f'{stored.get(first, "missing")} in the file, '
                      f'{wanted.get(first, "missing")} in the model')
 
 def read_weights(

@@ -15,11 +15,9 @@ from sphinx.util.logging import getLogger
 
 nbs = Path(__file__).parent
 sys.path.insert(0, str(nbs.parent/'tools'))
-import bench
 from api import api_index, documented, exported_module, module_of_page, modules, public, target
-from glossary import with_targets
+from glossary import with_targets, within_the_site
 from lessons import config, filled, notebooks, read_lesson
-from pages import filled_page
 from rooms import rooms
 
 # nbdev runs a page's imports to document what it exports, and warns of each cell in which other
@@ -46,6 +44,7 @@ html_theme_options = dict(
 html_context = dict(default_mode='auto')  # light or dark, as the reader's system is
 html_static_path = ['_static']
 html_css_files = ['site.css']
+html_js_files = ['quiz.js']
 html_favicon = '_static/favicon.svg'
 
 # Quarto cell options, which nbdev's directives become, and the tags that MyST-NB knows them by
@@ -162,20 +161,11 @@ def prepare_notebook(path, text):
     if path.stem == 'index': nb.cells += contents()
     return nb2str(nb)
 
-def benchmarks_page(text):
-    found = json.loads(bench.result.read_text(encoding='utf-8'))
-    text = text.replace('{benchmarks}', bench.table(found))
-    text = text.replace('{commands}', bench.command_tables(found['commands']))
-    return site_markdown(text)
-
 def prepare(app, docname, source):
     path = Path(f'{docname}.ipynb')
     if path in pages: source[0] = prepare_notebook(path, source[0])
     elif docname == 'api': source[0] += '\n'.join(api_index()) + '\n'
-    elif docname == 'benchmarks':
-        source[0] = benchmarks_page(source[0])
-        app.env.note_dependency(bench.result)
-    else: source[0] = filled_page(source[0])
+    else: source[0] = site_markdown(within_the_site(source[0]))
     made_from_other_pages = docname == 'index' or path not in pages
     if made_from_other_pages: app.env.note_reread()
 

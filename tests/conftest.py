@@ -2,11 +2,14 @@ import os
 from pathlib import Path
 
 import pytest
+from fastcore.nbio import read_nb
 
 os.environ.setdefault('MPLBACKEND', 'Agg')  # no test opens a window
-# one core for each worker: more threads would wait for each other
+os.environ.setdefault('MEDTUT_SOURCE', 'sample')  # no test waits for a real set
+# one core for each worker: more threads, and processes one a core, would wait for each other
 if 'PYTEST_XDIST_WORKER' in os.environ:
-    for variable in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS'):
+    for variable in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS',
+                     'LOKY_MAX_CPU_COUNT'):
         os.environ.setdefault(variable, '1')
 
 
@@ -14,21 +17,42 @@ if 'PYTEST_XDIST_WORKER' in os.environ:
 def root(): return Path(__file__).parent.parent
 
 
-# Files that take minutes, as `--durations` told: trainings, kills, set-ups, pages in a browser
-MINUTES = {'test_notebooks', 'test_benchmarks', 'test_cli', 'test_crash', 'test_datasets',
-    'test_dicom_damaged', 'test_folders', 'test_fuzz', 'test_packaging', 'test_scale', 'test_site',
-    'test_slices'}
+# Files that take minutes, or most of one, and about how many seconds: kills, set-ups, pages in a
+# browser
+SECONDS = dict(test_site=200, test_crash=120, test_dicom_damaged=100, test_benchmarks=80,
+    test_scale=70, test_folders=60, test_fuzz=60, test_cli=50, test_datasets=50, test_packaging=50,
+    test_slices=40, test_cli_outlines=20, test_evaluate=20)
+# and pages of the toolbox; lessons say their minutes themselves
+PAGE_SECONDS = dict(brain=120, breast=120, datasets=60, chest=60)
+
+
+def seconds_of_notebook(path):
+    "About how long it takes"
+    minutes = read_nb(path).metadata.get('medtut', {}).get('minutes')
+    if minutes: return minutes*60
+    return PAGE_SECONDS.get(path.stem, 1)
+
+
+def seconds_of(item):
+    "About how long a test's file takes, or a notebook; a file that is not listed is short"
+    if item.path.stem != 'test_notebooks':
+        return SECONDS.get(item.path.stem, 0)
+    return seconds_of_notebook(item.callspec.params['path'])
 
 
 def pytest_collection_modifyitems(items):
-    "The long ones come first: one at the end would leave the other workers idle"
-    items.sort(key=lambda item: (item.path.stem != 'test_notebooks', item.path.stem not in MINUTES))
+    "The longest come first: one of them at the end would leave the other workers idle"
+    items.sort(key=seconds_of, reverse=True)
     for item in items:
-        if item.path.stem in MINUTES: item.add_marker('minutes')
+        if item.path.stem in {'test_notebooks', *SECONDS}:
+            item.add_marker('minutes')
 
 
 def pytest_xdist_make_scheduler(config, log):
-    "One worker runs the tests of a file, which share its fixtures; each notebook stands alone"
+    """One worker runs the tests of a file, which share its fixtures; each notebook stands alone.
+
+    In the order of `pytest_collection_modifyitems`: xdist's own, most tests first, has lessons
+    that train at the end"""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):
@@ -36,4 +60,5 @@ def pytest_xdist_make_scheduler(config, log):
             file = nodeid.partition('::')[0]
             return nodeid if file.endswith('test_notebooks.py') else file
 
+    config.option.loadscopereorder = False
     return ByFile(config, log)

@@ -15,7 +15,7 @@ from scipy.spatial.distance import cdist
 from torch import nn
 
 from medtut.cam import Hook, cam, grad_cam, receptive_field
-from medtut.heatmaps import ReceptiveField, pointing_game, upsample
+from medtut.heatmaps import ReceptiveField, best_constant_point, hits_of_point, pointing_game, upsample
 
 
 def net3d():
@@ -45,8 +45,10 @@ def ready(name, batch=2, seed=0):
     model = make()
     for m in model.modules():
         if isinstance(m, nn.modules.batchnorm._BatchNorm):
-            for t in m.weight, m.running_var: nn.init.uniform_(t, .7, 1.3)
-            for t in m.bias, m.running_mean: nn.init.normal_(t, 0, .1)
+            for t in m.weight, m.running_var:
+                nn.init.uniform_(t, .7, 1.3)
+            for t in m.bias, m.running_mean:
+                nn.init.normal_(t, 0, .1)
     return model.train(), layers, torch.randn(batch, *shape)
 
 def oracle(model, x, target, layer):
@@ -66,7 +68,8 @@ def oracle(model, x, target, layer):
 def close(ours, theirs, at=1e-5):
     "Equal to `at` of the largest value, before what is negative is cut off"
     ours, largest = ours.numpy(), np.abs(theirs).max()
-    assert ours.shape == theirs.shape and largest > 0
+    assert ours.shape == theirs.shape
+    assert largest > 0
     np.testing.assert_allclose(ours/largest, theirs/largest, rtol=0, atol=at)
 
 @pytest.mark.parametrize('target', [2, None])
@@ -89,7 +92,7 @@ def test_equals_pytorch_grad_cam_scaled(name):
     ours = ours - ours.min(tuple(range(1, ours.ndim)), keepdims=True)
     ours = ours/(1e-7 + ours.max(tuple(range(1, ours.ndim)), keepdims=True))
     if ours.ndim == 3:
-        ours = upsample(torch.tensor(ours), x.shape[2:]).numpy()
+        ours = upsample(torch.tensor(ours), x.shape[2:], 'tiles').numpy()
         ours = ours/(1e-7 + ours.max((1, 2), keepdims=True))
         # OpenCV rounds the places it interpolates at
         np.testing.assert_allclose(ours, theirs, atol=.01)
@@ -144,7 +147,8 @@ def test_batches_of_any_size():
 
 HOOKS = '_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_backward_pre_hooks'
 
-def count_hooks(layer): return [len(getattr(layer, name)) for name in HOOKS]
+def count_hooks(layer):
+    return [len(getattr(layer, name)) for name in HOOKS]
 
 def state(model):
     "All that can be told of a model from outside"
@@ -157,9 +161,12 @@ def state(model):
         names=[sorted(vars(m)) for m in model.modules()])
 
 def same(a, b):
-    if isinstance(a, torch.Tensor): return isinstance(b, torch.Tensor) and torch.equal(a, b)
-    if isinstance(a, dict): return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
-    if isinstance(a, list): return len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, torch.Tensor):
+        return isinstance(b, torch.Tensor) and torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(same, a, b))
     return a == b
 
 class Trap(nn.Module):
@@ -212,15 +219,18 @@ def test_model_stays_as_found(what, armed):
     else: assert not fails
     model.trap.__dict__.pop('armed')
     assert same(before, state(model))
-    assert x.grad is None and torch.is_grad_enabled() == mode
+    assert x.grad is None
+    assert torch.is_grad_enabled() == mode
 
 def test_model_stays_as_found_when_backward_fails():
     model, x = used_model()
     before = state(model)
     handle = model.layer4.register_forward_hook(lambda m, i, o: Snare.apply(o))
-    with pytest.raises(KeyboardInterrupt): grad_cam(model, x, 0, 'layer3')
+    with pytest.raises(KeyboardInterrupt):
+        grad_cam(model, x, 0, 'layer3')
     handle.remove()
-    assert same(before, state(model)) and torch.is_grad_enabled()
+    assert same(before, state(model))
+    assert torch.is_grad_enabled()
 
 @pytest.mark.parametrize('context', [torch.no_grad, torch.inference_mode, torch.enable_grad])
 def test_works_and_returns_to_any_grad_mode(context):
@@ -230,7 +240,8 @@ def test_works_and_returns_to_any_grad_mode(context):
         mode = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
         found = grad_cam(model, x + 0, 1, 'layer3') # a tensor made in that mode
         assert mode == (torch.is_grad_enabled(), torch.is_inference_mode_enabled())
-        assert torch.equal(found, want) and not found.requires_grad
+        assert torch.equal(found, want)
+        assert not found.requires_grad
         assert torch.equal(cam(model, x + 0, 1), cam(model, x, 1))
 
 def test_result_does_not_depend_on_the_mode_found():
@@ -257,7 +268,8 @@ def test_hook_gives_the_gradient_mode_back(before, fails):
         except ZeroDivisionError: assert fails
         assert torch.is_grad_enabled() == before
         with Hook(layer, with_grad=True) as hook:
-            with torch.no_grad(): y = layer(x).sum()
+            with torch.no_grad():
+                y = layer(x).sum()
             assert torch.autograd.grad(y, hook.output)[0].shape == x.shape
         assert torch.is_grad_enabled() == before
 
@@ -265,7 +277,8 @@ def test_hook_says_that_nothing_is_recorded_in_inference_mode():
     layer, x = nn.Conv2d(1, 1, 1), torch.rand(1, 1, 4, 4)
     with torch.inference_mode():
         with pytest.raises(ValueError, match='inference_mode.*no_grad'):
-            with Hook(layer, with_grad=True): layer(x)
+            with Hook(layer, with_grad=True):
+                layer(x)
         with Hook(layer) as hook: layer(x)
         assert hook.output.shape == x.shape
         with torch.inference_mode(False), Hook(layer, with_grad=True) as hook:
@@ -277,7 +290,8 @@ def test_hook_needs_numbers_that_have_a_gradient():
         def forward(self, x): return x.argmax(1)
     labels = Labels()
     with pytest.raises(ValueError, match='torch.int64.*no gradient'):
-        with Hook(labels, with_grad=True): labels(torch.rand(1, 2, 4, 4))
+        with Hook(labels, with_grad=True):
+            labels(torch.rand(1, 2, 4, 4))
     assert torch.is_grad_enabled()
 
 # --- layers of every kind
@@ -287,10 +301,12 @@ def test_hook_needs_numbers_that_have_a_gradient():
 # the layer, is asked in its place.
 
 class ToFront(nn.Module):
-    def forward(self, x): return x.movedim(-1, 1)
+    def forward(self, x):
+        return x.movedim(-1, 1)
 
 class ToBack(nn.Module):
-    def forward(self, x): return x.movedim(1, -1)
+    def forward(self, x):
+        return x.movedim(1, -1)
 
 def last(channels, axes=2, stride=4):
     "Two layers between which the channels lie last, and a head; each place is `stride` pixels wide"
@@ -348,7 +364,8 @@ def test_torchvision_models_with_channels_last(name, size, layers):
     torch.manual_seed(0)
     model, x = torchvision.models.get_model(name, num_classes=5).train(), torch.randn(2, 3, *size)
     before = state(model)
-    for layer, places in layers.items(): assert grad_cam(model, x, 1, layer).shape == (2, *places)
+    for layer, places in layers.items():
+        assert grad_cam(model, x, 1, layer).shape == (2, *places)
     if 'norm' in layers:
         torch.testing.assert_close(grad_cam(model, x, [0, 1], 'norm', relu=False),
                                    grad_cam(model, x, [0, 1], 'permute', relu=False))
@@ -362,7 +379,8 @@ def test_video_swin():
     ours = grad_cam(model, x, 1, 'norm', relu=False)
     assert ours.shape == (1, 4, 2, 2)
     # a mean over 16 places and a linear layer follow
-    with Hook(model.norm) as hook: model.eval()(x)
+    with Hook(model.norm) as hook:
+        model.eval()(x)
     torch.testing.assert_close(ours, (hook.output @ model.head.weight[1]).detach()/16)
 
 def test_cam_of_channels_last():
@@ -372,7 +390,8 @@ def test_cam_of_channels_last():
             super().__init__()
             self.conv, self.norm = nn.Conv2d(3, 8, 4, 4), nn.LayerNorm(8)
             self.head = nn.Linear(8, 3)
-        def forward(self, x): return self.head(self.norm(self.conv(x).movedim(1, -1)).mean((1, 2)))
+        def forward(self, x):
+            return self.head(self.norm(self.conv(x).movedim(1, -1)).mean((1, 2)))
     torch.manual_seed(0)
     for size in (32, 32), (24, 40): # 8 x 8 places of 8 channels, too
         model, x = Last(), torch.randn(2, 3, *size)
@@ -430,13 +449,15 @@ def test_tokens_are_refused():
             grad_cam(model, x, 1, layer)
     with pytest.raises(ValueError, match='tuple'):
         grad_cam(model, x, 1, f'{last}.self_attention')
-    with pytest.raises(ValueError, match='use grad_cam'): cam(model, x, 1)
+    with pytest.raises(ValueError, match='use grad_cam'):
+        cam(model, x, 1)
     assert grad_cam(model, x, 1, 'conv_proj').shape == (1, 2, 2)
 
 def test_receptive_field_of_channels_last():
     torch.manual_seed(0)
     model, x = last(8), torch.randn(1, 3, 32, 32)
-    for layer in '0', '0.0': assert receptive_field(model, x, layer) == ((1.5, 1.5), (4, 4), (4, 4))
+    for layer in '0', '0.0':
+        assert receptive_field(model, x, layer) == ((1.5, 1.5), (4, 4), (4, 4))
 
 def test_layer_by_name_or_by_itself():
     model, _, x = ready('resnet18')
@@ -456,15 +477,18 @@ def test_in_place_relu_after_the_layer():
     for layer in '0', '1', '2':
         torch.testing.assert_close(grad_cam(fast, x, 1, layer), grad_cam(plain, x, 1, layer))
     close(grad_cam(fast, x, 1, '1', relu=False), oracle(plain, x, 1, '1')[0])
-    with Hook(fast[1]) as one, Hook(plain[1]) as two: fast.eval()(x), plain.eval()(x)
-    assert torch.equal(one.output, two.output) and (one.output < 0).any()
+    with Hook(fast[1]) as one, Hook(plain[1]) as two:
+        fast.eval()(x), plain.eval()(x)
+    assert torch.equal(one.output, two.output)
+    assert (one.output < 0).any()
 
 def test_layer_that_runs_twice_counts_once():
     class Twice(nn.Module):
         def __init__(self):
             super().__init__()
             self.conv, self.fc = nn.Conv2d(1, 1, 3, padding=1), nn.Linear(1, 2)
-        def forward(self, x): return self.fc(self.conv(self.conv(x).relu()).mean((2, 3)))
+        def forward(self, x):
+            return self.fc(self.conv(self.conv(x).relu()).mean((2, 3)))
     torch.manual_seed(0)
     model, x = Twice(), torch.randn(2, 1, 8, 8)
     torch.testing.assert_close(grad_cam(model, x, 1, 'conv', relu=False)*64, cam(model, x, 1))
@@ -497,7 +521,8 @@ def test_images_of_another_precision_than_the_model(dtype):
 def test_autocast():
     model, _, x = ready('resnet18')
     want = grad_cam(model, x, 1, 'layer3')
-    with torch.autocast('cpu', torch.bfloat16): found = grad_cam(model, x, 1, 'layer3')
+    with torch.autocast('cpu', torch.bfloat16):
+        found = grad_cam(model, x, 1, 'layer3')
     assert (found - want).abs().max() <= .12*want.max()
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
@@ -516,24 +541,29 @@ def test_errors_say_what_to_do():
     messages = {'layer9': "has no layer 'layer9'.*conv1, bn1", 'fc': r'no places.*earlier',
                 'avgpool': r'512, 1, 1.*no places'}
     for layer, said in messages.items():
-        with pytest.raises(ValueError, match=said): grad_cam(model, x, 0, layer)
+        with pytest.raises(ValueError, match=said):
+            grad_cam(model, x, 0, layer)
     with pytest.raises(ValueError, match='not a layer of this ResNet'):
         grad_cam(model, x, 0, nn.Conv2d(1, 1, 1))
     for target in 7, -1, [0, 7]:
         for f in cam, lambda *args: grad_cam(*args, 'layer4'):
-            with pytest.raises(ValueError, match='out of range: the model scores 7 classes, 0 to 6'):
+            with pytest.raises(ValueError, match='out of range: the model scores classes 0 to 6'):
                 f(model, x, target)
     for target in 1.5, 'cat', []:
-        with pytest.raises(ValueError, match='target'): grad_cam(model, x, target, 'layer4')
+        with pytest.raises(ValueError, match='target'):
+            grad_cam(model, x, target, 'layer4')
 
 def test_layer_that_does_not_run_or_does_not_matter():
     model, _, x = ready('resnet18')
     model.spare = nn.Conv2d(3, 3, 1)
-    with pytest.raises(ValueError, match='did not run'): grad_cam(model, x, 0, 'spare')
+    with pytest.raises(ValueError, match='did not run'):
+        grad_cam(model, x, 0, 'spare')
     model.conv1.register_forward_pre_hook(lambda m, args: (model.spare(args[0]), args[0])[1:])
-    with pytest.raises(ValueError, match='no gradient reaches'): grad_cam(model, x, 0, 'spare')
+    with pytest.raises(ValueError, match='no gradient reaches'):
+        grad_cam(model, x, 0, 'spare')
     model.layer4.register_forward_hook(lambda m, i, o: o.detach())
-    with pytest.raises(ValueError, match='no gradient reaches'): grad_cam(model, x, 0, 'layer3')
+    with pytest.raises(ValueError, match='no gradient reaches'):
+        grad_cam(model, x, 0, 'layer3')
 
 def test_outputs_that_are_no_scores():
     _, _, x = ready('resnet18')
@@ -545,8 +575,10 @@ def test_outputs_that_are_no_scores():
         def __init__(self):
             super().__init__()
             self.conv = fcn
-        def forward(self, x): return self.conv(x).mean((2, 3)), 1
-    with pytest.raises(ValueError, match='found a tuple'): grad_cam(Pair(), x, 0, 'conv')
+        def forward(self, x):
+            return self.conv(x).mean((2, 3)), 1
+    with pytest.raises(ValueError, match='found a tuple'):
+        grad_cam(Pair(), x, 0, 'conv')
     with pytest.raises(ValueError, match='puts out a tuple'):
         grad_cam(nn.Sequential(Pair()), x, 0, '0')
 
@@ -563,7 +595,8 @@ def test_cam_refuses_other_heads():
         nn.Sequential(net(*pool), nn.Softmax(1)),
         nn.Sequential(nn.Conv2d(1, 2, 3), *pool)]
     for model in refused:
-        with pytest.raises(ValueError, match='use grad_cam'): cam(model, x, 0)
+        with pytest.raises(ValueError, match='use grad_cam'):
+            cam(model, x, 0)
 
 def test_hook_is_gone_after_an_error():
     layer = nn.Conv2d(1, 1, 1)
@@ -585,7 +618,7 @@ def test_pointing_game_by_brute_force(data):
     maps, masks = rng.random((n, *cells)), rng.random((n, *size)) < .2
     masks.reshape(n, -1)[np.arange(n), rng.integers(0, masks[0].size, n)] = True
     tolerance, spacing = draw(st.floats(0, 5)), draw(st.sampled_from([None, (2., .5, 3.)[:axes]]))
-    game = pointing_game(torch.tensor(maps), masks, tolerance, spacing)
+    game = pointing_game(torch.tensor(maps), masks, tolerance, spacing, 'tiles')
     scale = np.array(spacing or [1.]*axes)
     places = np.argwhere(np.ones(size))
     for heat, mask, hit, distance, chance, point in zip(maps, masks, *game):
@@ -593,34 +626,72 @@ def test_pointing_game_by_brute_force(data):
         away = cdist(places*scale, np.argwhere(mask)*scale).min(1)
         want = away[np.ravel_multi_index(point, size)]
         assert np.isclose(distance, want)
-        if not np.isclose(want, tolerance): assert hit == (want <= tolerance)
+        if not np.isclose(want, tolerance):
+            assert hit == (want <= tolerance)
         if not np.isclose(away, tolerance).any():
             assert np.isclose(chance, (away <= tolerance).mean())
 
 def test_pointing_game_refuses():
     maps, masks = np.random.rand(2, 4, 4), np.ones((2, 8, 8))
-    game = pointing_game(np.stack([maps[0], np.zeros((4, 4))]), masks, 100)
+    game = pointing_game(np.stack([maps[0], np.zeros((4, 4))]), masks, 100, field='tiles')
     assert game.hit.tolist() == [True, False]
-    assert game.distance[1] == np.inf and (game.point[1] == -1).all()
+    assert game.distance[1] == np.inf
+    assert (game.point[1] == -1).all()
     for bad, said in [
             ((maps, masks*[[[1]], [[0]]]), 'mask 1 is empty'),
             ((maps, masks[:1]), 'a mask for each'), ((maps[0], masks[0]), 'a mask for each'),
             ((maps[:0], masks[:0]), 'one map or more'),
             ((maps*[[[1]], [[np.nan]]], masks), 'map 1 holds values')]:
-        with pytest.raises(ValueError, match=said): pointing_game(*bad)
+        with pytest.raises(ValueError, match=said):
+            pointing_game(*bad, field='tiles')
+
+def test_coarse_maps_without_a_field_are_refused():
+    "Nothing is taken for tiles unless somebody says so; a cell for each pixel needs no field"
+    maps, masks = np.random.rand(2, 4, 4), np.ones((2, 8, 8))
+    for ask in lambda f: pointing_game(maps, masks, field=f), lambda f: upsample(
+            torch.tensor(maps), (8, 8), f):
+        with pytest.raises(ValueError, match='where do the cells look'):
+            ask(None)
+        with pytest.raises(ValueError, match="ReceptiveField or 'tiles'"):
+            ask('tile')
+        ask('tiles')
+    assert pointing_game(maps, masks[:, :4, :4]).hit.all()
+    assert torch.equal(upsample(torch.tensor(maps), (4, 4)), torch.tensor(maps))
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_best_constant_point_by_brute_force(data):
+    "No pixel hits more masks, and a map that is hot there alone scores as much"
+    draw = data.draw
+    axes, n = draw(st.integers(2, 3)), draw(st.integers(1, 4))
+    size = tuple(draw(st.integers(2, 5)) for _ in range(axes))
+    rng = np.random.default_rng(draw(st.integers(0, 10**6)))
+    masks = rng.random((n, *size)) < .2
+    masks.reshape(n, -1)[np.arange(n), rng.integers(0, masks[0].size, n)] = True
+    tolerance, spacing = draw(st.floats(0, 3)), draw(st.sampled_from([None, (2., .5, 3.)[:axes]]))
+    asked = dict(tolerance=tolerance, spacing=spacing)
+    hits = hits_of_point(best_constant_point(masks, **asked), masks, **asked).sum()
+    most = max(hits_of_point(point, masks, **asked).sum() for point in np.ndindex(size))
+    assert hits == most
+
+def test_best_constant_point_refuses():
+    for masks in np.zeros((0, 4, 4)), np.stack([np.ones((4, 4)), np.zeros((4, 4))]):
+        with pytest.raises(ValueError, match='none of them empty'):
+            best_constant_point(masks)
 
 def test_upsample_by_pytorch():
     """As PyTorch interpolates tiles; and with the first cell's middle at pixel 0,
     cells keep their values on every step-th pixel"""
     maps, volume = torch.rand(2, 3, 4), torch.rand(2, 3, 4, 5)
     theirs = F.interpolate(maps[:, None], (17, 24), mode='bilinear')[:, 0]
-    torch.testing.assert_close(upsample(maps, (17, 24)), theirs)
+    torch.testing.assert_close(upsample(maps, (17, 24), 'tiles'), theirs)
     theirs = F.interpolate(volume[:, None], (9, 8, 15), mode='trilinear')[:, 0]
-    torch.testing.assert_close(upsample(volume, (9, 8, 15)), theirs)
+    torch.testing.assert_close(upsample(volume, (9, 8, 15), 'tiles'), theirs)
     for first in (0, 0), (1, 2):
         found = upsample(maps, (12, 16), ReceptiveField(first, (4, 4), (9, 9)))
         assert torch.allclose(found[:, first[0]::4, first[1]::4], maps)
-    with pytest.raises(ValueError, match='found'): upsample(maps, (9, 12, 15))
+    with pytest.raises(ValueError, match='found'):
+        upsample(maps, (9, 12, 15))
 
 # middle of the first cell, step, width, by the recurrence of Araujo et al. 2019;
 # the image's size need not be a multiple of the step
@@ -641,18 +712,23 @@ def test_receptive_field(name, layer, first, step, width, more):
 def test_pointing_game_where_the_cells_look():
     "A pattern that only one place of the image has is found where it is, for any size of the image"
     torch.manual_seed(0)
-    def conv(): return nn.Conv2d(1, 1, 3, stride=2, padding=1, bias=False)
+    def conv():
+        return nn.Conv2d(1, 1, 3, stride=2, padding=1, bias=False)
     head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 1)
     finder = nn.Sequential(conv(), conv(), *head)
-    for p in finder.parameters(): nn.init.ones_(p)
+    for p in finder.parameters():
+        nn.init.ones_(p)
     for size in 32, 37:
         x, mask = torch.zeros(1, 1, size, size), np.zeros((1, size, size))
         x[0, 0, 20, 12] = mask[0, 20, 12] = 1
         maps, field = cam(finder, x, 0), receptive_field(finder, torch.randn(1, 1, 48, 48), '1')
         assert pointing_game(maps, mask, field=field).distance[0] == 0
-        if size == 32: assert pointing_game(maps, mask).distance[0] > 1
+        if size == 32:
+            assert pointing_game(maps, mask, field='tiles').distance[0] > 1
 
 def test_receptive_field_refuses():
     model, _, x = ready('resnet18')
-    with pytest.raises(ValueError, match='larger'): receptive_field(model, x, 'layer3')
-    with pytest.raises(ValueError, match='earlier'): receptive_field(model, x, 'fc')
+    with pytest.raises(ValueError, match='larger'):
+        receptive_field(model, x, 'layer3')
+    with pytest.raises(ValueError, match='earlier'):
+        receptive_field(model, x, 'fc')

@@ -76,7 +76,8 @@ def test_path_bytes_and_data_set_are_one(films):
     sources = (path, str(path), path.read_bytes(), pydicom.dcmread(path), film, np.asarray(film))
     for source in sources:
         again = PILRadiograph.create(source)
-        assert again.mode == 'L' and type(again) is PILRadiograph
+        assert again.mode == 'L'
+        assert type(again) is PILRadiograph
         assert again.tobytes() == film.tobytes()
 
 def test_every_file_opens_or_says_why():
@@ -90,13 +91,16 @@ def test_every_file_opens_or_says_why():
             continue
         opened += 1
         ds = pydicom.dcmread(path, force=True)
-        assert film.mode == 'L' and film.size == (ds.Columns, ds.Rows)
-    assert opened >= 30 and refused >= 10
+        assert film.mode == 'L'
+        assert film.size == (ds.Columns, ds.Rows)
+    assert opened >= 30
+    assert refused >= 10
 
 def test_several_frames_are_refused():
     ds = to_dicom(chest(5, size=64, bits=12), 'a')
     ds.NumberOfFrames, ds.PixelData = 2, ds.PixelData*2
-    with pytest.raises(DicomError, match='2 frames'): PILRadiograph.create(ds)
+    with pytest.raises(DicomError, match='2 frames'):
+        PILRadiograph.create(ds)
 
 # pictures that are no DICOM: one third of white in each type is 85 of 255, and so on
 
@@ -132,7 +136,8 @@ def test_pictures_of_every_type_are_scaled_by_its_range(kind, tmp_path):
     if kind in PICTURES: source = PICTURES[kind]
     else: source = on_disk(tmp_path, grey(ON_DISK[kind]), kind)
     film = PILRadiograph.create(source)
-    assert type(film) is PILRadiograph and film.mode == 'L'
+    assert type(film) is PILRadiograph
+    assert film.mode == 'L'
     assert np.abs(array(film) - THIRDS).max() <= (kind == 'bfloat16') # which has 8 binary digits
 
 @pytest.mark.parametrize('kind', ['array', 'pillow', 'png', 'tensor'])
@@ -158,13 +163,15 @@ def test_pillows_32_bits_are_refused(tmp_path):
     whole = Image.fromarray(SIXTEEN.astype(np.int32))
     for image in whole, on_disk(tmp_path, whole, 'x.tif'):
         assert image.mode == 'I'
-        with pytest.raises(ValueError, match='int32.*white'): PILRadiograph.create(image)
+        with pytest.raises(ValueError, match='int32.*white'):
+            PILRadiograph.create(image)
 
 @pytest.mark.parametrize('make', [np.array, torch.tensor, lambda x: grey(np.array(x, np.float32))])
 @pytest.mark.parametrize('wrong,said', [(np.nan, 'not finite'), (np.inf, 'not finite'),
                                         (-.5, 'from -0.5 to 1'), (255., 'from 0 to 255')])
 def test_floats_go_from_0_to_1(make, wrong, said):
-    with pytest.raises(ValueError, match=said): PILRadiograph.create(make([[0., 1.], [.5, wrong]]))
+    with pytest.raises(ValueError, match=said):
+        PILRadiograph.create(make([[0., 1.], [.5, wrong]]))
 
 @pytest.mark.parametrize('shape', [(), (4,), (0, 4), (2, 4, 5), (3, 5, 6), (1, 1, 4, 4), (4, 4, 2)])
 def test_shapes_that_are_no_picture_are_refused(shape):
@@ -176,7 +183,8 @@ def test_transparency_is_refused():
     "What is seen through it, black or white, is not said"
     glass = np.stack([THIRDS]*4, -1)
     for source in glass, Image.fromarray(glass), Image.fromarray(glass).convert('LA'):
-        with pytest.raises(ValueError, match='transparent'): PILRadiograph.create(source)
+        with pytest.raises(ValueError, match='transparent'):
+            PILRadiograph.create(source)
 
 @pytest.mark.parametrize('source', [None, 5, dict(a=1), [[0, 255]]])
 def test_other_things_are_refused(source):
@@ -185,13 +193,16 @@ def test_other_things_are_refused(source):
 
 def test_open_files_are_read(tmp_path):
     on_disk(tmp_path, Image.fromarray(SIXTEEN), 'x.png')
-    with open(tmp_path/'x.png', 'rb') as f: assert (array(PILRadiograph.create(f)) == THIRDS).all()
-    with pytest.raises(ValueError, match='no picture'): PILRadiograph.create(io.BytesIO(b'<html>'))
+    with open(tmp_path/'x.png', 'rb') as f:
+        assert (array(PILRadiograph.create(f)) == THIRDS).all()
+    with pytest.raises(ValueError, match='no picture'):
+        PILRadiograph.create(io.BytesIO(b'<html>'))
 
 def test_a_png_by_its_path_is_refused(tmp_path):
     "A path is a DICOM file's"
     on_disk(tmp_path, Image.fromarray(SIXTEEN), 'x.png')
-    with pytest.raises(DicomError, match='x.png'): PILRadiograph.create(tmp_path/'x.png')
+    with pytest.raises(DicomError, match='x.png'):
+        PILRadiograph.create(tmp_path/'x.png')
 
 # tables
 
@@ -201,9 +212,11 @@ def test_faults_of_a_table(copy):
     with pytest.raises(ValueError, match='1 of 40 files can not be read.*web page'):
         read_labels(copy)
     (copy/table.file[3]).unlink()
-    with pytest.raises(ValueError, match='no such file'): read_labels(copy)
+    with pytest.raises(ValueError, match='no such file'):
+        read_labels(copy)
     table.rename(columns=dict(label='diagnosis')).to_csv(copy/'labels.csv')
-    with pytest.raises(ValueError, match=r"no column \['label'\]"): read_labels(copy)
+    with pytest.raises(ValueError, match=r"no column \['label'\]"):
+        read_labels(copy)
     (copy/'labels.csv').unlink()
     with pytest.raises(FileNotFoundError): read_labels(copy)
 
@@ -214,7 +227,7 @@ def test_a_film_without_a_patient_is_refused(copy, patient):
     if patient is None: del ds.PatientID
     else: ds.PatientID = patient
     ds.save_as(path)
-    with pytest.raises(ValueError, match='1 of 40 files have no PatientID.*column "patient"'):
+    with pytest.raises(ValueError, match='no PatientID in 1 of 40 files.*column "patient"'):
         chest_dataloaders(copy)
 
 def test_own_patient_column_is_used(copy):
@@ -248,7 +261,8 @@ def test_patient_ids_of_headers(copy):
     assert read_labels(copy).patient[:2].tolist() == ['SAME', 'SAME']
     ds.PatientID = 'Same'
     ds.save_as(copy/file)
-    with pytest.raises(ValueError, match=r"\['SAME', 'Same'\]"): read_labels(copy)
+    with pytest.raises(ValueError, match=r"\['SAME', 'Same'\]"):
+        read_labels(copy)
 
 def test_masks_are_siims_code():
     mask = chest(5, True, size=64).mask
@@ -259,7 +273,7 @@ def test_masks_are_siims_code():
 def test_a_torn_patient_is_refused(films):
     table = read_labels(films)
     table['split'] = ['train', 'valid', 'test', 'train']*10
-    with pytest.raises(ValueError, match='patients are in more than one part'):
+    with pytest.raises(ValueError, match='in more than one part'):
         chest_dataloaders(films, table=table)
     with pytest.raises(ValueError, match=r"split holds \['dev'\]"):
         chest_dataloaders(films, table=table.assign(split='dev'))
@@ -268,7 +282,9 @@ def test_a_torn_patient_is_refused(films):
 def test_no_patient_in_two_parts(films, seed):
     dls = chest_dataloaders(films, size=32, seed=seed, fractions=(.6, .2, .2))
     parts = [set(part.items.patient) for part in dls.loaders]
-    assert len(parts) == 3 and all(parts) and sum(map(len, parts)) == len(set.union(*parts))
+    assert len(parts) == 3
+    assert all(parts)
+    assert sum(map(len, parts)) == len(set.union(*parts))
     assert sum(len(part.items) for part in dls.loaders) == 40
 
 def test_seed_is_all_that_matters(films):
@@ -292,7 +308,8 @@ def test_a_batch_is_the_films(films):
     dls = chest_dataloaders(films, size=64, bs=40, fractions=(.6, .2, .2))
     for part in dls.loaders[1:]:
         (x, y), rows = part.one_batch(), part.items
-        assert type(x) is TensorRadiograph and x.dtype == torch.float32
+        assert type(x) is TensorRadiograph
+        assert x.dtype == torch.float32
         assert x.shape == (len(rows), 1, 64, 64)
         wanted = np.stack([to_display(pydicom.dcmread(films/f)) for f in rows.file])
         assert np.allclose((x[:, 0].cpu()*.25 + .5)*255, wanted, atol=.01)
@@ -303,12 +320,15 @@ def test_nothing_is_cut_off():
     stripes = np.zeros((100, 200), np.uint8)
     stripes[:, :20] = stripes[:, -20:] = 255
     small = array(_Film('.', 64).open(PILRadiograph.create(stripes)))
-    assert small.shape == (64, 64) and small[0].max() == 0
-    assert small[32, 1] > 200 and small[32, -2] > 200
+    assert small.shape == (64, 64)
+    assert small[0].max() == 0
+    assert small[32, 1] > 200
+    assert small[32, -2] > 200
 
 def test_worker_processes_give_the_same(films):
     one, two = (chest_dataloaders(films, size=32, bs=4, num_workers=n) for n in (0, 2))
-    for (x, y), (x2, y2) in zip(one.valid, two.valid): assert (x == x2).all() and (y == y2).all()
+    for (x, y), (x2, y2) in zip(one.valid, two.valid):
+        assert (x == x2).all() and (y == y2).all()
 
 # networks
 
@@ -353,10 +373,13 @@ def test_learner_through_and_through(films, tmp_path):
         batch = learn.get_preds(ds_idx=2)[0][0]
         learn.export('learn.pkl')
         again = load_learner(tmp_path/'learn.pkl')
-        with again.no_bar(): answers.append(again.predict(path)[2])
-    for p in answers: assert torch.allclose(p, batch, atol=1e-5)
+        with again.no_bar():
+            answers.append(again.predict(path)[2])
+    for p in answers:
+        assert torch.allclose(p, batch, atol=1e-5)
     opener = again.dls.train.dataset.tls[0].tfms[0]
-    assert type(opener) is _Film and not opener.kept
+    assert type(opener) is _Film
+    assert not opener.kept
 
 # weights
 
@@ -376,7 +399,8 @@ def test_files_that_do_not_fit(tmp_path):
     model, whole = small_xresnet(), save_weights(small_xresnet(), tmp_path/'whole.safetensors')
     before = {k: v.clone() for k, v in model.state_dict().items()}
     class Bomb:
-        def __reduce__(self): return Path.touch, (tmp_path/'went off',)
+        def __reduce__(self):
+            return Path.touch, (tmp_path/'went off',)
     (tmp_path/'cut').write_bytes(whole.read_bytes()[:5000])
     (tmp_path/'pickle').write_bytes(pickle.dumps(Bomb()))
     (tmp_path/'empty').write_bytes(b'')
@@ -386,16 +410,20 @@ def test_files_that_do_not_fit(tmp_path):
             load_weights(model, tmp_path/name)
     for options in dict(widths=(8, 16, 32)), dict(sa=True), dict(n_out=3), dict(c_in=3):
         other = save_weights(small_xresnet(**options), tmp_path/'other')
-        with pytest.raises(ValueError, match='weights of another model'): load_weights(model, other)
-    with pytest.raises(FileNotFoundError): load_weights(model, tmp_path/'nowhere')
+        with pytest.raises(ValueError, match='weights of another model'):
+            load_weights(model, other)
+    with pytest.raises(FileNotFoundError):
+        load_weights(model, tmp_path/'nowhere')
     assert not (tmp_path/'went off').exists()
     assert all((v == before[k]).all() for k, v in model.state_dict().items())
 
 def test_a_failed_save_leaves_the_old_file(tmp_path):
     path = save_weights(small_xresnet(), tmp_path/'w.safetensors', size=1)
     old = path.read_bytes()
-    with pytest.raises(TypeError): save_weights(small_xresnet(), path, thing=object())
-    assert path.read_bytes() == old and [f.name for f in tmp_path.iterdir()] == ['w.safetensors']
+    with pytest.raises(TypeError):
+        save_weights(small_xresnet(), path, thing=object())
+    assert path.read_bytes() == old
+    assert [f.name for f in tmp_path.iterdir()] == ['w.safetensors']
 
 # threshold and temperature
 
@@ -429,8 +457,10 @@ def test_threshold_refuses():
 def test_threshold_refuses_what_is_no_answer():
     "A 2 in the truth is neither sick nor well, and nan is no score"
     for y in [0, 2, 1], [0, -1, 1], [0, .5, 1], [0, np.nan, 1]:
-        with pytest.raises(ValueError, match='0 or 1'): threshold_for_sensitivity(y, [.1, .2, .3])
-    with pytest.raises(ValueError, match='nan'): threshold_for_sensitivity([0, 1], [.1, np.nan])
+        with pytest.raises(ValueError, match='0 or 1'):
+            threshold_for_sensitivity(y, [.1, .2, .3])
+    with pytest.raises(ValueError, match='nan'):
+        threshold_for_sensitivity([0, 1], [.1, np.nan])
     for y, p in ([0, 1], [.1, .2, .3]), ([[0], [1]], [.1, .2]), ([[0, 1]], [[.1, .2]]):
         with pytest.raises(ValueError, match='one score for each case'):
             threshold_for_sensitivity(y, p)
@@ -455,7 +485,7 @@ def test_temperature_is_found(true):
 
 def test_no_temperature():
     logits = torch.tensor([[2., -2], [-2, 2], [1, 0]])
-    with pytest.raises(ValueError, match='all 3 cases are right'):
+    with pytest.raises(ValueError, match='no case is wrong'):
         fit_temperature(logits, [0, 1, 0])
     with pytest.raises(ValueError, match='no better than chance'):
         fit_temperature(logits, [1, 0, 0])
@@ -470,9 +500,11 @@ def test_temperature_refuses_labels_that_are_no_class(y, said):
 
 def test_temperature_refuses_logits_that_are_none():
     for odd in np.nan, np.inf:
-        with pytest.raises(ValueError, match='finite'): fit_temperature([[2., odd], [0, 1]], [0, 1])
+        with pytest.raises(ValueError, match='finite'):
+            fit_temperature([[2., odd], [0, 1]], [0, 1])
     for wrong in [2., 1], np.zeros((0, 2)):
-        with pytest.raises(ValueError, match='cases, classes'): fit_temperature(wrong, [0, 1])
+        with pytest.raises(ValueError, match='cases, classes'):
+            fit_temperature(wrong, [0, 1])
 
 def test_temperature_of_other_types():
     "As of int64 labels and float32 logits"
@@ -510,7 +542,8 @@ def test_real_radiograph_looks_right(real):
     "Bright spine and belly, dark lungs and dark air beside the arms; the twin gives the same picture"
     folder, table = real
     one, two = (array(PILRadiograph.create(folder/f)) for f in ('real.dcm', 'twin.dcm'))
-    assert one.shape == (1024, 1024) and (one == two).all()
+    assert one.shape == (1024, 1024)
+    assert (one == two).all()
     spine, belly = one[500:700, 480:600].mean(), one[900:1000, 300:500].mean()
     right_lung, left_lung = one[300:500, 200:400].mean(), one[300:500, 680:800].mean()
     assert min(spine, belly) > max(right_lung, left_lung) + 50
@@ -520,7 +553,8 @@ def test_a_changed_tag_changes_the_picture(real):
     """The file `Fake_MONOHR1` has the same pixels under the other tag:
     it asks to be shown as the negative, and is"""
     fake = Path(os.environ['MEDTUT_REAL_FILES'], 'siim', 'Fake_MONOHR1.dcm')
-    if not fake.exists(): pytest.skip('no siim/Fake_MONOHR1.dcm among the real files')
+    if not fake.exists():
+        pytest.skip('no siim/Fake_MONOHR1.dcm among the real files')
     film, negative = (array(PILRadiograph.create(f)) for f in (real[0]/'real.dcm', fake))
     assert np.abs(film + negative - 255).max() <= 1
 
@@ -528,7 +562,8 @@ def test_real_radiograph_through_the_whole_pipeline(real, tmp_path):
     folder, table = real
     dls = chest_dataloaders(folder, table=table, size=128, bs=4)
     x, _ = dls[2].one_batch()
-    assert x.shape == (2, 1, 128, 128) and (x[0] == x[1]).all()
+    assert x.shape == (2, 1, 128, 128)
+    assert (x[0] == x[1]).all()
     learn = Learner(dls, small_xresnet(widths=(8, 16)), path=tmp_path,
                     loss_func=CrossEntropyLossFlat())
     with learn.no_bar(), learn.no_logging():
@@ -538,4 +573,5 @@ def test_real_radiograph_through_the_whole_pipeline(real, tmp_path):
         learn.tta(ds_idx=2, n=2)
         learn.show_results(ds_idx=2)
         dls.show_batch()
-    assert torch.allclose(answers[0], batch[0], atol=1e-5) and torch.equal(*answers)
+    assert torch.allclose(answers[0], batch[0], atol=1e-5)
+    assert torch.equal(*answers)

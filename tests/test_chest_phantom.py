@@ -11,8 +11,9 @@ import pytest
 from pydicom.config import RAISE
 from pydicom.dataelem import DataElement
 
+from medtut.phantoms import brain_anatomy
 from medtut.phantoms.chest import chest
-from medtut.phantoms.chest_files import to_dicom, write_siim_small
+from medtut.phantoms.chest_files import plan_siim_small, to_dicom, write_siim_small
 
 WRITE = """
 import sys
@@ -72,9 +73,11 @@ def test_same_elements_as_a_real_file():
 def test_no_name_makes_a_patient_of_a_phantom(patient):
     ds = to_dicom(chest(1, size=64), 'test', patient)
     assert str(ds.PatientName) == ds.PatientID
-    assert ds.PatientID.startswith('PHANTOM') and patient in ds.PatientID
+    assert ds.PatientID.startswith('PHANTOM')
+    assert patient in ds.PatientID
     assert to_dicom(chest(1, size=64), 'test', ds.PatientID).PatientID == ds.PatientID
-    assert 'view: ' in ds.SeriesDescription and ds.SeriesDescription.startswith('PHANTOM')
+    assert 'view: ' in ds.SeriesDescription
+    assert ds.SeriesDescription.startswith('PHANTOM')
 
 def test_a_shortcut_is_planted_on_request(tmp_path):
     drawn = write_siim_small(tmp_path, n=25, size=64, tube_p=(0, 1), progress=False)
@@ -83,4 +86,28 @@ def test_a_shortcut_is_planted_on_request(tmp_path):
 def test_areas_can_be_asked_for(tmp_path):
     drawn = write_siim_small(tmp_path, n=25, size=64, prevalence=1, area=(.02, .03),
                              progress=False)
-    assert drawn.area.between(.015, .035).all() and drawn.area.nunique() > 20
+    assert drawn.area.between(.015, .035).all()
+    assert drawn.area.nunique() > 20
+
+# --- what is refused
+
+def test_a_prevalence_that_is_no_share_is_refused():
+    with pytest.raises(ValueError, match='prevalence is between 0 and 1, not 1.5'):
+        plan_siim_small(prevalence=1.5)
+
+@pytest.mark.parametrize('folder, says', [
+    ('nowhere', 'is not a folder: make it first'), ('full', 'full is not empty')])
+def test_a_sample_needs_an_empty_folder(tmp_path, folder, says):
+    (tmp_path/'full'/'kept').mkdir(parents=True)
+    with pytest.raises(ValueError, match=says):
+        write_siim_small(tmp_path/folder)
+
+def test_brains_need_nilearn(monkeypatch):
+    monkeypatch.setattr(brain_anatomy, 'find_spec', lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match='pip install nilearn'):
+        brain_anatomy.icbm_maps()
+
+@pytest.mark.parametrize('mm', [.5, 7])
+def test_voxels_of_a_brain_have_1_to_6_mm(mm):
+    with pytest.raises(ValueError, match=f'spacing {mm} mm: .* 1 to 6 mm'):
+        brain_anatomy.box_axes(mm)

@@ -32,7 +32,6 @@ class Reason:
 
 # lesson, how the sentence begins: why it may stand
 EXCEPTIONS = {
-    (2, 'After each epoch the validation set'): Reason.DEFINITION,
     (2, 'What happens to the accuracy, and does it stay'): Reason.TASK,
     (2, 'Position alone is the number to beat'): Reason.TASK,
     (2, 'The published tutorial on the real images'): Reason.PUBLISHED,
@@ -72,7 +71,8 @@ def unasserted_claims(cells):
             asserted = asserted or re.search(ASSERTED, cell.source)
             continue
         for sentence in prose(cell.source):
-            if claims_a_result(sentence) and not asserted: yield sentence
+            if claims_a_result(sentence) and not asserted:
+                yield sentence
         asserted = False
 
 

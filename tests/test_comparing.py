@@ -30,7 +30,8 @@ def test_pairing_is_worth_it():
     truth, score, _ = two_models(rng, 60, .8, .8)
     better = score + .15*truth
     d = paired_difference(roc_auc, truth, better, score, seed=3)
-    assert d.verdict == 'higher' and d.high - d.low < .1
+    assert d.verdict == 'higher'
+    assert d.high - d.low < .1
     turned = paired_difference(roc_auc, truth, score, better, seed=3)
     assert turned == pytest.approx([-d.value, -d.high, -d.low])
 
@@ -53,7 +54,8 @@ def test_patients_are_drawn_whole():
 @pytest.mark.parametrize('low, high, verdict', [
     (.1, .3, 'higher'), (-.3, -.1, 'lower'), (-.1, .1, 'undecided'), (0, .2, 'undecided'),
     (np.nan, np.nan, 'undecided')])
-def test_verdict(low, high, verdict): assert Difference(.2, low, high).verdict == verdict
+def test_verdict(low, high, verdict):
+    assert Difference(.2, low, high).verdict == verdict
 
 
 def test_sentences():
@@ -64,9 +66,10 @@ def test_sentences():
 
 
 def test_equal_models_are_undecided_in_words():
-    with pytest.warns(UndefinedMetric, match='differ by the same'):
+    with pytest.warns(UndefinedMetric, match='all give 0'):
         d = paired_difference(roc_auc, [0, 1, 0, 1], [1, 2, 3, 4], [1, 2, 3, 4])
-    assert d.value == 0 and d.verdict == 'undecided'
+    assert d.value == 0
+    assert d.verdict == 'undecided'
     with pytest.warns(UndefinedMetric, match='too little'):
         assert paired_difference(roc_auc, [0, 1], [1, 2], [2, 1]).verdict == 'undecided'
 
@@ -76,12 +79,15 @@ def test_mean_difference_is_a_paired_test():
     a = rng.normal(size=30)
     b = a + .1 + .05*rng.normal(size=30)
     d = mean_difference(b, a)
-    assert d.verdict == 'higher' and d.value == pytest.approx(np.mean(b - a))
+    assert d.verdict == 'higher'
+    assert d.value == pytest.approx(np.mean(b - a))
     assert d[1:] == pytest.approx(tuple(stats.ttest_rel(b, a).confidence_interval()), abs=.003)
-    with pytest.raises(ValueError, match='shape'): mean_difference(a, b[1:])
+    with pytest.raises(ValueError, match='shape'):
+        mean_difference(a, b[1:])
 
 
-def tenth_of_the_ill(truth, score): return np.quantile(score[truth], .1)
+def tenth_of_the_ill(truth, score):
+    return np.quantile(score[truth], .1)
 
 
 def specificity_at(truth, score, threshold):
@@ -114,3 +120,27 @@ def test_draws_without_a_choice_are_said():
     with pytest.warns(UndefinedMetric, match='of 300 draws have no value'):
         chosen_interval(tenth_of_the_ill, specificity_at, ([1, 0, 0], [.9, .1, .2]),
                         ([1, 0, 0, 1], [.8, .3, .2, .9]), n=300)
+
+# --- what is refused
+
+TRUTH, SCORE = [0, 1, 0, 1], [.1, .9, .2, .8]
+
+def difference(score=SCORE, **kw):
+    return paired_difference(roc_auc, TRUTH, SCORE, score, **kw)
+
+def chosen(score=SCORE, **kw):
+    def half(truth, score): return .5
+    def hits(truth, score, threshold):
+        return float((truth == (score > threshold)).mean())
+    return chosen_interval(half, hits, (TRUTH, SCORE), (TRUTH, score), **kw)
+
+@pytest.mark.parametrize('call, says', [
+    (lambda: difference(SCORE[:3]), 'one of each for every case'),
+    (lambda: difference(groups=['a', 'A', 'b', 'c']), 'one way'),
+    (lambda: difference(level=2), 'level must be between 0 and 1, found 2'),
+    (lambda: chosen(SCORE[:3]), r'score \(3,\)'),
+    (lambda: chosen(valid_groups=['a', 'A', 'b', 'c']), 'one way'),
+    (lambda: chosen(test_groups=['a', 'b']), 'for 2 groups')])
+def test_cases_that_do_not_fit_are_refused(call, says):
+    with pytest.raises(ValueError, match=says):
+        call()

@@ -29,10 +29,10 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
 import medtut.download
-from medtut.archives import BOXES, IMAGES, MAPPING, SETS, Remote, find_set
+from medtut.archives import BOXES, DECATHLON, IMAGES, MAPPING, SETS, Remote, find_set
 from medtut.datasets import data_root, datasets, get_data, read_note
 from medtut.download import DataError, HTTPFile, tar_members, unpack
-from medtut.hosts import PRE, pre_series
+from medtut.hosts import PRE_DESCRIPTIONS, pre_series
 
 MIB = 2**20
 fetch = partial(medtut.download.fetch, progress=False)
@@ -40,13 +40,18 @@ get_real = partial(get_data, source='real', progress=False)
 get_sample = partial(get_data, source='sample', progress=False)
 
 
-def noise(n, seed=0): return np.random.default_rng(seed).bytes(n)
-def md5(data): return 'md5:' + hashlib.md5(data).hexdigest()
+def noise(n, seed=0):
+    return np.random.default_rng(seed).bytes(n)
+def md5(data):
+    return 'md5:' + hashlib.md5(data).hexdigest()
 def sha256(data): return hashlib.sha256(data).hexdigest()
-def refused(message, kind=DataError): return pytest.raises(kind, match=message)
+def refused(message, kind=DataError):
+    return pytest.raises(kind, match=message)
 def half(folder): return list(folder.rglob('*.part'))
-def finished(root): return sorted(path.name for path in (root/'real').glob('[!.]*'))
-def folders(path): return [p.name for p in path.iterdir() if p.is_dir()]
+def finished(root):
+    return sorted(path.name for path in (root/'real').glob('[!.]*'))
+def folders(path):
+    return [p.name for p in path.iterdir() if p.is_dir()]
 
 def hashes(folder):
     files = sorted(path for path in folder.rglob('*') if path.is_file())
@@ -95,15 +100,18 @@ def test_truncated_body_goes_on_where_it_stopped(tmp_path, quick):
     assert path.read_bytes() == body
     first, second = s.sent
     start = int(second.removeprefix('bytes=').removesuffix('-'))
-    assert first is None and 300_000 < start <= 400_000
+    assert first is None
+    assert 300_000 < start <= 400_000
 
 def test_server_that_ignores_range(tmp_path, quick):
     body = noise(MIB)
     with FaultyServer({'/a': body}, faults=[('cut', 400_000), 'norange']) as s:
         assert fetch(f'{s.url}/a', tmp_path/'a').read_bytes() == body
     with FaultyServer({'/a': body}, always='norange') as s:
-        with refused('parts of a file'): fetch(f'{s.url}/a', tmp_path/'b', 10, 20)
-        with refused('parts of a file'): HTTPFile(f'{s.url}/a')
+        with refused('parts of a file'):
+            fetch(f'{s.url}/a', tmp_path/'b', 10, 20)
+        with refused('parts of a file'):
+            HTTPFile(f'{s.url}/a')
     assert not (tmp_path/'b').exists()
 
 @pytest.mark.parametrize('left', [1000, 2000], ids=['complete', 'too long'])
@@ -119,11 +127,13 @@ def test_part_that_was_complete_or_too_long(tmp_path, quick, left):
     (404, 'answered 404'), (403, 'answered 403'), (500, 'no answer after 5 attempts')])
 def test_what_does_not_pass(tmp_path, quick, fault, message):
     with FaultyServer({'/a': b'x'}, always=fault) as s:
-        with refused(message): fetch(f'{s.url}/a', tmp_path/'a')
+        with refused(message):
+            fetch(f'{s.url}/a', tmp_path/'a')
     assert not list(tmp_path.iterdir())
 
 def test_nobody_there(tmp_path, quick):
-    with refused('Check the network'): fetch('http://127.0.0.1:9/a', tmp_path/'a')
+    with refused('Check the network'):
+        fetch('http://127.0.0.1:9/a', tmp_path/'a')
 
 def test_wrong_checksum_and_wrong_size(tmp_path):
     body = b'some bytes'
@@ -131,7 +141,8 @@ def test_wrong_checksum_and_wrong_size(tmp_path):
         dict(size=11)]
     with FaultyServer({'/a': body}) as s:
         for expected in wrong:
-            with pytest.raises(DataError): fetch(f'{s.url}/a', tmp_path/'a', **expected)
+            with pytest.raises(DataError):
+                fetch(f'{s.url}/a', tmp_path/'a', **expected)
             assert not list(tmp_path.iterdir()), 'a bad file must not be resumed by the next call'
         head = md5(body).replace('md5', 'md5-1MiB')
         fetch(f'{s.url}/a', tmp_path/'a', size=10, checksum=head)
@@ -164,11 +175,13 @@ def test_damaged_archives(tmp_path):
     overwritten = whole[:5000] + b'!'*100 + whole[5100:]
     for bad in cut, b'<html>not found</html>', overwritten:
         (tmp_path/'t.tgz').write_bytes(bad)
-        with refused('is damaged'): unpack(tmp_path/'t.tgz', tmp_path/'out')
+        with refused('is damaged'):
+            unpack(tmp_path/'t.tgz', tmp_path/'out')
 
 def test_remote_listing_of_something_else(quick):
     with FaultyServer({'/a.tar': b'<html>' + bytes(2000)}) as s:
-        with refused('not a readable tar'): tar_members(f'{s.url}/a.tar', progress=False)
+        with refused('not a readable tar'):
+            tar_members(f'{s.url}/a.tar', progress=False)
 
 
 # ---------------------------------------------------------------- siim_small
@@ -195,7 +208,8 @@ def test_siim_small(tmp_path, capsys):
     assert first == second == tmp_path/'real/siim_small'
     assert len(s.log) == 1, 'fetched once'
     said = capsys.readouterr().out
-    assert said.count('Licence:') == 1 and 'doi:10.1007/s10278-019-00299-9' in said
+    assert said.count('Licence:') == 1
+    assert 'doi:10.1007/s10278-019-00299-9' in said
     assert {path.name for path in first.iterdir()} == {'labels.csv', 'train', '.medtut.json'}
     assert read_note(first)['fetched']['siim_small.tgz']['sha256'] == sha256(SIIM)
     assert datasets(tmp_path).loc['siim_small', 'real'].startswith('real')
@@ -204,7 +218,8 @@ def test_siim_small(tmp_path, capsys):
 @pytest.mark.parametrize('fault, message', [(404, 'answered 404'), (500, 'no answer')])
 def test_siim_small_that_can_not_be_had(tmp_path, quick, fault, message):
     with FaultyServer({'/siim_small.tgz': SIIM}, always=fault) as s:
-        with refused(message): get_siim(tmp_path, s.url)
+        with refused(message):
+            get_siim(tmp_path, s.url)
     assert finished(tmp_path) == [], 'no set'
     assert not (tmp_path/'sample').exists(), 'and never a sample instead'
 
@@ -212,14 +227,16 @@ def test_archive_that_lacks_a_file(tmp_path):
     labels = b'file,label\ntrain/x/000000.dcm,x\n'
     body = tar_of({'siim_small/labels.csv': labels}, 'w:gz')
     with FaultyServer({'/siim_small.tgz': body}) as s:
-        with refused('lacks 1 of its files: train/x/000000.dcm'): get_siim(tmp_path, s.url, body)
+        with refused('lacks 1 of its files: train/x/000000.dcm'):
+            get_siim(tmp_path, s.url, body)
     assert finished(tmp_path) == []
 
 def test_evil_archive(tmp_path):
     members = {'siim_small/labels.csv': b'file,label\n', '../../../evil.txt': b'!'}
     body = tar_of(members, 'w:gz')
     with FaultyServer({'/siim_small.tgz': body}) as s:
-        with refused('not unpacked'): get_siim(tmp_path, s.url, body)
+        with refused('not unpacked'):
+            get_siim(tmp_path, s.url, body)
     assert finished(tmp_path) == []
     assert not list(tmp_path.rglob('evil.txt'))
 
@@ -244,12 +261,15 @@ def test_ten_kills_in_a_row(tmp_path, processes):
             answered = len(s.log)
             child = processes.Process(target=fetch_siim.fetch, args=(remote, tmp_path))
             child.start()
-            while len(s.log) == answered and child.is_alive(): time.sleep(.02)
+            while len(s.log) == answered and child.is_alive():
+                time.sleep(.02)
             time.sleep(.05 + .02*i)
             child.kill()
             child.join()
-            assert finished(tmp_path) == [] and read_note(tmp_path/'real/siim_small') == {}
-            with pytest.raises(DataError): get_data('siim_small', 'local', root=tmp_path/'real')
+            assert finished(tmp_path) == []
+            assert read_note(tmp_path/'real/siim_small') == {}
+            with pytest.raises(DataError):
+                get_data('siim_small', 'local', root=tmp_path/'real')
             sizes.append(part.stat().st_size if part.exists() else 0)
         assert sizes == sorted(sizes) and sizes[-1] > sizes[0], 'what had arrived was kept'
         s.always = None
@@ -278,18 +298,21 @@ def test_killed_while_unpacking(tmp_path):
 
 class FullDisk(io.FileIO):
     def write(self, data):
-        if self.tell() + len(data) > MIB: raise OSError(errno.ENOSPC, 'No space left on device')
+        if self.tell() + len(data) > MIB:
+            raise OSError(errno.ENOSPC, 'No space left on device')
         return super().write(data)
 
 def open_on_full_disk(path, mode='r', *args, **kwargs):
-    if str(path).endswith('.part'): return FullDisk(path, mode)
+    if str(path).endswith('.part'):
+        return FullDisk(path, mode)
     return open(path, mode, *args, **kwargs)
 
 def test_disk_that_is_full(tmp_path, monkeypatch):
     with FaultyServer({'/siim_small.tgz': SIIM}) as s:
         with monkeypatch.context() as m:
             m.setattr(medtut.download, 'open', open_on_full_disk, raising=False)
-            with refused('is full. Free some space'): get_siim(tmp_path, s.url)
+            with refused('is full. Free some space'):
+                get_siim(tmp_path, s.url)
         assert finished(tmp_path) == []
         get_siim(tmp_path, s.url)
     assert s.sent[-1].startswith('bytes='), 'with room again, it goes on'
@@ -298,20 +321,22 @@ def test_disk_that_is_full(tmp_path, monkeypatch):
 def test_no_room_is_said_before_the_first_byte(tmp_path):
     with FaultyServer({'/siim_small.tgz': SIIM}) as s:
         greedy = siim_at(s.url, need=1e9)
-        with refused('needs about'): get_real('siim_small', root=tmp_path, registry=greedy)
+        with refused('needs about'):
+            get_real('siim_small', root=tmp_path, registry=greedy)
     assert s.log == []
 
 
 # ---------------------------------------------------------------- msd_brain
 
-def packed(n, seed): return gzip.compress(noise(n, seed), mtime=0)
+def packed(n, seed):
+    return gzip.compress(noise(n, seed), mtime=0)
 
-def msd_tar(n=6, size=200_000):
+def msd_tar(n=6, size=200_000, top='Task01_BrainTumour', name='BRATS'):
     "A tar as the Decathlon has it, and the image and label of its cases"
-    cases = {f'BRATS_{i:03d}': (packed(size, i), packed(900, 99 + i)) for i in range(1, n + 1)}
+    cases = {f'{name}_{i:03d}': (packed(size, i), packed(900, 99 + i)) for i in range(1, n + 1)}
     pairs = [dict(image=f'./imagesTr/{case}.nii.gz', label=f'./labelsTr/{case}.nii.gz')
         for case in cases]
-    about = dict(name='BRATS', numTraining=n, numTest=1, test=['./imagesTs/BRATS_485.nii.gz'],
+    about = dict(name=name, numTraining=n, numTest=1, test=[f'./imagesTs/{name}_485.nii.gz'],
         training=pairs)
     members = {}
     for case in reversed(cases):
@@ -322,8 +347,8 @@ def msd_tar(n=6, size=200_000):
     for case in reversed(cases):
         members[f'labelsTr/._{case}.nii.gz'] = b'finder'*30
         members[f'labelsTr/{case}.nii.gz'] = cases[case][1]
-    members['imagesTs/BRATS_485.nii.gz'] = packed(size, 485)
-    return tar_of({f'Task01_BrainTumour/{name}': data for name, data in members.items()}), cases
+    members[f'imagesTs/{name}_485.nii.gz'] = packed(size, 485)
+    return tar_of({f'{top}/{member}': data for member, data in members.items()}), cases
 
 MSD, CASES = msd_tar()
 
@@ -335,14 +360,17 @@ def get_msd(root, url, **kwargs):
     return get_real('msd_brain', root=root, registry=msd_at(url), **kwargs)
 
 def test_msd_whole(tmp_path):
-    with FaultyServer({'/t.tar': MSD}) as s: path = get_msd(tmp_path, s.url)
-    assert path.name == 'msd_brain' and not list(path.rglob('._*'))
+    with FaultyServer({'/t.tar': MSD}) as s:
+        path = get_msd(tmp_path, s.url)
+    assert path.name == 'msd_brain'
+    assert not list(path.rglob('._*'))
     assert len(list(path.glob('imagesTr/*.nii.gz'))) == 6
     assert len(list(path.glob('imagesTs/*'))) == 1
 
 def test_msd_whole_with_the_wrong_checksum(tmp_path):
     with FaultyServer({'/t.tar': MSD + bytes(1024)}) as s:
-        with refused('md5 is'): get_msd(tmp_path, s.url)
+        with refused('md5 is'):
+            get_msd(tmp_path, s.url)
     assert finished(tmp_path) == []
 
 def length(asked):
@@ -364,7 +392,8 @@ def test_msd_two_cases_cost_two_cases(tmp_path, quick):
         asked = sum(map(length, s.sent))
         most = 2*len(CASES['BRATS_002'][0]) + .25*len(MSD)
         assert asked < most, f'{asked:,} of {len(MSD):,} bytes'
-        assert not list(path.rglob('._*')) and not half(path)
+        assert not list(path.rglob('._*'))
+        assert not half(path)
         before = len(s.log)
         more = get_msd(tmp_path, s.url, cases=3)
         assert more != path
@@ -374,11 +403,48 @@ def test_msd_two_cases_cost_two_cases(tmp_path, quick):
         assert len(s.log) - before == 5, 'dataset.json and two pairs'
     assert find_set(SETS['msd_brain'], more) == more
 
+HIPPOCAMPI, SMALL_CASES = msd_tar(6, 20_000, 'Task04_Hippocampus', 'hippocampus')
+
+def get_hippocampi(root, url, body=HIPPOCAMPI, **kwargs):
+    files = {'Task04_Hippocampus.tar': Remote(f'{url}/t.tar', None, md5(body))}
+    registry = {'msd_hippocampus': replace(SETS['msd_hippocampus'], files=files)}
+    return get_real('msd_hippocampus', root=root, registry=registry, **kwargs)
+
+def test_hippocampi_whole_through_a_poor_line(tmp_path, quick, capsys):
+    "An error of the server, and an answer that is cut off: fetched on, checked and unpacked"
+    with FaultyServer({'/t.tar': HIPPOCAMPI}, faults=[503, ('cut', 50_000)]) as s:
+        path = get_hippocampi(tmp_path, s.url)
+        assert path == get_hippocampi(tmp_path, s.url)
+        assert len(s.log) == 3
+    assert not list(path.rglob('._*'))
+    assert not half(path)
+    for case, (image, label) in SMALL_CASES.items():
+        assert (path/f'imagesTr/{case}.nii.gz').read_bytes() == image
+        assert (path/f'labelsTr/{case}.nii.gz').read_bytes() == label
+    said = capsys.readouterr().out
+    assert 'CC BY-SA 4.0' in said
+    assert 'arXiv:1902.09063' in said
+
+def test_hippocampi_with_the_wrong_checksum(tmp_path):
+    with FaultyServer({'/t.tar': HIPPOCAMPI + bytes(1024)}) as s:
+        with refused('md5 is'):
+            get_hippocampi(tmp_path, s.url)
+    assert finished(tmp_path) == []
+
+def test_two_hippocampi(tmp_path):
+    with FaultyServer({'/t.tar': HIPPOCAMPI}) as s:
+        path = get_hippocampi(tmp_path, s.url, cases=['hippocampus_002', 'hippocampus_005'])
+        with refused('comes whole', ValueError):
+            get_hippocampi(tmp_path, s.url, patients=2)
+    names = sorted(file.name for file in path.glob('*Tr/*.nii.gz'))
+    assert names == ['hippocampus_002.nii.gz']*2 + ['hippocampus_005.nii.gz']*2
+
 def test_msd_case_that_is_damaged_at_its_source(tmp_path):
     at = MSD.index(CASES['BRATS_001'][0]) + 100_000
     bad = MSD[:at] + b'!'*50 + MSD[at + 50:]
     with FaultyServer({'/t.tar': bad}) as s:
-        with refused('BRATS_001.nii.gz is damaged'): get_msd(tmp_path, s.url, cases=1)
+        with refused('BRATS_001.nii.gz is damaged'):
+            get_msd(tmp_path, s.url, cases=1)
         assert finished(tmp_path) == []
         s.files['/t.tar'] = MSD
         get_msd(tmp_path, s.url, cases=1)
@@ -416,7 +482,7 @@ class StandInIDC:
         for i in 1, 2, 3:
             patient, study = f'Breast_MRI_{i:03d}', f'1.2.{i}'
             rows.append((patient, 'ax t1', study, f'{study}.0'))
-            rows.append((patient, PRE[i], study, f'{study}.1'))
+            rows.append((patient, PRE_DESCRIPTIONS[i], study, f'{study}.1'))
         columns = ['PatientID', 'SeriesDescription', 'StudyInstanceUID', 'SeriesInstanceUID']
         self.index = pd.DataFrame(rows, columns=columns).assign(
             collection_id='duke_breast_cancer_mri', Modality='MR', instanceCount=self.slices)
@@ -440,7 +506,8 @@ class StandInIDC:
                 place = place.replace('%' + key, getattr(series, key))
             folder = Path(downloadDir)/place
             self.write(folder, series.SeriesInstanceUID)
-            for path in sorted(folder.glob('*'))[:self.drop]: path.unlink()
+            for path in sorted(folder.glob('*'))[:self.drop]:
+                path.unlink()
 
 @pytest.fixture
 def idc(monkeypatch, tmp_path_factory):
@@ -487,9 +554,11 @@ NEEDS_REAL = r"pip install 'medtut\[real\]'"
 
 def test_duke_without_tables_or_client(tmp_path, idc, monkeypatch):
     with FaultyServer({}) as s:
-        with refused('answered 404'): get_duke(tmp_path, s.url, patients=1)
+        with refused('answered 404'):
+            get_duke(tmp_path, s.url, patients=1)
     monkeypatch.setitem(sys.modules, 'idc_index', None)
-    with refused(NEEDS_REAL): get_duke(tmp_path, s.url, patients=1)
+    with refused(NEEDS_REAL):
+        get_duke(tmp_path, s.url, patients=1)
     assert finished(tmp_path) == []
 
 def test_the_real_idc_client(monkeypatch):
@@ -566,16 +635,21 @@ def test_local_names_what_is_missing(tmp_path):
     assert get_data('brats2020', 'local', root=archive) == top
     lost = 'BraTS20_Training_001/BraTS20_Training_001_t1ce.nii'
     (top/lost).unlink()
-    with refused(f'lacks 1 of its files: {lost}'): get_data('brats2020', 'local', root=top)
-    with refused('Annotation_Boxes'): get_data('duke_breast', 'local', root=tmp_path)
+    with refused(f'lacks 1 of its files: {lost}'):
+        get_data('brats2020', 'local', root=top)
+    with refused('Annotation_Boxes'):
+        get_data('duke_breast', 'local', root=tmp_path)
     (tmp_path/'msd').mkdir()
     (tmp_path/'msd/dataset.json').write_text('{"training": [')
-    with refused("tables can't be read"): get_data('msd_brain', 'local', root=tmp_path/'msd')
+    with refused("tables can't be read"):
+        get_data('msd_brain', 'local', root=tmp_path/'msd')
     brats(archive/'copy')
-    with refused('holds 2 sets'): get_data('brats2020', 'local', root=archive)
+    with refused('holds 2 sets'):
+        get_data('brats2020', 'local', root=archive)
 
 def test_local_needs_a_folder():
-    with refused('root=folder', ValueError): get_data('siim_small', 'local')
+    with refused('root=folder', ValueError):
+        get_data('siim_small', 'local')
 
 
 # ---------------------------------------------------------------- samples
@@ -617,8 +691,10 @@ def test_sample_is_made_once_and_again_for_a_new_version(tmp_path, fake):
     assert len(others | {first}) == 4
     fake.module.VERSION = 2
     assert get() == first
-    assert stamp() != written and read_note(first)['version'] == 2
-    with refused('tube', ValueError): get(tube=1)
+    assert stamp() != written
+    assert read_note(first)['version'] == 2
+    with refused('tube', ValueError):
+        get(tube=1)
 
 def test_members_by_any_name(tmp_path, fake):
     """n, cases and patients say the same of a sample, also to a writer that has patients
@@ -626,14 +702,17 @@ def test_members_by_any_name(tmp_path, fake):
     numbers = []
     def write_fake(folder, seed=0, patients=40, n_jobs=None, progress=True):
         numbers.append(patients)
-        for table in BOXES, MAPPING: (folder/f'{table}.csv').touch()
+        for table in BOXES, MAPPING:
+            (folder/f'{table}.csv').touch()
         dicom(folder/IMAGES/'Breast_MRI_001/1.2/1.2.3/1-001.dcm', 1, '1.2.3')
     fake.module.write_fake = write_fake
     registry = {'duke_breast': replace(SETS['duke_breast'], writer=FAKE_WRITER)}
     get = partial(get_sample, 'duke_breast', root=tmp_path, registry=registry)
     paths = {get(n=3), get(patients=3), get(patients=range(1, 4))}
-    assert numbers == [3] and paths == {tmp_path/'sample/duke_breast-patients3'}
-    with refused('say how many', ValueError): get(patients=[5, 7])
+    assert numbers == [3]
+    assert paths == {tmp_path/'sample/duke_breast-patients3'}
+    with refused('say how many', ValueError):
+        get(patients=[5, 7])
 
 def test_sample_that_fails_leaves_nothing(tmp_path, fake, monkeypatch):
     get = partial(get_sample, 'siim_small', root=tmp_path, registry=fake.registry, n_jobs=1)
@@ -658,11 +737,12 @@ SMALL = dict(
     siim_small=dict(n=6, size=64),
     duke_breast=dict(n=3, matrix=48, slices=24),
     brats2020=dict(n=2, spacing=6.),
-    msd_brain=dict(n=2, n_test=1, spacing=6.))
+    msd_brain=dict(n=2, n_test=1, spacing=6.),
+    msd_hippocampus=dict(n=4))
 
 @pytest.fixture(scope='module')
 def samples(tmp_path_factory):
-    "The four sets, small, made in this process by one job"
+    "The five sets, small, made in this process by one job"
     root = tmp_path_factory.mktemp('samples')
     return {name: get_sample(name, root=root, n_jobs=1, **small) for name, small in SMALL.items()}
 
@@ -685,7 +765,8 @@ def samples_elsewhere(tmp_path_factory):
 def test_same_bytes_in_two_processes(samples, samples_elsewhere, name):
     "Another process, another number of jobs: the same SHA-256 of every file"
     here, elsewhere = samples[name], samples_elsewhere[name]
-    assert here != elsewhere and len(hashes(here)) > 5
+    assert here != elsewhere
+    assert len(hashes(here)) > 5
     assert hashes(here) == hashes(elsewhere)
     assert find_set(SETS[name], elsewhere) == elsewhere
 
@@ -696,7 +777,8 @@ DESCRIPTIONS = ('PatientID', 'PatientName', 'StudyDescription', 'SeriesDescripti
 
 def check_dicom(path):
     ds = pydicom.dcmread(path)
-    for tag in QUALITY_CONTROL: assert ds[tag].value == 'YES'
+    for tag in QUALITY_CONTROL:
+        assert ds[tag].value == 'YES'
     for keyword in DESCRIPTIONS:
         value = str(ds[keyword].value)
         assert value.startswith('PHANTOM'), (path, keyword)
@@ -718,7 +800,7 @@ def test_nothing_in_a_sample_passes_for_a_patient(samples, name):
     assert len(dicom_files) + len(nifti_files) >= 5
     assert 'NO PATIENT' in (folder/'README.txt').read_text()
     assert 'phantom' in read_note(folder)['what']
-    if name == 'msd_brain':
+    if name in DECATHLON:
         about = json.loads((folder/'dataset.json').read_text())
         assert 'phantom' in about['description']
 
@@ -735,7 +817,7 @@ def test_marked_files_join_with_the_tables_as_before(samples):
         assert ds.PatientID == f'PHANTOM-{patient}'
         assert patient in set(boxes['Patient ID'])
         assert f'/{patient}/' in Path(ds.filename).as_posix()
-        assert ds.SeriesDescription.removeprefix('PHANTOM ') in PRE
+        assert ds.SeriesDescription.removeprefix('PHANTOM ') in PRE_DESCRIPTIONS
     assert len({ds.PatientID for ds in images}) == 3
     siim = samples['siim_small']
     films = [path.relative_to(siim).as_posix() for path in siim.rglob('*.dcm')]
@@ -744,7 +826,8 @@ def test_marked_files_join_with_the_tables_as_before(samples):
 def test_workbooks_are_marked(samples):
     for path in samples['duke_breast'].glob('*.xlsx'):
         properties = openpyxl.load_workbook(path).properties
-        assert properties.title == 'PHANTOM' and 'no patient' in properties.description
+        assert properties.title == 'PHANTOM'
+        assert 'no patient' in properties.description
 
 MAKE_FAKE = f'''
 import sys

@@ -30,7 +30,8 @@ def test_header_only_reads_no_pixel_bytes(tmp_path):
     row_of_whole, row_of_cut = (scan([path], pixels=False, progress=False).drop(columns='path')
                                 for path in (whole, cut))
     assert row_of_whole.equals(row_of_cut)
-    assert (row_of_cut.error == '').all() and row_of_whole.Rows[0] == 128
+    assert (row_of_cut.error == '').all()
+    assert row_of_whole.Rows[0] == 128
     assert not any(column.startswith('px_') for column in row_of_whole)
     assert 'pixel' in scan([cut], progress=False).error[0]
 
@@ -48,7 +49,8 @@ def test_values_in_the_table_are_plain():
     assert kinds - numbers <= {str, int, float, tuple}
     tuples = [value for value in values if isinstance(value, tuple)]
     assert {type(part) for parts in tuples for part in parts} <= {str, int, float}
-    assert df.Rows.dtype == 'Int64' and df.sort_values('Rows').Rows.iloc[0] > 0
+    assert df.Rows.dtype == 'Int64'
+    assert df.sort_values('Rows').Rows.iloc[0] > 0
 
 LOSSLESS_FORMS = {
     'MR_small': ['MR_small_RLE', 'MR_small_jp2klossless', 'MR_small_jpeg_ls_lossless',
@@ -87,7 +89,8 @@ def test_a_frame_is_that_frame():
 
 def test_a_rescaling_for_each_frame():
     ds = read_dicom(carried/'emri_small.dcm')
-    for keyword in 'RescaleSlope', 'RescaleIntercept': ds.pop(keyword, None)
+    for keyword in 'RescaleSlope', 'RescaleIntercept':
+        ds.pop(keyword, None)
     ds.SharedFunctionalGroupsSequence = []
     groups = []
     for i in range(int(ds.NumberOfFrames)):
@@ -98,7 +101,8 @@ def test_a_rescaling_for_each_frame():
     ds.PerFrameFunctionalGroupsSequence = groups
     stored = ds.pixel_array.astype(np.float32)
     x = pixels(ds)
-    for i in 0, 1, 9: np.testing.assert_allclose(x[i], stored[i]*(i + 1) - i)
+    for i in 0, 1, 9:
+        np.testing.assert_allclose(x[i], stored[i]*(i + 1) - i)
     np.testing.assert_array_equal(pixels(ds, frame=9), x[9])
 
 def names_in(ds):
@@ -118,7 +122,8 @@ def test_deidentify_leaves_no_word_of_the_patient_at_any_depth():
         was_stated = 'PatientIdentityRemoved' in ds
         clean = deidentify(ds)
         content = saved(clean)
-        for name in names_in(ds): assert name.encode() not in content, (path.name, name)
+        for name in names_in(ds):
+            assert name.encode() not in content, (path.name, name)
         assert not any(e.tag.is_private for e in clean.iterall()), path.name
         assert clean.PatientIdentityRemoved == 'YES', path.name
         assert ('PatientIdentityRemoved' in ds) == was_stated, 'the original stays as it is'
@@ -135,7 +140,8 @@ def test_pseudonyms_hold_across_processes():
             f"ds = deidentify(read_dicom({str(bundled/'CT_small.dcm')!r}), key=b'k')\n"
             "print(ds.PatientID, ds.SeriesInstanceUID)")
     first, second = output_of('-c', code), output_of('-c', code)
-    assert first and first == second
+    assert first
+    assert first == second
 
 def test_a_script_without_main_guard_can_scan_in_parallel(tmp_path):
     "Worker processes must not run the caller's script again"
@@ -161,7 +167,8 @@ def test_identifying_elements_looks_into_sequences():
     assert expected <= set(identifying.keyword)
     assert (identifying.query('depth == 1').keyword == 'PatientID').sum() == 2
 
-def decoded_sum(name): return float(pixels(read_dicom(bundled/name)).sum())
+def decoded_sum(name):
+    return float(pixels(read_dicom(bundled/name)).sum())
 
 def test_daemonic_processes_can_decode_too():
     """Workers of a PyTorch DataLoader and of Dask are daemonic.

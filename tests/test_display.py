@@ -26,9 +26,11 @@ from pydicom.uid import (
 from medtut.dicom import read_dicom, scan
 from medtut.display import to_display
 from medtut.errors import DicomError
-from medtut.headers import element_value
+from medtut.headers import element_value, elements
 from medtut.orientation import orientation, pixel_aspect
+from medtut.pictures import check_window
 from medtut.units import pixel_unit, pixels, suv
+from medtut.window import real_array
 
 
 def image(values, dtype=None, **elements):
@@ -42,12 +44,14 @@ def image(values, dtype=None, **elements):
     ds.Modality = 'CT'
     ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, 'MONOCHROME2'
     ds.Rows, ds.Columns = x.shape[-2:]
-    if x.ndim == 3: ds.NumberOfFrames = len(x)
+    if x.ndim == 3:
+        ds.NumberOfFrames = len(x)
     ds.BitsAllocated = ds.BitsStored = x.dtype.itemsize*8
     ds.HighBit, ds.PixelRepresentation = ds.BitsStored - 1, int(x.dtype.kind == 'i')
     vr = 'OW' if x.dtype.itemsize > 1 else 'OB'
     ds.add_new('PixelData', vr, x.tobytes() + bytes(x.nbytes % 2))
-    for keyword, value in elements.items(): setattr(ds, keyword, value)
+    for keyword, value in elements.items():
+        setattr(ds, keyword, value)
     return ds
 
 def stored(ds, syntax=ExplicitVRLittleEndian):
@@ -63,13 +67,16 @@ def stored(ds, syntax=ExplicitVRLittleEndian):
                          enforce_file_format=True)
     return read_dicom(buffer.getvalue())
 
-def greys(ds): return to_display(stored(ds)).tolist()
+def greys(ds):
+    return to_display(stored(ds)).tolist()
 
-def values_in(ds): return pixels(stored(ds)).tolist()
+def values_in(ds):
+    return pixels(stored(ds)).tolist()
 
 def item(**elements):
     ds = Dataset()
-    for keyword, value in elements.items(): setattr(ds, keyword, value)
+    for keyword, value in elements.items():
+        setattr(ds, keyword, value)
     return ds
 
 def said(f, *args, **kwargs):
@@ -142,7 +149,8 @@ def test_senseless_bits_are_named_and_the_image_shown(element, value):
     ds = image([[1, 2], [3, 4]], np.uint16)
     setattr(ds, element, value)
     shown, warned = said(pixels, stored(ds))
-    assert shown.tolist() == [[1, 2], [3, 4]] and any(element in w for w in warned)
+    assert shown.tolist() == [[1, 2], [3, 4]]
+    assert any(element in w for w in warned)
 
 # --- elements that are US or SS follow PixelRepresentation (PS3.3 C.7.5.1.1.2),
 # padding comes before rescaling
@@ -159,7 +167,8 @@ def test_padding_is_signed_as_the_pixels_are(vr, value, dtype, syntax):
     vr_of_pixels = 'SS' if dtype is np.int16 else 'US'
     if syntax == ImplicitVRLittleEndian and vr != vr_of_pixels: return
     values = pixels(stored(ds, syntax))
-    assert np.isnan(values[0, 0]) and values[0, 1:].tolist() == [-999]
+    assert np.isnan(values[0, 0])
+    assert values[0, 1:].tolist() == [-999]
     assert values[1].tolist() == [-998, -997]
 
 def test_a_padding_range_may_end_at_zero():
@@ -174,7 +183,8 @@ def test_float_padding():
     ds.FloatPixelData = np.array([-1e6, .5], '<f4').tobytes()
     ds.FloatPixelPaddingValue = -1e6
     values = pixels(stored(ds))
-    assert np.isnan(values[0, 0]) and values[0, 1] == .5
+    assert np.isnan(values[0, 0])
+    assert values[0, 1] == .5
 
 def test_smallest_and_largest_in_a_table_are_signed_as_the_pixels_are(tmp_path):
     ds = image([[-3, 4]], np.int16)
@@ -203,7 +213,8 @@ def test_a_senseless_slope_is_named(text):
     ds = image([[0, 1024]], np.int16, RescaleIntercept=-1024)
     ds.add_new('RescaleSlope', 'LO', text)  # as text: a writer that checks would not write it
     values, warned = said(pixels, ds)
-    assert values.tolist() == [[-1024, 0]] and 'RescaleSlope' in ' '.join(warned)
+    assert values.tolist() == [[-1024, 0]]
+    assert 'RescaleSlope' in ' '.join(warned)
 
 def test_a_broken_modality_lut_is_named():
     table = Dataset()
@@ -219,7 +230,8 @@ def test_a_broken_modality_lut_is_named():
 def enhanced(n, **macros):
     "A file of `n` frames whose groups hold macro -> one item a frame"
     ds = image(np.arange(n*4, dtype=np.uint16).reshape(n, 2, 2)*100)
-    def group(i): return item(**{macro: [items[i]] for macro, items in macros.items()})
+    def group(i):
+        return item(**{macro: [items[i]] for macro, items in macros.items()})
     ds.PerFrameFunctionalGroupsSequence = [group(i) for i in range(n)]
     return ds
 
@@ -247,7 +259,8 @@ def test_each_frame_has_its_rescaling_and_its_window_follows_it():
 def test_one_frame_is_an_image():
     scale = item(RescaleSlope=2, RescaleIntercept=0, RescaleType='US')
     ds = enhanced(1, PixelValueTransformationSequence=[scale])
-    for f in pixels, to_display: assert f(stored(ds)).shape == (2, 2)
+    for f in pixels, to_display:
+        assert f(stored(ds)).shape == (2, 2)
     assert values_in(ds) == [[0, 200], [400, 600]]
 
 def test_an_element_is_found_wherever_it_stands():
@@ -273,7 +286,8 @@ def test_a_senseless_window_never_hides_the_image(width, level, function):
     ds = image([[-100, 40, 200]], np.int16)
     elements = dict(WindowWidth=width, WindowCenter=level, VOILUTFunction=function)
     for keyword, value in elements.items():
-        if value is not None: ds.add_new(keyword, 'LO', str(value))
+        if value is not None:
+            ds.add_new(keyword, 'LO', str(value))
     shown, warned = said(to_display, ds)
     assert shown[0, 0] < shown[0, 2]
     if function != 'LINEAR_EXACT':
@@ -353,9 +367,11 @@ def jpeg():
 
 def test_missing_frames_are_counted():
     ds = encoded([jpeg()]*2, JPEGBaseline8Bit, 3)
-    with pytest.raises(DicomError, match='claims 3 frames, the pixel data holds 2'): pixels(ds)
+    with pytest.raises(DicomError, match='claims 3 frames, the pixel data holds 2'):
+        pixels(ds)
     assert pixels(ds, frame=1).shape == (16, 16)
-    with pytest.raises(DicomError): pixels(ds, frame=2)
+    with pytest.raises(DicomError):
+        pixels(ds, frame=2)
 
 @pytest.mark.parametrize('syntax, says', [
     (MPEG4HP41, 'video'), (MPEG2MPML, 'video'), ('1.2.840.113619.5.2', 'private'),
@@ -387,11 +403,13 @@ def test_real_world_values():
                      RealWorldValueFirstValueMapped=0, RealWorldValueLastValueMapped=100)
     ds = image([[0, 100, 101]], np.uint16, RealWorldValueMappingSequence=[values])
     x = pixels(stored(ds))
-    assert x[0, :2].tolist() == [1, 51] and np.isnan(x[0, 2])
+    assert x[0, :2].tolist() == [1, 51]
+    assert np.isnan(x[0, 2])
     assert pixel_unit(stored(ds)) == 'mm2/s'
     # with a rescaling, which windows refer to, they are had on request
     ds.RescaleSlope, ds.RescaleIntercept = 3, 0
-    assert values_in(ds) == [[0, 300, 303]] and pixel_unit(stored(ds)) == 'HU'
+    assert values_in(ds) == [[0, 300, 303]]
+    assert pixel_unit(stored(ds)) == 'HU'
     assert pixels(stored(ds), real_world=True)[0, :2].tolist() == [1, 51]
     unmapped = stored(image(np.zeros((2, 2), np.uint16)))
     with pytest.raises(DicomError, match='no usable RealWorldValueMappingSequence'):
@@ -442,7 +460,8 @@ def test_uptake():
     (dict(Modality='CT'), 'not PT'),
     (dict(RadiopharmaceuticalInformationSequence=None), 'no Radiopharm')])
 def test_an_uptake_that_can_not_be_had_says_why(elements, says):
-    with pytest.raises(DicomError, match=says): suv(pet(**elements))
+    with pytest.raises(DicomError, match=says):
+        suv(pet(**elements))
 
 # --- sides (PS3.3 C.7.6.1.1.1, C.7.6.2.1.1; shown as seen from the front or from the feet)
 
@@ -458,7 +477,8 @@ def test_an_uptake_that_can_not_be_had_says_why(elements, says):
     ([.7071, .7071, 0, 0, 0, -1], ('LP', 'F', 'oblique'), ('LP', 'F', 'oblique'))])
 def test_letters_from_cosines(cosines, want, upright):
     lies = orientation(stored(image(np.zeros((2, 2), np.int16), ImageOrientationPatient=cosines)))
-    assert lies == want and lies.upright == upright
+    assert lies == want
+    assert lies.upright == upright
 
 @pytest.mark.parametrize('letters, upright, turned', [
     (['L', 'F'], ('L', 'F'), [[1, 2], [3, 4]]),
@@ -476,7 +496,8 @@ def test_a_projection_is_hung_as_radiologists_do(letters, upright, turned):
     x = np.array([[1, 2], [3, 4]], np.uint8)
     ds = stored(image(x, Modality='DX', PatientOrientation=letters))
     lies = orientation(ds)
-    assert lies == (*letters, 'projection') and lies.upright == (*upright, 'projection')
+    assert lies == (*letters, 'projection')
+    assert lies.upright == (*upright, 'projection')
     assert lies.turn(x).tolist() == turned
     assert to_display(ds, upright=True).tolist() == turned
 
@@ -495,7 +516,8 @@ def test_a_file_that_does_not_say_is_left_as_it_is(elements):
     assert lies == (None, None, 'projection') == lies.upright
     assert said(to_display, ds, upright=True)[0].tolist() == x.tolist()
     says_something = elements and ds.get('PatientOrientation') != ['', '']
-    if says_something: assert any('Orientation' in w for w in warned)
+    if says_something:
+        assert any('Orientation' in w for w in warned)
 
 def test_colour_and_frames_are_turned_too():
     x = np.arange(2*2*3*3, dtype=np.uint8).reshape(2, 2, 3, 3)
@@ -531,8 +553,10 @@ def test_scan_says_how_images_lie_and_in_what_unit(tmp_path):
     stored(axial).save_as(tmp_path/'b.dcm')
     t = scan(tmp_path, progress=False)
     assert t.plane.tolist() == ['projection', 'axial']
-    assert t.laterality[0] == 'R' and t.view[0] == 'AP'
-    assert t.px_unit.tolist() == ['stored values', 'HU'] and t.px_min.tolist() == [1, -1023]
+    assert t.laterality[0] == 'R'
+    assert t.view[0] == 'AP'
+    assert t.px_unit.tolist() == ['stored values', 'HU']
+    assert t.px_min.tolist() == [1, -1023]
 
 @pytest.mark.parametrize('syntax', [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
 @pytest.mark.parametrize('with_pixels', [True, False])
@@ -552,4 +576,32 @@ def test_windows_by_name():
     assert to_display(ds, width=80, level=40).tolist() == want
     for wrong in (dict(window='brian'), dict(window='brain', width=3), dict(width=3),
                   dict(width=0, level=3), dict(window=(0, 3))):
-        with pytest.raises(ValueError): to_display(ds, **wrong)
+        with pytest.raises(ValueError):
+            to_display(ds, **wrong)
+
+# --- what is refused
+
+@pytest.mark.parametrize('read, says', [
+    (orientation, 'finding its orientation failed'),
+    (pixel_aspect, 'finding the shape of its pixels failed'),
+    (pixel_unit, 'finding the unit failed'),
+    (elements, 'listing its elements failed')])
+def test_what_is_no_data_set_is_refused(read, says):
+    with pytest.raises(DicomError, match=f'{says}.*another copy'):
+        read(None)
+
+@pytest.mark.parametrize('x, says', [
+    ('text', 'picture: need real numbers, found <U4'),
+    ([1j], r'picture: need real numbers, found complex128; .* give np.abs')])
+def test_what_is_no_real_number_is_refused(x, says):
+    with pytest.raises(ValueError, match=says):
+        real_array(x, 'picture')
+
+@pytest.mark.parametrize('window, says', [
+    ('lungs', "no window 'lungs'; there are brain"),
+    ((400,), r'a window has two numbers, width and level, not \(400,\)'),
+    ((400, np.nan), 'a window has two numbers'),
+    ((0, 40), 'width must be positive, not 0')])
+def test_a_window_that_is_none_is_refused(window, says):
+    with pytest.raises(ValueError, match=says):
+        check_window(window)

@@ -33,7 +33,8 @@ def said():
 
 
 @pytest.mark.parametrize('module', LIGHT)
-def test_works_without(said, module): assert said[f'medtut.{module}'] == ''
+def test_works_without(said, module):
+    assert said[f'medtut.{module}'] == ''
 
 
 def test_the_rest_says_what_to_install(said):
@@ -58,12 +59,14 @@ main()'''
 
 
 def test_commands_that_read_work_without(tmp_path):
-    for name in ('scan', 'series'): assert command(name, str(tmp_path), '-q').returncode in (0, 1)
+    for name in ('scan', 'series'):
+        assert command(name, str(tmp_path), '-q').returncode in (0, 1)
     for name in ('scan', 'series', 'png', 'convert', 'deidentify', 'predict'):
         assert command(name, '--help').returncode == 0
 
 
 def test_commands_that_train_say_what_to_install(tmp_path):
     done = command('get', 'siim_small', '--source', 'sample')
-    assert done.returncode and "pip install 'medtut[train]'" in done.stderr
+    assert done.returncode
+    assert "pip install 'medtut[train]'" in done.stderr
     assert 'Traceback' not in done.stderr

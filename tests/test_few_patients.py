@@ -54,7 +54,8 @@ def test_more_cases_of_the_same_patients_tell_no_more():
     once = proportion_interval(hits)
     copied = proportion_interval(np.repeat(hits, 10), np.repeat(np.arange(8), 10))
     independent = proportion_interval(np.repeat(hits, 10))
-    assert copied.low <= once.low and copied.high >= once.high
+    assert copied.low <= once.low
+    assert copied.high >= once.high
     assert independent.high - independent.low < (once.high - once.low)/2
 
 
@@ -70,7 +71,8 @@ SKEWED = {'beta(17, 2)': (17, 2), 'beta(8, 1.2)': (8, 1.2)}
 @pytest.mark.parametrize('dice', SKEWED)
 def test_means_of_skewed_dice_are_covered(n, dice):
     a, b = SKEWED[dice]
-    def interval_of(rng): return mean_interval(rng.beta(a, b, n), bounds=(0, 1))
+    def interval_of(rng):
+        return mean_interval(rng.beta(a, b, n), bounds=(0, 1))
     assert coverage(interval_of, a/(a + b), 2000, seed=2) >= LEAST
 
 
@@ -102,14 +104,17 @@ def test_means_of_patients_with_several_cases():
 
 @pytest.mark.parametrize('values, why', [([.5]*9, 'the same value'), ([.1, .9], 'too little')])
 def test_means_without_limits_say_why(values, why):
-    with pytest.warns(UndefinedMetric, match=why): interval = mean_interval(values)
-    assert interval.value == np.mean(values) and np.isnan(interval[1:]).all()
+    with pytest.warns(UndefinedMetric, match=why):
+        interval = mean_interval(values)
+    assert interval.value == np.mean(values)
+    assert np.isnan(interval[1:]).all()
 
 
 def test_mean_refuses_what_is_not_finite():
     with pytest.raises(ValueError, match='1 of 3 values are not finite'):
         mean_interval([1, np.nan, 2])
-    with pytest.raises(ValueError, match='no cases'): mean_interval([])
+    with pytest.raises(ValueError, match='no cases'):
+        mean_interval([])
 
 
 def binormal(rng, n, auc, cases=1, alike=0):
@@ -123,7 +128,8 @@ def binormal(rng, n, auc, cases=1, alike=0):
 @each_size
 @pytest.mark.parametrize('auc', [.8, .95])
 def test_aucs_are_covered(n, auc):
-    def interval_of(rng): return auc_interval(*binormal(rng, n, auc))
+    def interval_of(rng):
+        return auc_interval(*binormal(rng, n, auc))
     assert coverage(interval_of, auc, 1000, seed=4) >= LEAST
 
 
@@ -131,17 +137,20 @@ def test_aucs_are_covered(n, auc):
 @pytest.mark.parametrize('auc', [.8, .95])
 def test_aucs_of_patients_with_several_cases(n, auc):
     patient = np.repeat(np.arange(n), 2)
-    def interval_of(rng): return auc_interval(*binormal(rng, n, auc, cases=2, alike=.8), patient)
+    def interval_of(rng):
+        return auc_interval(*binormal(rng, n, auc, cases=2, alike=.8), patient)
     assert coverage(interval_of, auc, 800, seed=5) >= LEAST
 
 
 def test_perfect_auc_has_a_lower_limit():
     interval = auc_interval([0]*6 + [1]*6, range(12))
-    assert interval.value == interval.high == 1 and .6 < interval.low < .9
+    assert interval.value == interval.high == 1
+    assert .6 < interval.low < .9
 
 
 def test_auc_of_one_class():
-    with pytest.warns(UndefinedMetric): assert np.isnan(auc_interval([1, 1], [.2, .3])).all()
+    with pytest.warns(UndefinedMetric):
+        assert np.isnan(auc_interval([1, 1], [.2, .3])).all()
 
 
 @pytest.mark.parametrize('ill, well', [(12, 12), (45, 45), (45, 150)])
@@ -166,13 +175,15 @@ def test_predictive_values_at_the_samples_own_prevalence():
     "They are those that one counts"
     truth, calls = np.repeat([1, 1, 0, 0], [8, 2, 3, 7]), np.repeat([1, 0, 1, 0], [8, 2, 3, 7])
     found = predictive_values(truth=truth, prediction=calls, prevalence=.5)
-    assert found.ppv.value == pytest.approx(8/11) and found.npv.value == pytest.approx(7/9)
+    assert found.ppv.value == pytest.approx(8/11)
+    assert found.npv.value == pytest.approx(7/9)
 
 
 def test_without_false_alarms_the_ppv_still_has_a_lower_limit():
     truth = np.repeat([1, 0], [20, 30])
     found = predictive_values(truth=truth, prediction=truth, prevalence=.02)
-    assert found.ppv.value == found.ppv.high == 1 and 0 < found.ppv.low < .5
+    assert found.ppv.value == found.ppv.high == 1
+    assert 0 < found.ppv.low < .5
 
 
 @pytest.mark.parametrize('prevalence', [0, 1, 2])
@@ -186,10 +197,27 @@ def test_prevalence_is_a_share(prevalence):
     lambda groups: mean_interval([1, 0], groups),
     lambda groups: auc_interval([1, 0], [1, 0], groups)])
 def test_patients_written_in_two_ways_are_refused(interval):
-    with pytest.raises(ValueError): interval(['P1', 'p1 '])
-    with pytest.raises(ValueError, match='for 3 groups'): interval([1, 2, 3])
+    with pytest.raises(ValueError):
+        interval(['P1', 'p1 '])
+    with pytest.raises(ValueError, match='for 3 groups'):
+        interval([1, 2, 3])
 
 
 @pytest.mark.parametrize('interval', [proportion_interval, mean_interval])
 def test_level_is_a_share(interval):
-    with pytest.raises(ValueError, match='level'): interval([1, 0, 1], level=95)
+    with pytest.raises(ValueError, match='level'):
+        interval([1, 0, 1], level=95)
+
+@pytest.mark.parametrize('call, says', [
+    (lambda: auc_interval([0, 1], [.1]), r'score \(1,\)'),
+    (lambda: auc_interval([0, 2], [.1, .2]), 'truth must hold 0 and 1'),
+    (lambda: auc_interval([0, 1], [.1, .2], groups=['a', 'A']), 'one way'),
+    (lambda: proportion_interval([]), 'no cases'),
+    (lambda: proportion_interval([0, .5]), 'must hold 0 and 1'),
+    (lambda: proportion_interval([0, 1], groups=['a', 'A']), 'one way'),
+    (lambda: mean_interval([]), 'no cases'),
+    (lambda: mean_interval([1, np.nan]), '1 of 2 values are not finite'),
+    (lambda: mean_interval([1, 2], groups=['a', 'A']), 'one way')])
+def test_what_has_no_interval_is_refused(call, says):
+    with pytest.raises(ValueError, match=says):
+        call()

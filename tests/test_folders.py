@@ -17,6 +17,7 @@ from pydicom.uid import generate_uid
 from medtut.conversion import nifti_files
 from medtut.dicom import find_dicoms, read_dicom
 from medtut.display import to_display
+from medtut.errors import DicomError
 from medtut.nifti import load_nifti
 from medtut.pictures import picture, png_files, save_png
 from medtut.pseudonyms import deidentify_files, new_key, read_key
@@ -327,6 +328,34 @@ def test_several_volumes(tmp_path):
         assert_array_equal(load_nifti(out)[0],
                            load_series(folder, volume=i, progress=False)[0])
 
+def test_each_volume_is_named_by_its_own_plane(tmp_path):
+    "A series of localisers: three pictures, each in a plane of its own"
+    folder = slices(tmp_path/'in', 3)
+    along = dict(axial=[1, 0, 0, 0, 1, 0], coronal=[1, 0, 0, 0, 0, -1], sagittal=[0, 1, 0, 0, 0, -1])
+    for path, cosines in zip(sorted(folder.iterdir()), along.values()):
+        ds = pydicom.dcmread(path)
+        ds.ImageOrientationPatient = cosines
+        ds.save_as(path)
+    table = nifti_files(folder, tmp_path/'out', progress=False)
+    assert not table.reason.any() and len(table) == 3
+    for volume, out in zip(table.volume, table.out):
+        plane = volume.removeprefix('geometry=').partition(' ')[0]
+        assert f'_{plane}_' in Path(out).name
+    assert {Path(out).name.split('_')[2] for out in table.out} == set(along)
+
+def test_notes_of_files_that_are_there_already(tmp_path):
+    "A warning of the first run is in the table of the second, and the list in the folder names no file"
+    folder = slices(tmp_path/WORD, 3, PixelPaddingValue=1)
+    path = folder/'1.dcm'
+    ds = pydicom.dcmread(path)
+    ds.PixelData = np.ones((6, 5), '<i2').tobytes()
+    ds.save_as(path)
+    first, second = [nifti_files(folder, tmp_path/'out', progress=False) for _ in range(2)]
+    assert second.status.tolist() == ['there already']
+    assert 'voxels are padding' in first.note[0]
+    assert second.note[0] == first.note[0]
+    assert WORD not in (tmp_path/'out'/'.convert.jsonl').read_text()
+
 def test_what_makes_no_volume(tmp_path):
     "Radiographs are left out; a series with a slice missing has failed"
     slices(tmp_path/'in'/'gap', 6)
@@ -576,3 +605,25 @@ def test_pseudonyms_of_a_scan(tmp_path):
     assert set(keyed.SeriesInstanceUID) == series
     assert medtut('scan', tmp_path/'in', '--identifying', '--key-file',
                   tmp_path/'key').returncode == 2
+
+# --- what is refused before any work
+
+@pytest.mark.parametrize('make, error, says', [
+    (lambda i, o: png_files(i/'nowhere', o), DicomError, 'nowhere: not a folder'),
+    (lambda i, o: png_files(i, o), ValueError, 'in: no DICOM files in it'),
+    (lambda i, o: png_files(i, o, window='lungs'), ValueError, "no window 'lungs'"),
+    (lambda i, o: nifti_files(i, o), ValueError, 'in: no DICOM files in it'),
+    (lambda i, o: nifti_files(i, o, '{patient}'), ValueError, 'patient'),
+    (lambda i, o: deidentify_files(i, o, KEY), ValueError, 'in: no DICOM files in it'),
+    (lambda i, o: deidentify_files(i, o, b'short'), ValueError, 'key has 5 bytes; it needs 16'),
+    (lambda i, o: deidentify_files(i, o, KEY, ['all']), ValueError, 'no option all')])
+def test_functions_of_folders_refuse(tmp_path, make, error, says):
+    (tmp_path/'in').mkdir()
+    with pytest.raises(error, match=says):
+        make(tmp_path/'in', tmp_path/'out')
+    assert not (tmp_path/'out').exists()
+
+def test_a_picture_of_what_has_no_image_is_refused(tmp_path):
+    with pytest.raises(DicomError, match='reportsi.dcm: no pixel data'):
+        save_png(read_dicom(bundled/'reportsi.dcm'), tmp_path/'x.png')
+    assert not any(tmp_path.iterdir())

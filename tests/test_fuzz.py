@@ -39,7 +39,9 @@ numbers = st.floats(-1e4, 1e4, width=32)
 def test_windowing_is_that_of_the_standard(x, width, level):
     "PS3.3 C.11.2.1.3.2, value by value"
     shown = windowed(x, width, level)
-    assert shown.dtype == np.float32 and shown.min() >= 0 and shown.max() <= 1
+    assert shown.dtype == np.float32
+    assert shown.min() >= 0
+    assert shown.max() <= 1
     for value, grey in zip(x.tolist(), shown.tolist()):
         if value <= level - width/2: expected = 0
         elif value > level + width/2: expected = 1
@@ -49,7 +51,8 @@ def test_windowing_is_that_of_the_standard(x, width, level):
 
 @given(st.floats(max_value=0))
 def test_windows_without_width_are_refused(width):
-    with pytest.raises(ValueError, match='width'): windowed(np.zeros(3), width, 0)
+    with pytest.raises(ValueError, match='width'):
+        windowed(np.zeros(3), width, 0)
 
 masks = arrays(bool, st.tuples(st.integers(1, 7), st.integers(1, 7)))
 
@@ -61,11 +64,13 @@ def test_run_lengths_there_and_back(mask):
     # by the definition: skip, fill, skip, fill, down the columns
     lengths = [] if code == '-1' else [int(length) for length in code.split()]
     flat = []
-    for skip, fill in zip(lengths[::2], lengths[1::2]): flat += [False]*skip + [True]*fill
+    for skip, fill in zip(lengths[::2], lengths[1::2]):
+        flat += [False]*skip + [True]*fill
     flat += [False]*(mask.size - len(flat))
     assert np.array_equal(np.array(flat, bool).reshape(mask.shape[::-1]).T, mask)
 
-def in_a_row(numbers): return ' '.join(map(str, numbers))
+def in_a_row(numbers):
+    return ' '.join(map(str, numbers))
 
 any_numbers, small_numbers = st.lists(st.integers()), st.lists(st.integers(0, 9))
 
@@ -75,7 +80,8 @@ def test_any_text_is_a_mask_or_refused(code):
     try: mask = rle_decode(code, (5, 4))
     except ValueError: return
     lengths = [] if code.split() == ['-1'] else [int(n) for n in code.split()][1::2]
-    assert mask.shape == (5, 4) and mask.sum() == sum(lengths)
+    assert mask.shape == (5, 4)
+    assert mask.sum() == sum(lengths)
 
 words = st.text(min_size=1, max_size=3)
 names = st.one_of(st.integers(0, 12).map(str), words.map(lambda word: f'p{word}'))
@@ -119,7 +125,8 @@ def corners_that_qualify(label, patch, share, kind):
     for corner in corners:
         inside = padded[tuple(slice(a, a + p) for a, p in zip(corner, patch))]
         is_filled = inside > 0 if kind == 'any' else inside == kind
-        if is_filled.mean() >= share: good.add(tuple(np.subtract(corner, front).tolist()))
+        if is_filled.mean() >= share:
+            good.add(tuple(np.subtract(corner, front).tolist()))
     return good
 
 @few
@@ -135,13 +142,15 @@ def test_patches_are_exactly_those_that_qualify(label, patch, share, classes):
     want = {kind: corners for kind, corners in by_kind.items() if corners}
     count = math.prod(max(n - p, 0) + 1 for n, p in zip(label.shape, patch))
     if not want:
-        with pytest.raises(ValueError): PatchSampler(label, patch, share, classes)
+        with pytest.raises(ValueError):
+            PatchSampler(label, patch, share, classes)
         return
     sampler = PatchSampler(label, patch, share, classes)
     drawn = {tuple(corner) for corner in sampler.draw(0, 40*count + 100).tolist()}
     everything = set().union(*want.values())
     assert drawn <= everything
-    if classes == 'any': assert len(sampler) == len(everything)
+    if classes == 'any':
+        assert len(sampler) == len(everything)
     if count < 9: assert drawn == everything
 
 pairs = st.integers(1, 40).flatmap(lambda n: st.tuples(arrays(bool, n), arrays(bool, n)))
@@ -182,7 +191,8 @@ def surface(mask):
     "Voxels with a face on the outside, one by one"
     inside = set(map(tuple, np.argwhere(mask).tolist()))
     beside = [(1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1)]
-    def is_outside(voxel, step): return tuple(np.add(voxel, step).tolist()) not in inside
+    def is_outside(voxel, step):
+        return tuple(np.add(voxel, step).tolist()) not in inside
     return [voxel for voxel in inside if any(is_outside(voxel, step) for step in beside)]
 
 def distances(points, others, spacing):
@@ -209,7 +219,8 @@ def test_masks_voxel_by_voxel(pair, spacing, tolerance):
         farther = max(np.percentile(from_a, 95), np.percentile(from_b, 95))
         assert math.isclose(far, farther, abs_tol=1e-9)
     else:
-        assert math.isnan(far) and (near == 0 if a or b else math.isnan(near))
+        assert math.isnan(far)
+        assert near == 0 if a or b else math.isnan(near)
 
 # --- readers against damaged files
 
@@ -230,7 +241,8 @@ def packed(change):
     "Damage, then compression: what reads the header gets to see it"
     return lambda raw, rng: gzip.compress(change(raw, rng), 1)
 
-def packed_then_flipped(raw, rng): return flipped(gzip.compress(raw, 1), rng)
+def packed_then_flipped(raw, rng):
+    return flipped(gzip.compress(raw, 1), rng)
 
 def first(count, change):
     "Damage to the first bytes alone"
@@ -248,7 +260,8 @@ def test_damaged_nifti(tmp_path):
     survives('nifti', ['medtut.planes:VolumeError'], tmp_path/'plain', sources, ways, 60)
     # packed after the damage, so that the header is reached
     named_gz = [tmp_path/f'{path.stem}.nii.gz' for path in sources]
-    for path, name in zip(sources, named_gz): name.write_bytes(path.read_bytes())
+    for path, name in zip(sources, named_gz):
+        name.write_bytes(path.read_bytes())
     ways = [*map(packed, ways), packed_then_flipped]
     survives('nifti', ['medtut.planes:VolumeError'], tmp_path/'packed', named_gz, ways, 40)
 
@@ -274,7 +287,9 @@ def test_damaged_labels(tmp_path):
     read, refused, odd = read_all('fuzz_readers:labels', ['builtins:ValueError'],
                                   tmp_path/'damaged')
     assert not odd, odd[:3]
-    assert read and refused and read + refused == 120*FUZZ
+    assert read
+    assert refused
+    assert read + refused == 120*FUZZ
 
 def test_damaged_tables_of_a_set(tmp_path):
     (tmp_path/'labels.csv').write_text('file,label\ntrain/a.dcm,x\ntrain/b.dcm,y\n')

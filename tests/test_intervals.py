@@ -7,7 +7,8 @@ import pytest
 from quiet import quiet
 from sklearn import metrics as sk
 
-from medtut.intervals import Interval, bootstrap_interval
+from medtut.comparing import paired_difference
+from medtut.intervals import FewPatients, Interval, bootstrap_interval
 from medtut.metrics import UndefinedMetric, accuracy, average_precision, roc_auc, sensitivity
 
 
@@ -43,7 +44,45 @@ def test_bootstrap_covers():
 def test_bootstrap_of_masks():
     "Cases lie along the first axis, whatever the others hold"
     y = np.random.default_rng(0).random((20, 4, 4)) > .5
-    assert bootstrap_interval(accuracy, truth=y, prediction=y, n=50) == (1, 1, 1)
+    p = y ^ (np.arange(20) < 5)[:, None, None]
+    interval = bootstrap_interval(accuracy, truth=y, prediction=p, n=50)
+    assert interval.value == .75 and interval.low < .75 < interval.high
+
+@pytest.mark.parametrize('patients', [30, 100])
+def test_draws_that_never_vary_have_no_interval(patients):
+    "Never 1.00 (1.00–1.00): that all were right says little about the next patient"
+    with pytest.warns(UndefinedMetric, match='all give 1.*proportion_interval') as caught:
+        interval = bootstrap_interval(np.mean, np.ones(patients), n=200)
+    assert interval.value == 1 and np.isnan(interval[1:]).all()
+    assert str(interval) == '1.00 (no interval)'
+    assert {w.filename for w in caught} == {__file__}, 'the line that asked for the interval'
+
+def test_mostly_undefined_draws_have_no_interval():
+    "A metric that needs three patients at once: most draws lack one of them"
+    def of_all_three(y): return y.mean() if {0, 1, 2} <= set(y) else np.nan
+    with pytest.warns(UndefinedMetric, match='any interval; medtut.few_patients'):
+        interval = bootstrap_interval(of_all_three, np.arange(6), n=300)
+    assert interval.value == 2.5 and np.isnan(interval[1:]).all()
+
+def test_few_patients_are_told_what_to_use():
+    rng = np.random.default_rng(0)
+    with pytest.warns(FewPatients, match='19 patients.*mean_interval') as caught:
+        bootstrap_interval(np.mean, rng.normal(size=19), n=50)
+    assert {w.filename for w in caught} == {__file__}
+    slices = rng.normal(size=190)
+    with pytest.warns(FewPatients):
+        bootstrap_interval(np.mean, slices, groups=np.repeat(range(19), 10), n=50)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        bootstrap_interval(np.mean, rng.normal(size=20), n=50)
+
+def test_a_difference_makes_up_for_few_patients():
+    rng = np.random.default_rng(0)
+    truth = np.arange(12) % 2
+    a, b = rng.random((2, 12)) > .4
+    with warnings.catch_warnings():
+        warnings.simplefilter('error', FewPatients)
+        paired_difference(accuracy, truth, a, b, n=100)
 
 def test_bootstrap_without_a_value():
     truth, score = [0, 0, 0], [.1, .2, .3]
@@ -52,7 +91,8 @@ def test_bootstrap_without_a_value():
     assert np.isnan(interval).all()
     with pytest.warns(UndefinedMetric, match='one patient') as caught:
         interval = bootstrap_interval(np.mean, [1, 2, 3], groups=[7, 7, 7])
-    assert interval.value == 2 and np.isnan(interval[1:]).all()
+    assert interval.value == 2
+    assert np.isnan(interval[1:]).all()
     assert {w.filename for w in caught} == {__file__}, 'the line that asked for the interval'
 
 def test_bootstrap_says_when_many_draws_have_no_value():
@@ -79,7 +119,8 @@ def bootstrap_row_by_row(metric, y, p, groups, n):
     return metric(y, p), *limits
 
 def mean_score(y, p): return np.mean(p)
-def sensitivity_of(y, p): return sensitivity(truth=y, prediction=p)
+def sensitivity_of(y, p):
+    return sensitivity(truth=y, prediction=p)
 def unknown_auc(y, p): return roc_auc(y, p) # a function of one's own, of which nothing is known
 
 @pytest.mark.parametrize('decimals', [0, 1, 12])
@@ -158,7 +199,8 @@ def test_bootstrap_refuses_arrays_that_the_metric_does_not_take():
     (dict(truth=[0, 1], prediction=[0, 1], n=0), 'n must be 1'),
     (dict(truth=[0, 1], prediction=[0, 1], level=95), 'level between 0 and 1')])
 def test_bootstrap_refuses(arrays, message):
-    with pytest.raises(ValueError, match=message): bootstrap_interval(accuracy, **arrays)
+    with pytest.raises(ValueError, match=message):
+        bootstrap_interval(accuracy, **arrays)
 
 def test_groups_may_be_a_tensor(cases):
     torch = pytest.importorskip('torch')
@@ -169,7 +211,8 @@ def test_groups_may_be_a_tensor(cases):
 
 def test_an_error_in_the_metric_is_seen():
     def broken(y): raise ZeroDivisionError
-    with pytest.raises(ZeroDivisionError): bootstrap_interval(broken, [1, 2])
+    with pytest.raises(ZeroDivisionError):
+        bootstrap_interval(broken, [1, 2])
 
 # --- who is a patient
 
@@ -217,3 +260,9 @@ def test_interval_prints():
     interval = Interval(.914, .87, .95)
     assert f'{interval}' == str(interval) == repr(interval) == '0.91 (0.87–0.95)'
     assert f'{interval:.1%}' == '91.4% (87.0%–95.0%)'
+
+@pytest.mark.parametrize('groups, says', [
+    (None, r'found \[4, 3\] values for 4 cases'), (['a', 'b'], 'values for 2 groups')])
+def test_lengths_that_differ_are_refused(groups, says):
+    with pytest.raises(ValueError, match=says):
+        bootstrap_interval(accuracy, [0, 1, 0, 1], [0, 1, 0], groups=groups)

@@ -1,6 +1,7 @@
 """The modules keep to their layers: who may import whom, what an import may cost, and the map of
 them"""
 import ast
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,8 @@ import medtut
 
 package = Path(medtut.__file__).parent
 
-def module_name(path): return '.'.join(path.relative_to(package).with_suffix('').parts)
+def module_name(path):
+    return '.'.join(path.relative_to(package).with_suffix('').parts)
 
 files = {module_name(p): p for p in package.rglob('*.py') if not p.name.startswith('_')}
 each_module = pytest.mark.parametrize('module', sorted(files))
@@ -49,22 +51,22 @@ may_import = dict(
     splits={'datasets'}, metrics=set(), masks={'checks', 'metrics'},
     intervals={'metrics', 'splits'}, few_patients={'intervals', 'metrics'},
     comparing={'few_patients', 'intervals', 'metrics'},
-    summaries={'comparing', 'few_patients', 'intervals'},
+    summaries={'comparing', 'few_patients', 'intervals', 'metrics'},
     # pictures
     window=set(), show={'checks', 'window'}, overlays={'show', 'window'}, moving={'show'},
     show_volumes={'checks', 'moving', 'overlays', 'show', 'window'},
     # brain tumours
     intensities=set(), brain_sets={'files', 'planes'}, patches=set(), unet={'weights'},
     cases={'brain_sets', 'files', 'intensities', 'nifti', 'planes', 'splits', 'volumes'},
-    tiles={'modes', 'patches'},
+    tiles={'modes', 'patches'}, nnunet={'cases', 'files', 'nifti'},
     # sample data: only `datasets` reaches for phantoms, and only when asked to
     datasets={'archives', 'download', 'files', 'hosts'}, archives={'download', 'files'},
     hosts={'archives', 'download', 'files'}, download=set(),
     phantoms={'rle'},
     # what several need
+    answers=set(), exercises={'answers'},
     batch={'files'}, extras=set(), weights={'files'}, checks=set(), files=set(), modes=set(),
-    rle=set(),
-    tables=set(),
+    rle=set(), tables=set(), wording=set(),
     # many files: above the lessons; and the command line, above all else
     folders={'dicom', 'errors'}, pictures=one_file | {'batch', 'dicom', 'files', 'folders'},
     pngs=one_file | {'batch', 'dicom', 'files'},
@@ -72,13 +74,21 @@ may_import = dict(
     conversion={'batch', 'dicom', 'folders', 'nifti', 'planes', 'series', 'volumes'},
     predict={'batch', 'checks', 'conversion', 'files', 'intensities', 'masks', 'nifti', 'planes',
         'series', 'tiles', 'unet', 'volumes'},
-    cli={'archives', 'conversion', 'datasets', 'dicom', 'download', 'files', 'identity', 'pictures',
-        'pngs', 'predict', 'pseudonyms', 'slices', 'splits', 'volumes'})
+    evaluate={'files', 'masks', 'metrics', 'nifti', 'planes', 'summaries', 'volumes'},
+    # the command line, by what its commands work on
+    cli_base={'files'},
+    cli_folders={'cli_base', 'conversion', 'dicom', 'identity', 'pictures', 'pseudonyms',
+        'volumes'},
+    cli_data={'archives', 'cli_base', 'datasets', 'pngs', 'slices', 'splits'},
+    cli_outlines={'cli_base', 'evaluate', 'files', 'predict', 'tables'},
+    cli={'cli_base', 'cli_data', 'cli_folders', 'cli_outlines', 'download'})
 # what a table of DICOM files, a volume or a score must not make anyone wait for
-light = one_file | {'', 'batch', 'brain_sets', 'cases', 'intensities', 'checks', 'cli', 'conversion', 'dicom',
+light = one_file | {'', 'answers', 'exercises', 'batch', 'brain_sets', 'cases', 'intensities', 'checks',
+    'cli', 'cli_base', 'cli_data', 'cli_folders', 'cli_outlines', 'conversion', 'dicom', 'evaluate',
     'files', 'folders',
     'hidden_data', 'intervals', 'labels', 'layout', 'masks', 'metrics', 'nifti', 'pictures', 'planes',
-    'pseudonyms', 'series', 'splits', 'stacks', 'tables', 'volumes'}
+    'pseudonyms', 'series', 'splits', 'stacks', 'tables', 'volumes',
+    'wording'}
 frameworks = {'torch', 'torchvision', 'fastai'}
 notebook_tools = {'nbdev', 'IPython', 'ipywidgets', 'jupyterlab', 'notebook', 'sphinx', 'myst_nb'}
 
@@ -101,17 +111,21 @@ def imports(tree, module):
             yield source
             yield from [f'{source}.{a.name}' for a in node.names]
 
-def own(names): return {n.removeprefix('medtut.') for n in names if n.startswith('medtut.')}
+def own(names):
+    return {n.removeprefix('medtut.') for n in names if n.startswith('medtut.')}
 
-def parsed(module): return ast.parse(files[module].read_text(encoding='utf-8'))
+def parsed(module):
+    return ast.parse(files[module].read_text(encoding='utf-8'))
 
-def test_every_module_has_a_layer(): assert {layer(m) for m in files} <= set(may_import)
+def test_every_module_has_a_layer():
+    assert {layer(m) for m in files} <= set(may_import)
 
-def test_no_layer_without_a_module(): assert set(may_import) <= {layer(m) for m in files}
+def test_no_layer_without_a_module():
+    assert set(may_import) <= {layer(m) for m in files}
 
 @each_module
 def test_arrows_point_down(module):
-    allowed = may_import[layer(module)] | {layer(module), 'extras'}
+    allowed = may_import[layer(module)] | {layer(module), 'extras', 'wording'}
     if module == 'datasets': allowed |= {'phantoms'}
     imported = {layer(m) for m in own(imports(parsed(module), module))}
     assert imported & set(may_import) <= allowed
@@ -125,7 +139,8 @@ def test_phantoms_only_when_asked(module):
     functions = [n for n in ast.walk(tree) if isinstance(n, kinds)]
     inside = {id(n) for function in functions for n in ast.walk(function)}
     for node in ast.walk(tree):
-        if id(node) in inside or not isinstance(node, (ast.Import, ast.ImportFrom)): continue
+        if id(node) in inside or not isinstance(node, (ast.Import, ast.ImportFrom)):
+            continue
         assert 'phantoms' not in {layer(m) for m in own(imports(node, module))}
 
 @each_module
@@ -136,30 +151,66 @@ def test_only_chest_imports_fastai(module):
 @each_module
 def test_no_star_imports(module):
     for node in ast.walk(parsed(module)):
-        if isinstance(node, ast.ImportFrom): assert node.names[0].name != '*'
+        if isinstance(node, ast.ImportFrom):
+            assert node.names[0].name != '*'
 
 # --- what an import costs
 
-def loaded_by(module, without=()):
-    """Top-level packages that a new Python has loaded after importing `module`, with those named in
-    `without` not to be had"""
-    code = f'''
-import sys
-sys.modules.update(dict.fromkeys({sorted(without)}))
-import {module}
-print(*{{name.partition('.')[0] for name in sys.modules}})'''
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+# Imports modules one after the other in a new Python, medtut itself anew for each, so that what
+# they share with others is loaded once; prints what each has loaded, or its error
+IMPORT_EACH = '''
+import importlib, json, sys, traceback
+names, without = json.loads(sys.argv[1])
+sys.modules.update(dict.fromkeys(without))
+for name in names:
+    for loaded in [m for m in sys.modules if m.partition('.')[0] == 'medtut']:
+        del sys.modules[loaded]
+    error = ''
+    try: importlib.import_module(name)
+    except Exception: error = traceback.format_exc()
+    packages = {m.partition('.')[0] for m, module in sys.modules.items() if module}
+    print(json.dumps([name, error, sorted(packages)]))
+'''
+
+def imported(modules, without=()):
+    """`{module: (its error, packages that are loaded after its import)}`, from a process of its own
+    in which those named in `without` are not to be had"""
+    names = [f'medtut.{module}'.rstrip('.') for module in modules]
+    command = [sys.executable, '-c', IMPORT_EACH, json.dumps([names, sorted(without)])]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return set(done.stdout.split())
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    return {own_name(name): (error, set(packages)) for name, error, packages in results}
+
+def own_name(name):
+    return name.removeprefix('medtut').removeprefix('.')
+
+@pytest.fixture(scope='module')
+def light_imports(): return imported(sorted(light))
 
 @pytest.mark.parametrize('module', sorted(light))
-def test_light_import(module):
-    loaded = loaded_by(f'medtut.{module}'.rstrip('.'))
+def test_light_import(light_imports, module):
+    error, loaded = light_imports[module]
+    assert not error
     assert not loaded & (frameworks | notebook_tools)
 
-@pytest.mark.parametrize('module', sorted(set(files) - {'chest'}))  # fastai itself needs IPython
-def test_imports_without_notebook_tools(module):
-    loaded_by(f'medtut.{module}', without=notebook_tools)
+not_chest = sorted(set(files) - {'chest'})  # fastai itself needs IPython
+
+@pytest.fixture(scope='module')
+def imports_without_tools(): return imported(not_chest, without=notebook_tools)
+
+@pytest.mark.parametrize('module', not_chest)
+def test_imports_without_notebook_tools(imports_without_tools, module):
+    error, loaded = imports_without_tools[module]
+    assert not error
+    assert not loaded & notebook_tools
+
+def test_a_package_that_is_not_to_be_had_is_told():
+    "The process that imports, on a package that every one of these needs"
+    error, loaded = imported(['dicom'], without=['pydicom'])['dicom']
+    assert 'pydicom' in error
+    assert 'ModuleNotFoundError' in error
+    assert 'pydicom' not in loaded
 
 # --- the map
 
@@ -172,7 +223,8 @@ def test_the_map_shows_every_module():
 def test_the_map_says_what_each_is_for():
     assert list(rooms()) == ['Lessons', 'Tools', 'Data', 'Plumbing']
     for modules in rooms().values():
-        for name, purpose in modules.items(): assert len(purpose.split()) > 1, name
+        for name, purpose in modules.items():
+            assert len(purpose.split()) > 1, name
 
 @each_module
 def test_plumbing_knows_no_tool(module):

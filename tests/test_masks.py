@@ -46,7 +46,8 @@ def hausdorff_by_definition(directions, percentile=95):
 def test_masks_by_definition(drawn):
     truth, prediction = pair(*drawn)
     spacing = (1.5, 1, 3)
-    if not (truth.any() and prediction.any()): return
+    if not (truth.any() and prediction.any()):
+        return
     close = np.testing.assert_allclose
     directions = distances_by_definition(truth, prediction, spacing)
     close(hausdorff95(truth, prediction, spacing), hausdorff_by_definition(directions))
@@ -75,7 +76,8 @@ def test_masks_as_monai(drawn):
     truth, prediction = pair(*drawn)
     spacing = [1.5, 1., 3.]
     p, t = [torch.tensor(m)[None, None] for m in (prediction, truth)]
-    def close(ours, theirs): np.testing.assert_allclose(ours, float(theirs), rtol=1e-5)
+    def close(ours, theirs):
+        np.testing.assert_allclose(ours, float(theirs), rtol=1e-5)
     if truth.any() and prediction.any():
         options = dict(include_background=True, percentile=95, spacing=spacing)
         theirs = monai.compute_hausdorff_distance(p, t, **options)
@@ -148,7 +150,8 @@ def test_report_of_other_arrays(tmp_path):
     given = dict(spacing=(1, 1, 1), classes=BRATS)
     expected = segmentation_report(truth=truth, prediction=prediction, **given)
     np.save(tmp_path/'truth.npy', truth)
-    def as_stored(x): return x.astype(np.float32)*.9999997
+    def as_stored(x):
+        return x.astype(np.float32)*.9999997
     for kind in np.uint8, as_stored, torch.tensor, np.asfortranarray:
         report = segmentation_report(truth=kind(truth), prediction=kind(prediction), **given)
         pd.testing.assert_frame_equal(report, expected)
@@ -168,13 +171,17 @@ def test_report_where_nothing_is_defined():
     full, empty = np.ones((4, 4, 4), int), np.zeros((4, 4, 4), int)
     both, missed = row_of_one_class(full, full), row_of_one_class(full, empty)
     alarm, neither = row_of_one_class(empty, full), row_of_one_class(empty, empty)
-    assert np.isnan(both.specificity) and both.dice == 1
+    assert np.isnan(both.specificity)
+    assert both.dice == 1
     assert missed.dice == missed.sensitivity == missed.surface_dice == 0
-    assert np.isnan(missed.precision) and np.isnan(missed.hd95_mm)
+    assert np.isnan(missed.precision)
+    assert np.isnan(missed.hd95_mm)
     assert alarm.dice == alarm.precision == alarm.surface_dice == 0
-    assert np.isnan(alarm.sensitivity) and np.isnan(alarm.hd95_mm)
+    assert np.isnan(alarm.sensitivity)
+    assert np.isnan(alarm.hd95_mm)
     undefined = ['dice', 'sensitivity', 'precision', 'hd95_mm', 'surface_dice']
-    assert neither[undefined].isna().all() and neither.specificity == 1
+    assert neither[undefined].isna().all()
+    assert neither.specificity == 1
     assert both.note == 'no voxel outside the class'
     assert missed.note == 'not in the prediction; no voxel outside the class'
     assert alarm.note == 'not in the label'
@@ -193,7 +200,8 @@ def test_report_where_nothing_is_defined():
 def test_report_refuses(change, message):
     truth, prediction = labelled(0)
     given = dict(truth=truth, prediction=prediction, spacing=(1, 1, 1), classes=BRATS) | change
-    with pytest.raises(ValueError, match=message): segmentation_report(**given)
+    with pytest.raises(ValueError, match=message):
+        segmentation_report(**given)
 
 def test_report_on_real_patches():
     folder = Path(os.environ.get('MEDTUT_REAL_FILES') or '')/'msd_patches'
@@ -207,4 +215,5 @@ def test_report_on_real_patches():
                                      spacing=(1, 1, 1), classes=names, regions=TUMOUR_REGIONS)
         voxels = (report.label_ml*1000).round().astype(int).tolist()
         assert voxels == [int(np.isin(truth, members).sum()) for members in rows]
-        assert (report.dice.dropna() < 1).all() and (report.hd95_mm.dropna() >= 0).all()
+        assert (report.dice.dropna() < 1).all()
+        assert (report.hd95_mm.dropna() >= 0).all()

@@ -90,7 +90,8 @@ def test_undefined_scores(metric, truth, score, why):
 @each_decision
 def test_truth_and_prediction_are_named(metric):
     "Swapped, they would give another number, and nobody would see it"
-    with pytest.raises(TypeError, match='positional'): metric([0, 1, 1], [0, 0, 1])
+    with pytest.raises(TypeError, match='positional'):
+        metric([0, 1, 1], [0, 0, 1])
 
 def test_truth_and_prediction_of_a_report_are_named():
     full = np.ones((4, 4, 4), int)
@@ -99,11 +100,13 @@ def test_truth_and_prediction_of_a_report_are_named():
 
 @pytest.mark.parametrize('metric', [roc_auc, average_precision])
 def test_a_swap_of_truth_and_score_is_refused(metric):
-    with pytest.raises(ValueError, match='truth must hold 0 and 1'): metric([.2, .7, .1], [0, 1, 1])
+    with pytest.raises(ValueError, match='truth must hold 0 and 1'):
+        metric([.2, .7, .1], [0, 1, 1])
 
 def test_one_interface():
     "Everywhere truth first, then the prediction or the score, under one name"
-    def names(metric): return list(inspect.signature(metric).parameters)[:2]
+    def names(metric):
+        return list(inspect.signature(metric).parameters)[:2]
     for metric in *DECISIONS, dice, hausdorff95, surface_dice, segmentation_report:
         assert names(metric) == ['truth', 'prediction'], metric.__name__
     for metric in roc_auc, average_precision:
@@ -135,10 +138,31 @@ def test_refuses_what_is_no_decision(truth):
 
 @pytest.mark.parametrize('score', [[0, np.inf], [0, np.nan], ['a', 'b']])
 def test_refuses_what_is_no_score(score):
-    with pytest.raises(ValueError, match='finite'): roc_auc([0, 1], score)
+    with pytest.raises(ValueError, match='finite'):
+        roc_auc([0, 1], score)
 
 def test_any_numbers_of_cases():
     "Counts above what 32-bit products hold"
     truth = np.repeat([False, True], 70_000)
     assert roc_auc(truth, np.arange(len(truth))) == 1
     assert roc_auc(truth, np.zeros(len(truth))) == .5
+
+# --- what is refused
+
+@pytest.mark.parametrize('truth, prediction, says', [
+    ([], [], 'are empty: there is nothing to score'),
+    ([0, 1], [1], r'truth has shape \(2,\), prediction \(1,\)'),
+    ([0, 2], [0, 1], 'truth must hold 0 and 1, or False and True; found 2 '),
+    ([0, 1], [.5, 1], 'prediction must hold 0 and 1, or False and True; found 0.5 ')])
+def test_confusion_refuses(truth, prediction, says):
+    with pytest.raises(ValueError, match=says):
+        confusion(truth=truth, prediction=prediction)
+
+@pytest.mark.parametrize('metric', [roc_auc, average_precision])
+@pytest.mark.parametrize('score, says', [
+    ([.1, np.nan], 'score must be finite numbers; found float64 with 1 NaN'),
+    ([[.1, .9], [.2, .8]], 'give that of the positive one'),
+    ([.1], r'truth has shape \(2,\), score \(1,\)')])
+def test_scores_are_refused(metric, score, says):
+    with pytest.raises(ValueError, match=says):
+        metric(truth=[0, 1], score=score)

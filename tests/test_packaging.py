@@ -32,7 +32,8 @@ def built(root, tmp_path_factory):
     """Folder with the sdist and the wheel, both built from what git would hand out, not from
     leftovers of other builds"""
     source, out = tmp_path_factory.mktemp('source'), tmp_path_factory.mktemp('dist')
-    for name in PACKAGING: shutil.copy(root/name, source)
+    for name in PACKAGING:
+        shutil.copy(root/name, source)
     without_caches = shutil.ignore_patterns('__pycache__')
     shutil.copytree(root/'medtut', source/'medtut', ignore=without_caches)
     run(sys.executable, '-m', 'build', '--no-isolation', '--outdir', out, source)
@@ -58,11 +59,13 @@ def test_installs_in_a_clean_venv(built, kind, tmp_path):
     install = 'install', '--no-deps', '--no-index', '--no-build-isolation'
     run(sys.executable, '-m', 'pip', '--python', python, *install, archive)
     imported = run(python, '-I', '-c', IMPORT_ALL, cwd=tmp_path).splitlines()
-    assert imported and all(path.startswith(str(site)) for path in imported)
+    assert imported
+    assert all(path.startswith(str(site)) for path in imported)
 
 def test_sdist_is_whole(built):
     archive, = built.glob('*.tar.gz')
-    with tarfile.open(archive) as tar: members = tar.getnames()
+    with tarfile.open(archive) as tar:
+        members = tar.getnames()
     names = {name.partition('/')[2] for name in members}
     wanted = {'settings.ini', 'setup.py', 'pyproject.toml', 'README.md', 'LICENSE'}
     assert wanted | {'medtut/__init__.py'} <= names

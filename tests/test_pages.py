@@ -9,9 +9,9 @@ import pytest
 import work
 from api import api_index, constant_comment, documented, is_record, modules, public
 from fastcore.nbio import mk_cell, new_nb, write_nb
-from glossary import glossary, markdown_cells, with_targets
+from glossary import glossary, markdown_cells, with_targets, within_the_site
 from lessons import nbs, notebooks
-from pages import filled_page
+from pages import PART, PARTS, written_page
 from rooms import rooms
 
 from medtut.archives import SETS
@@ -39,7 +39,8 @@ def test_every_page_is_in_the_contents_once(contents):
 def test_contents_are_grouped_as_the_map(contents):
     "What a reader wants first comes first, what holds it up last"
     captions = list(contents)
-    assert captions[0] == 'Lessons' and captions[-1] == 'Reference'
+    assert captions[0] == 'Lessons'
+    assert captions[-1] == 'Reference'
     toolbox = [caption for caption in captions if caption in list(rooms())[1:]]
     assert toolbox == list(rooms())[1:]
     page_of = {module: str(path) for path, module in modules().items()}
@@ -50,15 +51,30 @@ def test_contents_are_grouped_as_the_map(contents):
 
 # --- what pages take from elsewhere
 
+def text_of(path): return path.read_text(encoding='utf-8')
+
+def seen(page):
+    return re.sub('<!--.*?-->', '', page, flags=re.S)
+
 @each_page
-def test_placeholders_are_filled(path):
-    page = filled_page(path.read_text(encoding='utf-8'))
-    assert '<!--' not in page
-    assert not re.search(r'\]\([\w/]+\.ipynb#\w+\)(?:, \d sentences.*)?$', page, re.M)
+def test_pages_hold_what_is_known_elsewhere(path):
+    """In full, so that GitHub shows it too; without what only Sphinx reads. The API's list alone is
+    made with the site"""
+    page = text_of(path)
+    assert written_page(page) == page, f'{path.name}: run `make export`'
+    marks = set(re.findall('<!-- (.+?) -->', page))
+    assert marks <= set(PARTS) | {f'/{name}' for name in PARTS}
+    assert all(m['text'].strip() for m in PART.finditer(page))
+    for_sphinx = r'^:::|^```+{|^\([\w-]+\)=$|^: |\]\(\#term|\{[a-z]\w*\}(?![`\w])'
+    assert not re.search(for_sphinx, re.sub('`[^`]*`', '', seen(page)), re.M)
+
+def test_every_part_stands_on_a_page():
+    standing = [m['name'] for path in markdown for m in PART.finditer(text_of(path))]
+    assert sorted(standing) == sorted(PARTS)
 
 @pytest.mark.parametrize('record', SETS.values(), ids=lambda r: r.name)
 def test_every_set_with_its_licence_and_call(record):
-    page = filled_page((nbs/'data.md').read_text(encoding='utf-8'))
+    page = text_of(nbs/'data.md')
     said = [record.what, record.size, record.licence, record.page]
     said += [f"get_data('{record.name}', '{source}')" for source in ('real', 'sample')]
     assert all(text in page for text in said)
@@ -67,10 +83,12 @@ def test_every_set_with_its_licence_and_call(record):
     assert f'| {record.name} |' in page, 'how the sample differs'
 
 def test_glossary_page():
-    page = filled_page((nbs/'glossary.md').read_text(encoding='utf-8'))
+    page = seen(text_of(nbs/'glossary.md'))
     entries = glossary()
-    assert page.count('\n: ') == len(entries) > 100
-    for e in entries: assert f'](#{e.target})' in page
+    assert page.count('\n- **') == len(entries) > 100
+    for e in entries:
+        assert f']({e.path.as_posix()}#{e.target})' in page
+        assert f'](#{e.target})' in within_the_site(page)
 
 def test_a_target_on_each_term():
     "Links of the glossary end at the words themselves, in the text as the site has it"
@@ -84,7 +102,8 @@ def test_api_lists_every_name():
     page = '\n'.join(api_index())
     for module in modules().values():
         assert page.count(f'\n## {module}\n') == 1
-        for name in public(module): assert f'| [`{name}`](' in page
+        for name in public(module):
+            assert f'| [`{name}`](' in page
 
 def test_comments_of_constants_are_read(tmp_path, monkeypatch):
     (tmp_path/'with_constants.py').write_text(
@@ -97,12 +116,13 @@ def test_comments_of_constants_are_read(tmp_path, monkeypatch):
 
 # Constants that are still without a comment; this list may only become shorter
 UNEXPLAINED = {
-    'grading.MODALITIES', 'segmentation.USE', 'cli.app', 'folders.NAME',
+    'grading.MODALITIES', 'segmentation.USE', 'cli.app',
     'layout.PIXEL_ELEMENTS', 'phantoms.brain.SEQUENCES',
     'phantoms.brain.CENTRE', 'phantoms.brain_anatomy.atlas',
     'phantoms.brain_tumour.tumour_sites'}
 
-def is_constant(o): return not (documented(o) or is_record(o))
+def is_constant(o):
+    return not (documented(o) or is_record(o))
 
 @pytest.mark.parametrize('module', modules().values())
 def test_every_constant_is_explained(module):

@@ -1,5 +1,6 @@
 "Predicting files: the same as by hand, on the file's own grid, whatever happens on the way"
 import copy
+import inspect
 import shutil
 
 import joblib
@@ -32,7 +33,8 @@ def scans(tmp_path_factory):
     torch.manual_seed(0)
     return sorted(folder.glob('*.gz')), UNet3D(2, 3, filters=2, depth=2)
 
-def contents(folder): return {p.name: p.read_bytes() for p in folder.glob('*.nii.gz')}
+def contents(folder):
+    return {p.name: p.read_bytes() for p in folder.glob('*.nii.gz')}
 
 def by_hand(model, image, mask=None):
     prepared = standardize(np.moveaxis(image, -1, 0), 'volume', mask)
@@ -44,14 +46,16 @@ def read(path): return load_nifti(path, dtype=np.uint8)
 def test_as_one_does_it_by_hand(scans, tmp_path, inside):
     paths, model = scans
     table = predict_cases(model, paths, tmp_path, PATCH, inside=inside, progress=False)
-    assert table.status.tolist() == ['written']*3 and not table.reason.any()
+    assert table.status.tolist() == ['written']*3
+    assert not table.reason.any()
     assert table.case.tolist() == ['case0', 'case1', 'case2']
     for path, out in zip(paths, table.out):
         (image, affine), (label, label_affine) = load_nifti(path), read(out)
         check_same_grid(image.shape, affine, label.shape, label_affine)
         mask = (image != 0).any(-1) if inside else None
         expected = by_hand(model, image, mask).argmax(0)
-        assert (label == expected).all() and len(np.unique(label)) > 1
+        assert (label == expected).all()
+        assert len(np.unique(label)) > 1
 
 def test_other_voxels_come_back_to_the_files_own_grid(scans, tmp_path):
     "Voxels of 2 mm, a network for 4 mm: a place in the file gets what the network said of it"
@@ -63,8 +67,10 @@ def test_other_voxels_come_back_to_the_files_own_grid(scans, tmp_path):
     probabilities = by_hand(model, coarse)
     grid = image.shape, affine
     back = np.stack([resample(p, coarse_affine, like=grid)[0] for p in probabilities])
-    assert label.shape == image.shape[:3] and np.allclose(label_affine, affine)
-    assert (label == back.argmax(0)).all() and label.any()
+    assert label.shape == image.shape[:3]
+    assert np.allclose(label_affine, affine)
+    assert (label == back.argmax(0)).all()
+    assert label.any()
 
 @pytest.mark.parametrize('spacing', [None, 4])
 def test_a_scan_stored_another_way_gets_the_same_labels(scans, tmp_path, spacing):
@@ -102,7 +108,8 @@ def test_goes_on_where_it_was(scans, tmp_path):
     again = predict_cases(model, paths, tmp_path, PATCH, batch=1, progress=False)
     assert again.status.tolist() == ['there already', 'written', 'there already']
     assert contents(tmp_path) == before
-    assert again.out.equals(whole.out) and not list(tmp_path.glob('.*.part'))
+    assert again.out.equals(whole.out)
+    assert not list(tmp_path.glob('.*.part'))
 
 def test_a_bad_case_costs_itself_alone(scans, tmp_path):
     paths, model = scans
@@ -117,11 +124,13 @@ def test_a_bad_case_costs_itself_alone(scans, tmp_path):
     paths = [good, cut, bare, nan, lost]
     table = predict_cases(model, paths, tmp_path/'out', PATCH, progress=False).set_index('case')
     assert table.status['good'] == 'written'
-    reasons = dict(cut='cut off', bare='1 channels, the model takes 2', nan='nan or infinite',
+    reasons = dict(cut='cut off', bare='1 channel, the model takes 2', nan='nan or infinite',
                    lost='no such file')
     for case, why in reasons.items():
-        assert table.status[case] == 'failed' and table.out[case] == ''
-        assert why in table.reason[case] and f'{case}.nii.gz' in table.reason[case]
+        assert table.status[case] == 'failed'
+        assert table.out[case] == ''
+        assert why in table.reason[case]
+        assert f'{case}.nii.gz' in table.reason[case]
     assert contents(tmp_path/'out').keys() == {'good.nii.gz'}
 
 def test_same_bytes_from_one_process_two_and_dask(scans, tmp_path):
@@ -130,7 +139,8 @@ def test_same_bytes_from_one_process_two_and_dask(scans, tmp_path):
                            local_directory=tmp_path)
     with cluster, Client(cluster), joblib.parallel_config(backend='dask'):
         predict_cases(model, paths, tmp_path/'dask', PATCH, progress=False)
-    for n in (1, 2): predict_cases(model, paths, tmp_path/str(n), PATCH, n_jobs=n, progress=False)
+    for n in (1, 2):
+        predict_cases(model, paths, tmp_path/str(n), PATCH, n_jobs=n, progress=False)
     alone = contents(tmp_path/'1')
     assert len(alone) == 3
     assert alone == contents(tmp_path/'2') == contents(tmp_path/'dask')
@@ -142,7 +152,8 @@ def test_refuses_before_it_writes(scans, tmp_path):
         with pytest.raises(ValueError, match=message):
             predict_cases(model, paths, out, patch, **settings)
     refused('2 cases would be written', [path, tmp_path/'CASE0.nii'])
-    for name in ('../case', '', '..', '.hidden', 'a\\b'): refused('not fit', {name: path})
+    for name in ('../case', '', '..', '.hidden', 'a\\b'):
+        refused('not fit', {name: path})
     refused('list of files', path)
     refused('activation', activation='sigmoid')
     refused('spacing', spacing=0)
@@ -194,7 +205,7 @@ def test_what_hits_every_case_stops_the_run(scans, tmp_path, monkeypatch):
         stopped(OSError, 'No space left', model, 'a')
     stopped(RuntimeError, 'no memory', broken, 'b')
     stopped(ValueError, 'multiple of 2', model, 'c', (15, 16, 16))
-    stopped(ValueError, '1 outputs', one_class, 'd')
+    stopped(ValueError, '1 output;', one_class, 'd')
 
 class Odd(torch.nn.Module):
     "Puts out nan for a scan whose channels start with this value, as a network does that overflows"
@@ -204,14 +215,20 @@ class Odd(torch.nn.Module):
     def forward(self, x):
         return torch.where(((x - self.value).abs() < 1e-6).any(), torch.nan, 1)*self.model(x)
 
+@pytest.mark.parametrize('setting', ['per', 'inside'])
+def test_what_prediction_takes_for_granted_is_what_training_does(setting):
+    def default_of(function): return inspect.signature(function).parameters[setting].default
+    assert default_of(predict_file) == default_of(standardize)
+
 def test_a_scan_of_which_the_model_makes_nan_is_not_called_background(scans, tmp_path):
     "The largest of four nan is, for numpy, the first: every voxel would be background"
     paths, model = scans
-    value = standardize(np.moveaxis(load_nifti(paths[1])[0], -1, 0), 'volume', None)[0, 5, 5, 5]
+    value = standardize(np.moveaxis(load_nifti(paths[1])[0], -1, 0))[0, 5, 5, 5]
     odd = Odd(model, float(value))
     table = predict_cases(odd, paths, tmp_path, PATCH, progress=False)
     assert table.status.tolist() == ['written', 'failed', 'written']
-    assert 'case1.nii.gz' in table.reason[1] and 'nan' in table.reason[1]
+    assert 'case1.nii.gz' in table.reason[1]
+    assert 'nan' in table.reason[1]
     with pytest.raises(VolumeError, match='case1.nii.gz.*nan'):
         predict_file(odd, paths[1], tmp_path/'one.nii.gz', PATCH, progress=False)
     assert sorted(contents(tmp_path)) == ['case0.nii.gz', 'case2.nii.gz']
@@ -232,7 +249,9 @@ def test_a_model_in_training_stays_in_it(scans, tmp_path):
     model.down[0].eval()
     before = [m.training for m in model.modules()]
     predict_file(model, paths[0], tmp_path/'x.nii.gz', PATCH, progress=False)
-    assert [m.training for m in model.modules()] == before and True in before and False in before
+    assert [m.training for m in model.modules()] == before
+    assert True in before
+    assert False in before
 
 def test_a_card_says_how(scans, tmp_path):
     (path, *_), model = scans
@@ -261,7 +280,8 @@ def test_a_card_that_makes_no_sense_is_refused(scans, tmp_path, wrong):
     path = save_unet(scans[1], tmp_path/'w.safetensors', data='', seed=0, scores={}, **CARD | wrong)
     key = next(iter(wrong))
     message = f'w.safetensors: its card is wrong: {key} must be'
-    with pytest.raises(ValueError, match=message): load_predictor(path)
+    with pytest.raises(ValueError, match=message):
+        load_predictor(path)
 
 def test_label_volumes(tmp_path):
     "Twelve voxels of 2 x 2.5 x 4 mm are 0.24 ml"
@@ -270,3 +290,10 @@ def test_label_volumes(tmp_path):
     path = save_nifti(label, np.diag([2, -2.5, 4, 1]), tmp_path/'x.nii.gz')
     rows = label_volumes(dict(a=path), CARD['labels']).values.tolist()
     assert rows == [['a', 'one', 0], ['a', 'two', pytest.approx(.24)]]
+
+@pytest.mark.parametrize('content, says', [(None, 'no such file'), (b'abc', 'can not be read as')])
+def test_volumes_of_labels_name_a_file_that_is_none(tmp_path, content, says):
+    path = tmp_path/'label.nii'
+    if content: path.write_bytes(content)
+    with pytest.raises(VolumeError, match=f'label.nii: {says}'):
+        label_volumes(dict(A=path), {'1': 'one'})

@@ -1,7 +1,7 @@
 """The downloads that test_datasets.py runs against a stand-in, against the real hosts:
 for whoever has a network (and, for brats2020, a Kaggle account).
 
-    export MEDTUT_REAL=siim_small,msd_brain,duke_breast     about 250 MB
+    export MEDTUT_REAL=siim_small,msd_brain,msd_hippocampus,duke_breast     about 280 MB
     export MEDTUT_REAL=brats2020                            tens of GB
     python -m pytest tests/test_real_hosts.py -v
 """
@@ -44,6 +44,14 @@ def test_one_msd_case(tmp_path):
     for folder, expected in MSD_SHA256.items():
         data = (path/folder/'BRATS_449.nii.gz').read_bytes()
         assert hashlib.sha256(data).hexdigest() == expected
+    print(read_note(path))
+
+@real('msd_hippocampus')
+def test_all_hippocampi(tmp_path):
+    "27 MB, whose checksum is known"
+    path = get_data('msd_hippocampus', 'real', root=tmp_path)
+    images = sorted(path.glob('imagesTr/*.nii.gz'))
+    assert len(images) == SETS['msd_hippocampus'].members == 260
     print(read_note(path))
 
 @real('duke_breast')

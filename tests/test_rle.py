@@ -17,7 +17,7 @@ from medtut.rle import rle_decode, rle_encode
     ('', "written '-1'"), ('  ', "written '-1'"),
     (5, 'text'), (0, 'text'), (2., 'text'), (-2, 'text'), (np.int64(7), 'text'), (True, 'text'),
     (b'0 2', 'text'), ({'0 2': 1}, 'text'), (np.array('0 2'), 'text'),
-    ('5 2 2', '3 numbers'), ('5', '1 numbers'), ('0 2 -1', '3 numbers'), ('-01', '1 numbers'),
+    ('5 2 2', '3 numbers'), ('5', '1 number;'), ('0 2 -1', '3 numbers'), ('-01', '1 number;'),
     ('-1 2', 'below 0'), ('5 -2', 'below 1'), ('5 0', 'below 1'), ('-1 -1', 'below'),
     ('0 2 -1 2', 'below 0'),
     ('0 17', '4 x 4 has 16'), ('16 1', '4 x 4 has 16'),
@@ -30,7 +30,8 @@ def test_codes_that_are_no_code(code, message):
     and a column of -1 alone as numbers"""
     array, series = np.array([code, '0 2'], object), pd.Series(['0 2', code], dtype=object)
     for wrong in (code, [code], ['0 2', code], (code,), array, series):
-        with pytest.raises(ValueError, match=message): rle_decode(wrong, (4, 4))
+        with pytest.raises(ValueError, match=message):
+            rle_decode(wrong, (4, 4))
 
 def test_a_wrong_code_of_several_is_named():
     with pytest.raises(ValueError, match='code 2 of 3'):
@@ -41,7 +42,9 @@ def test_a_wrong_code_of_several_is_named():
 def test_no_mask(code):
     "As text or as the number that pandas makes of it where all rows of a table say so"
     mask = rle_decode(code, (3, 5))
-    assert mask.shape == (3, 5) and mask.dtype == bool and not mask.any()
+    assert mask.shape == (3, 5)
+    assert mask.dtype == bool
+    assert not mask.any()
 
 def test_a_table_as_pandas_reads_it(tmp_path):
     "From a file: an image without a mask beside one, a table of nothing else, and an empty cell"
@@ -52,12 +55,14 @@ def test_a_table_as_pandas_reads_it(tmp_path):
         assert [int(rle_decode(code, (4, 4)).sum()) for code in table.EncodedPixels] == pixels
     path.write_text('ImageId, EncodedPixels\na,\nb,0 3\n')
     table = pd.read_csv(path, skipinitialspace=True)
-    with pytest.raises(ValueError, match='empty cell'): rle_decode(table.EncodedPixels[0], (4, 4))
+    with pytest.raises(ValueError, match='empty cell'):
+        rle_decode(table.EncodedPixels[0], (4, 4))
 
 @pytest.mark.parametrize('shape', [
     (4,), (4, 4, 1), 4, (0, 4), (-4, 4), (4., 4), (4.5, 4), (None, 4)])
 def test_a_shape_that_is_none(shape):
-    with pytest.raises(ValueError, match='rows, columns'): rle_decode('0 2', shape)
+    with pytest.raises(ValueError, match='rows, columns'):
+        rle_decode('0 2', shape)
 
 SIZE = (1024, 1024) # of every SIIM radiograph
 
@@ -72,7 +77,8 @@ def _xrayvision_table():
     return pd.read_csv(found[0], skipinitialspace=True)
 
 def _there_and_back(codes):
-    for code in codes: assert rle_encode(rle_decode(code, SIZE)).split() == code.split()
+    for code in codes:
+        assert rle_encode(rle_decode(code, SIZE)).split() == code.split()
 
 def test_every_row_of_the_real_table():
     table = _xrayvision_table()
@@ -100,3 +106,10 @@ def test_real_excerpt():
     table = pd.read_csv(path, skipinitialspace=True)
     assert len(table) == 9
     _there_and_back(table.EncodedPixels)
+
+@pytest.mark.parametrize('mask, says', [
+    (np.zeros((2, 2, 2)), r'two axes \(rows, columns\), not the shape \(2, 2, 2\)'),
+    ([[0, 1], [2, 0]], '0 and one other value, not 3 values')])
+def test_what_is_no_mask_is_refused(mask, says):
+    with pytest.raises(ValueError, match=says):
+        rle_encode(mask)

@@ -55,7 +55,8 @@ def sets(tmp_path_factory):
 
 def small(name):
     return dict(siim_small=dict(n=4, size=128), duke_breast=dict(n=2, matrix=48, slices=30),
-                brats2020=dict(n=3, spacing=6.), msd_brain=dict(n=4, n_test=1, spacing=6.))[name]
+                brats2020=dict(n=3, spacing=6.), msd_brain=dict(n=4, n_test=1, spacing=6.),
+                msd_hippocampus=dict(n=4))[name]
 
 def test_work_reaches_both_workers(cluster):
     "Else every other test here could pass in one process"

@@ -32,14 +32,16 @@ few = settings(max_examples=40, deadline=None, derandomize=True)
 
 # Patches
 
-def box(corner, patch): return tuple(slice(c, c + p) for c, p in zip(corner, patch))
+def box(corner, patch):
+    return tuple(slice(c, c + p) for c, p in zip(corner, patch))
 
 def qualifying(label, patch, share):
     "Corners of all patches with at least `share` of foreground, one by one"
     corners = product(*[range(n - p + 1) for n, p in zip(label.shape, patch)])
     return {c for c in corners if (label[box(c, patch)] > 0).mean() >= share}
 
-def three(low, high): return st.tuples(*[st.integers(low, high)]*3)
+def three(low, high):
+    return st.tuples(*[st.integers(low, high)]*3)
 
 labels = arrays(np.uint8, three(3, 7), elements=st.integers(0, 2))
 
@@ -48,7 +50,8 @@ labels = arrays(np.uint8, three(3, 7), elements=st.integers(0, 2))
 def test_sampler_knows_exactly_the_corners_that_qualify(label, patch, share):
     wanted = qualifying(label, patch, share)
     if not wanted:
-        with pytest.raises(ValueError): PatchSampler(label, patch, share, 'any')
+        with pytest.raises(ValueError):
+            PatchSampler(label, patch, share, 'any')
         return
     sampler = PatchSampler(label, patch, share, 'any')
     assert len(sampler) == len(wanted)
@@ -60,14 +63,16 @@ def test_sampler_is_uniform():
     drawn = PatchSampler(label, (4, 3, 3), .25).draw(2, 40_000).tolist()
     index = {c: i for i, c in enumerate(wanted)}
     counts = np.bincount([index[tuple(c)] for c in drawn], minlength=len(wanted))
-    assert len(wanted) > 30 and chisquare(counts).pvalue > 1e-3
+    assert len(wanted) > 30
+    assert chisquare(counts).pvalue > 1e-3
     tilted = counts*np.linspace(.9, 1.1, len(counts)) # a slope of a tenth would be seen
     assert chisquare(tilted/tilted.sum()*counts.sum()).pvalue < 1e-3
 
 def test_one_patch_draws_as_many_draws():
     label = np.ones((6, 6, 6), int)
     sampler = PatchSampler(label, (2, 2, 2))
-    assert sampler.draw(0).shape == (3,) and sampler.draw(0, 5).shape == (5, 3)
+    assert sampler.draw(0).shape == (3,)
+    assert sampler.draw(0, 5).shape == (5, 3)
 
 def test_classes_come_up_equally_often():
     label = np.zeros((20, 20, 6), int)
@@ -77,9 +82,11 @@ def test_classes_come_up_equally_often():
     def times(c, sampler):
         patches = [crop(label, corner, (3, 3, 3)) for corner in sampler.draw(0, 2000)]
         return sum((p == c).any() for p in patches)
-    assert abs(times(3, sampler) - 1000) < 100 and abs(times(1, sampler) - 1000) < 100
+    assert abs(times(3, sampler) - 1000) < 100
+    assert abs(times(1, sampler) - 1000) < 100
     whole = PatchSampler(label, (3, 3, 3), 1/27, classes='any')
-    assert whole.classes == ['any'] and times(3, whole) < 200
+    assert whole.classes == ['any']
+    assert times(3, whole) < 200
 
 def test_defaults_are_those_of_lesson_6():
     "Cubes of 48 voxels, one voxel of the class drawn, all classes that there are alike"
@@ -87,7 +94,8 @@ def test_defaults_are_those_of_lesson_6():
     label[3, 4, 5], label[20:40, 20:40, 20:40] = 3, 1
     sampler = PatchSampler(label)
     same = PatchSampler(label, (48, 48, 48), 1/48**3, classes=(1, 2, 3))
-    assert sampler.classes == [1, 3] and sampler.patch == (48, 48, 48)
+    assert sampler.classes == [1, 3]
+    assert sampler.patch == (48, 48, 48)
     assert np.array_equal(sampler.draw(5, 99), same.draw(5, 99))
     image = np.zeros((1, *label.shape), np.float32)
     assert PatchDataset([(image, label)]).draw(0).corner.tolist() == \
@@ -100,12 +108,14 @@ def test_the_tutorials_settings_have_a_name():
     label.reshape(-1)[label[:160, :, :16].size//2:][:2*needed] = 2
     label[0, :9, 0] = 1
     sampler = PatchSampler(label, **TUTORIAL_PATCHES)
-    assert sampler.classes == ['any'] and sampler.patch == (160, 160, 16)
+    assert sampler.classes == ['any']
+    assert sampler.patch == (160, 160, 16)
     wanted = qualifying(label, (160, 160, 16), .05)
     assert len(sampler) == len(wanted) > 0
     label[label > 0] = 0
     label[:, 0, 0] = 1
-    with pytest.raises(ValueError, match='holds 0.05'): PatchSampler(label, **TUTORIAL_PATCHES)
+    with pytest.raises(ValueError, match='holds 0.05'):
+        PatchSampler(label, **TUTORIAL_PATCHES)
 
 def test_share_is_not_lost_to_rounding():
     """0.1*30 is a little more than 3 in floating point; three voxels of thirty are enough all the
@@ -119,15 +129,18 @@ def test_share_is_not_lost_to_rounding():
 def test_share_and_the_number_of_voxels(share, voxels):
     """The least whole number that is no less than the share of 27 voxels, as Python divides;
     .11111111111111112 is the float next to 1/9, so that 3 voxels of 27 are less"""
-    assert voxels/27 >= share and not (voxels - 1)/27 >= share
+    assert voxels/27 >= share
+    assert not (voxels - 1)/27 >= share
     label = np.zeros((3, 3, 3), int)
     label.reshape(-1)[:voxels] = 1
     assert len(PatchSampler(label, (3, 3, 3), share, 'any')) == 1
     if not voxels: return
     label.reshape(-1)[0] = 0
-    with pytest.raises(ValueError): PatchSampler(label, (3, 3, 3), share, 'any')
+    with pytest.raises(ValueError):
+        PatchSampler(label, (3, 3, 3), share, 'any')
 
-def held(sampler): return sum(v.nbytes for v in vars(sampler).values() if isinstance(v, np.ndarray))
+def held(sampler):
+    return sum(v.nbytes for v in vars(sampler).values() if isinstance(v, np.ndarray))
 
 @pytest.mark.parametrize('patch', [(1, 1, 1), (48, 48, 48)])
 def test_sampler_is_small(patch):
@@ -137,7 +150,8 @@ def test_sampler_is_small(patch):
     sampler = PatchSampler(label, patch, 0, classes=(1, 2, 3))
     assert len(sampler) == 3*np.prod([n - p + 1 for n, p in zip(label.shape, patch)])
     sampler = PatchSampler(label, patch, 1/np.prod(patch), classes=(1, 2, 3))
-    assert held(sampler) < 3.85*2**20 and len(pickle.dumps(sampler)) < 3.85*2**20
+    assert held(sampler) < 3.85*2**20
+    assert len(pickle.dumps(sampler)) < 3.85*2**20
 
 def test_every_corner_can_be_drawn():
     """More corners than a block of bits holds, of two classes,
@@ -147,7 +161,8 @@ def test_every_corner_can_be_drawn():
     assert {tuple(c) for c in drawn} == {tuple(c) for c in np.argwhere(label).tolist()}
     counts = np.unique(drawn, axis=0, return_counts=True)[1]
     kinds = label[tuple(np.argwhere(label).T)] # in the order of np.unique, too
-    for kind in 1, 2: assert chisquare(counts[kinds == kind]).pvalue > 1e-3
+    for kind in 1, 2:
+        assert chisquare(counts[kinds == kind]).pvalue > 1e-3
 
 @pytest.mark.parametrize('patch', [(4, 4, 6), (4, 4, 5), (9, 9, 9)])
 def test_patch_larger_than_the_volume(patch):
@@ -156,7 +171,8 @@ def test_patch_larger_than_the_volume(patch):
     sampler = PatchSampler(label, patch, 8/np.prod(patch))
     for corner in sampler.draw(0, 50):
         piece = crop(label, corner, patch)
-        assert piece.shape == patch and piece.sum() == 8
+        assert piece.shape == patch
+        assert piece.sum() == 8
     assert sampler.draw(0)[2] == -((patch[2] - 4)//2)
 
 def test_sampler_says_what_is_wrong():
@@ -174,7 +190,8 @@ def test_sampler_says_what_is_wrong():
     usual = dict(label=label, patch=patch)
     for wrong in (dict(label=label[0]), dict(patch=(4, 4)), dict(patch=(4, 4, 0)),
                   dict(min_foreground=5), dict(classes='all')):
-        with pytest.raises(ValueError, match='found'): PatchSampler(**usual | wrong)
+        with pytest.raises(ValueError, match='found'):
+            PatchSampler(**usual | wrong)
 
 @few
 @given(three(-6, 9), three(1, 5))
@@ -187,7 +204,8 @@ def test_crop_reads_zero_outside(corner, patch):
 @pytest.mark.parametrize('corner,patch', [((1, 2), (2, 2, 2)), ((1, 2, 3), (2, 2)),
                                           ((0, 0, 0, 0), (1, 1, 1))])
 def test_crop_wants_three_numbers(corner, patch):
-    with pytest.raises(ValueError, match='three'): crop(np.zeros((5, 5, 5)), corner, patch)
+    with pytest.raises(ValueError, match='three'):
+        crop(np.zeros((5, 5, 5)), corner, patch)
 
 # Standardisation
 
@@ -196,7 +214,8 @@ def double_loop(image):
     for c in range(image.shape[0]):
         for z in range(image.shape[-1]):
             s = image[c, :, :, z].astype(float)
-            if np.ptp(s): out[c, :, :, z] = (s - s.mean())/s.std()
+            if np.ptp(s):
+                out[c, :, :, z] = (s - s.mean())/s.std()
     return out
 
 @pytest.mark.parametrize('order', ['C', 'F'])
@@ -206,14 +225,16 @@ def test_standardize_equals_the_double_loop(order, dtype):
     image[1, :, :, 2], image[2, :, :, 3] = 7, 0
     before = image.copy()
     out = standardize(image, 'slice', inside=None)
-    assert out.dtype == np.float32 and (image == before).all()
+    assert out.dtype == np.float32
+    assert (image == before).all()
     np.testing.assert_allclose(out, double_loop(image), atol=2e-6)
 
 @pytest.mark.parametrize('value', [0, .1, 1/3, 1e-30, 123456.7, -1e8])
 @pytest.mark.parametrize('per', ['slice', 'volume'])
 def test_constant_gives_zeros(value, per):
     image = np.full((2, 31, 17, 3), value, np.float32)
-    for inside in 'head', None: assert not standardize(image, per, inside).any()
+    for inside in 'head', None:
+        assert not standardize(image, per, inside).any()
 
 def a_head():
     "Two channels with air round them, and where one of them is dark inside"
@@ -258,10 +279,13 @@ def test_standardize_inside_a_mask():
     assert not per_slice[:, :, :, 4].any()
 
 def test_standardize_refuses():
-    with pytest.raises(ValueError, match='finite'): standardize(np.full((1, 2, 2, 2), np.nan))
+    with pytest.raises(ValueError, match='finite'):
+        standardize(np.full((1, 2, 2, 2), np.nan))
     image = np.ones((1, 2, 2, 2))
-    with pytest.raises(ValueError, match='per must be'): standardize(image, 'channel')
-    with pytest.raises(ValueError, match='inside must be'): standardize(image, inside='brain')
+    with pytest.raises(ValueError, match='per must be'):
+        standardize(image, 'channel')
+    with pytest.raises(ValueError, match='inside must be'):
+        standardize(image, inside='brain')
 
 # The data set
 
@@ -273,12 +297,14 @@ def cases():
 
 def test_image_and_label_stay_together(cases):
     for x, y in PatchDataset(cases, (5, 4, 6), n=30, flips=(0, 1, 2)):
-        assert x.dtype == torch.float32 and y.dtype == torch.int64
+        assert x.dtype == torch.float32
+        assert y.dtype == torch.int64
         assert x.shape == (2, 5, 4, 6)
         assert (x[0] == y).all()
 
 def test_patches_depend_on_seed_epoch_and_number_alone(cases):
-    def make(seed): return PatchDataset(cases, (5, 4, 6), n=9, flips=(0,), seed=seed)
+    def make(seed):
+        return PatchDataset(cases, (5, 4, 6), n=9, flips=(0,), seed=seed)
     data = make(0)
     alone = patches(DataLoader(data, 2))
     assert torch.equal(alone, patches(DataLoader(data, 2, num_workers=2)))
@@ -288,7 +314,8 @@ def test_patches_depend_on_seed_epoch_and_number_alone(cases):
     assert not torch.equal(alone, patches(DataLoader(data, 2)))
     assert {data.draw(i).case for i in range(9)} == {0, 1, 2}
 
-def patches(loader): return torch.cat([x for x, _ in loader])
+def patches(loader):
+    return torch.cat([x for x, _ in loader])
 
 @pytest.mark.parametrize('start', ['fork', 'spawn'])
 def test_workers_that_stay_hear_of_the_epoch(cases, start):
@@ -320,7 +347,8 @@ def test_a_copy_has_its_own_epoch(cases, way):
     other = way(data)
     assert other.epoch == 3
     other.set_epoch(7)
-    assert data.epoch == 3 and other.epoch == 7
+    assert data.epoch == 3
+    assert other.epoch == 7
     loader = DataLoader(other, 2, num_workers=1, persistent_workers=True)
     for epoch in 1, 2:
         other.set_epoch(epoch)
@@ -329,7 +357,8 @@ def test_a_copy_has_its_own_epoch(cases, way):
 def test_an_epoch_is_a_whole_number(cases):
     data = PatchDataset(cases, (5, 4, 6))
     for wrong in -1, 1.5, None:
-        with pytest.raises(ValueError, match='epoch'): data.set_epoch(wrong)
+        with pytest.raises(ValueError, match='epoch'):
+            data.set_epoch(wrong)
 
 # case, corner, axes mirrored, as drawn at commit 5eebeb1
 EARLIER = [(0, [2, 2, 0], [-1]), (1, [2, 1, 3], [-3]), (2, [6, 5, 2], [-3]),
@@ -371,12 +400,15 @@ def test_every_kind_of_network_learns(norm, up, residual):
     out = model(torch.randn(2, 2, 8, 12, 4))
     assert out.shape == (2, 3, 8, 12, 4)
     out.sum().backward()
-    for p in model.parameters(): assert p.grad is not None and p.grad.isfinite().all()
+    for p in model.parameters():
+        assert p.grad is not None and p.grad.isfinite().all()
 
 def test_network_refuses():
-    with pytest.raises(ValueError, match='multiple of 8'): UNet3D()(torch.zeros(1, 4, 16, 16, 12))
+    with pytest.raises(ValueError, match='multiple of 8'):
+        UNet3D()(torch.zeros(1, 4, 16, 16, 12))
     for wrong in dict(norm='layer'), dict(up='bilinear'), dict(depth=0), dict(filters=(4,)*9):
-        with pytest.raises(ValueError): UNet3D(**wrong)
+        with pytest.raises(ValueError):
+            UNet3D(**wrong)
 
 def as_monai(model, features):
     "MONAI's network of the same structure, with the weights of `model`"
@@ -390,7 +422,8 @@ def test_network_equals_monai():
     torch.manual_seed(0)
     model = UNet3D(filters=(4, 4, 8, 16, 32)).eval()
     # norms start as ones and zeros: a swap would go unseen
-    for p in model.parameters(): p.data += .1*torch.randn_like(p)
+    for p in model.parameters():
+        p.data += .1*torch.randn_like(p)
     other, x = as_monai(model, (4, 4, 8, 16, 32, 4)), torch.randn(2, 4, 32, 32, 48)
     with torch.inference_mode():
         torch.testing.assert_close(model(x), other(x), atol=1e-5, rtol=1e-5)
@@ -404,7 +437,8 @@ def test_memory_format_changes_nothing():
         exact = model.double()(x.double())
         usual = model.float()(x)
         last = model.to(memory_format=torch.channels_last_3d)(x)
-    for out in usual, last: torch.testing.assert_close(out.double(), exact, atol=5e-5, rtol=0)
+    for out in usual, last:
+        torch.testing.assert_close(out.double(), exact, atol=5e-5, rtol=0)
 
 @pytest.mark.parametrize('background', [True, False])
 @pytest.mark.parametrize('pooled', [True, False])
@@ -427,7 +461,8 @@ def test_gradients():
 
 def test_loss_refuses_shapes_that_do_not_fit():
     p, y = torch.rand(2, 3, 4, 4, 4), torch.zeros(2, 4, 4, 5).long()
-    with pytest.raises(ValueError, match='do not fit'): soft_dice_loss(p, y)
+    with pytest.raises(ValueError, match='do not fit'):
+        soft_dice_loss(p, y)
 
 halves = pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 
@@ -442,9 +477,11 @@ def test_sums_do_not_overflow_in_half_precision(dtype):
     y = torch.ones(1, 64, 64, 64).long()
     wanted = 1 - (2*.5*n/(1.25*n) + 1/(.25*n))/2 + np.log(2)
     loss = dice_ce_loss(z, y)
-    assert loss.dtype == torch.float32 and abs(loss.item() - wanted) < 1e-4
+    assert loss.dtype == torch.float32
+    assert abs(loss.item() - wanted) < 1e-4
     loss.backward()
-    assert z.grad.isfinite().all() and z.grad.any()
+    assert z.grad.isfinite().all()
+    assert z.grad.any()
 
 @halves
 def test_losses_under_autocast(dtype):
@@ -455,7 +492,8 @@ def test_losses_under_autocast(dtype):
     with torch.autocast('cpu', dtype=dtype):
         loss = dice_ce_loss(conv(x), y)
         loss.backward()
-    assert abs(loss - wanted) < .01 and conv.weight.grad.isfinite().all()
+    assert abs(loss - wanted) < .01
+    assert conv.weight.grad.isfinite().all()
 
 def test_half_precision_is_that_of_the_input_alone():
     "The loss of rounded probabilities, to the digits of float32, whatever precision they come in"
@@ -477,7 +515,8 @@ def test_labels_of_any_type_are_one():
         assert torch.equal(dice_ce_loss(z, y.to(dtype)), dice_ce_loss(z, y))
     assert torch.equal(dice_ce_loss(z[:, :2], y > 0), dice_ce_loss(z[:, :2], (y > 0).long()))
 
-def tumour_dice(p, y): return soft_dice_loss(p, y, background=False)
+def tumour_dice(p, y):
+    return soft_dice_loss(p, y, background=False)
 
 @pytest.mark.parametrize('loss', [soft_dice_loss, tumour_dice, dice_ce_loss])
 @pytest.mark.parametrize('label,said', [
@@ -488,20 +527,25 @@ def test_labels_that_are_no_class_are_refused(loss, label, said):
     """BraTS numbers its parts 1, 2 and 4: with four classes, label 4 is none of them.
     torch leaves out label -100 without a word"""
     y = torch.tensor([[0, 1, 2, label]])
-    with pytest.raises(ValueError, match=said): loss(torch.eye(4).T[None], y)
+    with pytest.raises(ValueError, match=said):
+        loss(torch.eye(4).T[None], y)
 
 @pytest.mark.parametrize('wrong', [2, 255, -1, np.nan])
 def test_channels_of_truth_are_shares(wrong):
     "Masks of 0 and 255 are a usual mistake; their squares overflow in uint8"
     y = torch.tensor([0, 1, 1, wrong]).view(1, 1, 2, 2)
-    with pytest.raises(ValueError, match='from 0 to 1'): soft_dice_loss(torch.rand(1, 1, 2, 2), y)
+    with pytest.raises(ValueError, match='from 0 to 1'):
+        soft_dice_loss(torch.rand(1, 1, 2, 2), y)
 
 def test_loss_says_which_shape_it_wants():
     p, y = torch.rand(2, 3, 4, 4, 4), torch.zeros(2, 4, 4, 4).long()
     for loss in soft_dice_loss, dice_ce_loss:
-        with pytest.raises(ValueError, match=re.escape('y[:, 0]')): loss(p, y[:, None])
-        with pytest.raises(ValueError, match='do not fit'): loss(p, y[0])
-        with pytest.raises(ValueError, match='batch, class'): loss(p[0, 0, 0], y[0, 0, 0])
+        with pytest.raises(ValueError, match=re.escape('y[:, 0]')):
+            loss(p, y[:, None])
+        with pytest.raises(ValueError, match='do not fit'):
+            loss(p, y[0])
+        with pytest.raises(ValueError, match='batch, class'):
+            loss(p[0, 0, 0], y[0, 0, 0])
 
 # Whole volumes
 
@@ -523,7 +567,8 @@ def test_predict_equals_monai(model, shape, overlap, weight):
     volume = torch.from_numpy(image)[None]
     with evaluating(model), torch.inference_mode():
         theirs = sliding_window_inference(volume, patch, 3, probabilities, overlap, weight)
-    assert p.shape == (4, *shape) and p.dtype == np.float32
+    assert p.shape == (4, *shape)
+    assert p.dtype == np.float32
     np.testing.assert_allclose(p, theirs[0].numpy(), atol=1e-5)
     np.testing.assert_allclose(p.sum(0), 1, atol=1e-5)
 
@@ -533,9 +578,11 @@ def test_batch_does_not_matter_and_the_weights_are_left_as_they_were(model):
     one = predict_volume(model, image, (16, 16, 8), batch=1, progress=False)
     five = predict_volume(model, image, (16, 16, 8), batch=5, progress=False)
     np.testing.assert_allclose(one, five, atol=1e-6)
-    for k, v in model.state_dict().items(): assert torch.equal(v, state[k])
+    for k, v in model.state_dict().items():
+        assert torch.equal(v, state[k])
 
-def modes(model): return [m.training for m in model.modules()]
+def modes(model):
+    return [m.training for m in model.modules()]
 
 def half_frozen(fails=False):
     """A model in training, its first block frozen in evaluation, as many do who fine-tune;
@@ -551,16 +598,19 @@ def half_frozen(fails=False):
 def test_parts_of_the_model_keep_their_own_mode():
     model, seen = half_frozen()
     before = modes(model)
-    assert True in before and False in before
+    assert True in before
+    assert False in before
     predict_volume(model, np.zeros((4, 16, 16, 8), np.float32), (16, 16, 8), progress=False)
-    assert seen == [[False]*len(before)] and modes(model) == before
+    assert seen == [[False]*len(before)]
+    assert modes(model) == before
 
 def test_parts_keep_their_mode_when_a_forward_pass_fails():
     model, seen = half_frozen(fails=True)
     before = modes(model)
     with pytest.raises(KeyboardInterrupt):
         predict_volume(model, np.zeros((4, 16, 16, 8), np.float32), (16, 16, 8), progress=False)
-    assert len(seen) == 1 and modes(model) == before
+    assert len(seen) == 1
+    assert modes(model) == before
 
 def test_a_model_with_its_own_train_method_is_left_as_found():
     """Some override `train` so that a norm stays frozen: what the override does is no business of a
@@ -570,14 +620,16 @@ def test_a_model_with_its_own_train_method_is_left_as_found():
     model = Stubborn(torch.nn.Conv3d(4, 2, 1), torch.nn.Dropout(.5))
     image = np.random.default_rng(0).random((4, 8, 8, 8), np.float32)
     one, two = (predict_volume(model, image, (8, 8, 8), progress=False) for _ in range(2))
-    assert np.array_equal(one, two) and modes(model) == [True]*3
+    assert np.array_equal(one, two)
+    assert modes(model) == [True]*3
 
 class Outputs(torch.nn.Module):
     "Puts out what `make` makes of its logits"
     def __init__(self, make):
         super().__init__()
         self.conv, self.make = torch.nn.Conv3d(1, 2, 1), make
-    def forward(self, x): return self.make(self.conv(x))
+    def forward(self, x):
+        return self.make(self.conv(x))
 
 @pytest.mark.parametrize('make,found', [
     (lambda z: [z, z[..., ::2, ::2, ::2]], 'a list of 2'), (lambda z: (z, z), 'a tuple of 2'),
@@ -626,7 +678,8 @@ def test_memory_mapped_half_precision_and_activations(model, tmp_path):
     mapped = np.load(tmp_path/'x.npy', mmap_mode='r')
     p = predict_volume(model, image, (16, 16, 8), progress=False)
     half = predict_volume(model, mapped, (16, 16, 8), dtype=np.float16, progress=False)
-    assert half.dtype == np.float16 and abs(half - p).max() < 1e-3
+    assert half.dtype == np.float16
+    assert abs(half - p).max() < 1e-3
     def thrice(x): return x*3
     raw, sigmoid = (predict_volume(thrice, image, (20, 20, 10), activation=a, progress=False)
                     for a in (None, 'sigmoid'))
@@ -638,7 +691,8 @@ def test_predict_refuses(model):
     usual = dict(model=model, image=image, patch=(16, 16, 8), progress=False)
     for wrong in (dict(image=image[0]), dict(overlap=1), dict(weight='hann'), dict(batch=0),
                   dict(patch=(16, 16)), dict(activation='relu')):
-        with pytest.raises(ValueError): predict_volume(**usual | wrong)
+        with pytest.raises(ValueError):
+            predict_volume(**usual | wrong)
     with pytest.raises(ValueError, match='multiple of 2'):
         predict_volume(model, image, (16, 16, 7), progress=False)
     for wrong in (lambda x: x[..., :1], lambda x: x.mean((2, 3, 4)),
@@ -675,8 +729,10 @@ def test_weights_come_back(tmp_path):
     written = dict(data='noise', seed=0, scores={'Dice': .5}, note='test')
     path = save_unet(model, tmp_path/'unet.safetensors', **written)
     again, card = load_unet(path)
-    assert torch.equal(again(x), model.eval()(x)) and not again.training
-    assert written.items() <= card.items() and 'Not for clinical use' in card['use']
+    assert torch.equal(again(x), model.eval()(x))
+    assert not again.training
+    assert written.items() <= card.items()
+    assert 'Not for clinical use' in card['use']
     assert os.listdir(tmp_path) == ['unet.safetensors']
 
 def test_files_that_do_not_fit_are_refused(tmp_path):
@@ -688,7 +744,8 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
     torch.save(model, pickled)
     save_file(model.state_dict(), bare)
     for bad in cut, pickled, bare:
-        with pytest.raises(ValueError, match=bad.name): load_unet(bad)
+        with pytest.raises(ValueError, match=bad.name):
+            load_unet(bad)
     weights = load_file(path)
     def described(config, weights=weights):
         bad, notes = tmp_path/'bad.safetensors', '{"unet3d": %s, "card": {}}' % config
@@ -698,10 +755,12 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
             '{', '[]', '{"filters": 5}', '{"filters": 4, "depth": 2, "up": "guess"}',
             '{"filters": 4, "depth": 1000000000}', '{"danger": 1}',
             '{"filters": 1000000, "depth": 8}', '{"filters": 4, "depth": 3}'):
-        with pytest.raises(ValueError, match='bad.safetensors'): load_unet(described(config))
+        with pytest.raises(ValueError, match='bad.safetensors'):
+            load_unet(described(config))
     weights.pop('head.bias')
     lacking = described('{"filters": 4, "depth": 2}', weights)
-    with pytest.raises(ValueError, match='head.bias'): load_unet(lacking)
+    with pytest.raises(ValueError, match='head.bias'):
+        load_unet(lacking)
     with pytest.raises(ValueError, match='must end in'):
         save_unet(model, tmp_path/'unet.pt2', data='', seed=0, scores={})
 
@@ -710,8 +769,10 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     path = save_unet(model, tmp_path/'unet.safetensors', data='first', seed=0, scores={})
     def full(*args): raise OSError(28, 'No space left on device')
     monkeypatch.setattr('medtut.files.os.replace', full)
-    with pytest.raises(OSError): save_unet(model, path, data='second', seed=0, scores={})
-    assert load_unet(path).card['data'] == 'first' and os.listdir(tmp_path) == ['unet.safetensors']
+    with pytest.raises(OSError):
+        save_unet(model, path, data='second', seed=0, scores={})
+    assert load_unet(path).card['data'] == 'first'
+    assert os.listdir(tmp_path) == ['unet.safetensors']
 
 # Real patches
 
@@ -722,8 +783,10 @@ def test_real_patches_go_through_unchanged():
     from medtut.masks import segmentation_report
     cases = []
     for path in paths:
-        with np.load(path) as f: cases.append((standardize(f['image'], 'slice'), f['label']))
-    for x, _ in cases: assert x.shape == (4, 160, 160, 16) and np.isfinite(x).all()
+        with np.load(path) as f:
+            cases.append((standardize(f['image'], 'slice'), f['label']))
+    for x, _ in cases:
+        assert x.shape == (4, 160, 160, 16) and np.isfinite(x).all()
     data = PatchDataset(cases, (32, 32, 16), n=4, classes=(1, 2, 3), min_foreground=.005,
                         flips=(0, 1))
     torch.manual_seed(0)
@@ -742,4 +805,20 @@ def test_real_patches_go_through_unchanged():
     p = predict_volume(model, image, (32, 32, 16), progress=False)
     report = segmentation_report(truth=label, prediction=p.argmax(0), spacing=(1, 1, 1),
                                  classes=MSD_LABELS)
-    assert len(report) and report.dice.between(0, 1).any()
+    assert len(report)
+    assert report.dice.between(0, 1).any()
+
+# --- what losses refuse
+
+@pytest.mark.parametrize('loss', [soft_dice_loss, dice_ce_loss])
+@pytest.mark.parametrize('shape, label, says', [
+    ((1, 4, 3), 0, r'labels would be \(1, 4, 4\)'),
+    ((1, 1, 4, 4), 0, r'give y\[:, 0\]'),
+    ((1, 4, 4), 5, 'label 5, the prediction has 2 classes')])
+def test_losses_refuse_labels(loss, shape, label, says):
+    with pytest.raises(ValueError, match=says):
+        loss(torch.zeros(1, 2, 4, 4), torch.full(shape, label))
+
+def test_soft_dice_refuses_shares_beyond_1():
+    with pytest.raises(ValueError, match='goes from 0 to 1, found 2'):
+        soft_dice_loss(torch.zeros(1, 2, 4, 4), torch.full((1, 2, 4, 4), 2.))

@@ -1,16 +1,20 @@
 """The site as a reader meets it: built, served on 127.0.0.1, walked in headless Chromium with no
 other address to be had"""
+import re
 import shutil
 import subprocess
 import sys
 import threading
-from functools import partial
+from functools import cache, partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import urlparse
+from typing import NamedTuple
+from urllib.error import HTTPError
+from urllib.parse import unquote, urlparse
+from urllib.request import urlopen
 
 import pytest
 from lessons import all_lessons, config, nbs, notebooks
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import TimeoutError, sync_playwright
 
 sources = [*notebooks(), *sorted(nbs.glob('*.md'))]
 pages = [path.relative_to(nbs).with_suffix('.html').as_posix() for path in sources]
@@ -18,7 +22,8 @@ pages.append('search.html')
 lesson_pages = [lesson.path.with_suffix('.html').name for lesson in all_lessons()]
 each_lesson = pytest.mark.parametrize('page_name', lesson_pages)
 flags = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
-    '--disable-background-networking', '--disable-component-update', '--disable-sync']
+    '--disable-background-networking', '--disable-component-update', '--disable-sync',
+    '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1']  # no other address is to be had
 BROWSERS = 'chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable'
 
 class QuietHandler(SimpleHTTPRequestHandler):
@@ -54,28 +59,34 @@ def browser():
         yield browser
         browser.close()
 
+def watched_page(context, address, troubles):
+    "A new page of a browser's context that adds to `troubles` whatever goes wrong in it"
+    def note_request(request):
+        if not request.url.startswith((address, 'data:', 'blob:')):
+            troubles.append(f'asks for {request.url}')
+    def note_message(message):
+        if message.type in ('error', 'warning'):
+            troubles.append(f'{message.type}: {message.text}')
+    def note_error(error):
+        troubles.append(f'uncaught: {error}')
+    def note_response(response):
+        if response.status >= 400:
+            troubles.append(f'{response.status} {response.url}')
+    page = context.new_page()
+    page.on('request', note_request)
+    page.on('console', note_message)
+    page.on('pageerror', note_error)
+    page.on('response', note_response)
+    return page
+
 @pytest.fixture
 def open_page(browser, address):
     "Opens a page of the site in a window of its own; afterwards, nothing may have gone wrong in it"
     troubles, contexts = [], []
-    def local(route):
-        url = route.request.url
-        if url.startswith((address, 'data:', 'blob:')): return route.continue_()
-        troubles.append(f'asks for {url}')
-        route.abort()
-    def note_message(message):
-        if message.type in ('error', 'warning'): troubles.append(f'{message.type}: {message.text}')
-    def note_error(error): troubles.append(f'uncaught: {error}')
-    def note_failure(response):
-        if response.status >= 400: troubles.append(f'{response.status} {response.url}')
     def open(name, width=1280, **options):
         context = browser.new_context(viewport=dict(width=width, height=900), **options)
         contexts.append(context)
-        page = context.new_page()
-        page.route('**/*', local)
-        page.on('console', note_message)
-        page.on('pageerror', note_error)
-        page.on('response', note_failure)
+        page = watched_page(context, address, troubles)
         page.goto(address + name, wait_until='networkidle')
         return page
     yield open
@@ -104,33 +115,89 @@ IMAGES = '''() => {
     }
     return Promise.all([...document.images].map(trouble))
 }'''
-LINKS = '''async (address) => {
-    const pages = {}, broken = []
-    const read = async url => {
-        const response = await fetch(url)
-        const text = await response.text()
-        return [response.ok, new DOMParser().parseFromString(text, 'text/html')]
-    }
-    for (const a of document.querySelectorAll('a[href]')) {
-        if (!a.href.startsWith(address)) continue
-        const [url, id] = a.href.split('#')
-        pages[url] ??= read(url)
-        const [ok, doc] = await pages[url]
-        const missing = id && !doc.getElementById(decodeURIComponent(id))
-        if (!ok || missing) broken.push(a.href)
-    }
-    return broken
-}'''
+LINKS = 'Array.from(document.querySelectorAll("a[href]"), a => a.href)'
+
+# --- each page in one visit
+
+class Visit(NamedTuple):
+    "What a page showed on a phone, a window of 390 pixels"
+    typed: list | None      # lines of Markdown that are left as they were typed
+    images: list            # those that are broken or not described
+    links: list             # addresses
+    width: int              # of its content with all folds open
+    menu_at_first: bool     # whether the menu is visible
+    menu_when_asked: bool
+    troubles: list
+
+def menu_of(page):
+    sidebar = '.bd-sidebar-primary'
+    return page.locator(f'{sidebar} nav.bd-links, {sidebar} .bd-toc-item').first
+
+def opens(page, menu):
+    "Whether the button of the menu shows it"
+    page.locator('.primary-toggle').first.click()
+    try: menu.wait_for(state='visible', timeout=5000)
+    except TimeoutError: return False
+    return True
+
+@pytest.fixture(scope='module')
+def visit(browser, address):
+    "Opens a page, once for all that is asked of it: `Visit`"
+    context = browser.new_context(viewport=dict(width=390, height=900))
+    @cache
+    def visit(name):
+        troubles = []
+        page = watched_page(context, address, troubles)
+        page.goto(address + name)
+        menu = menu_of(page)
+        menu_at_first = menu.is_visible()
+        typed, images, links = map(page.evaluate, (TYPED, IMAGES, LINKS))
+        page.evaluate('document.querySelectorAll("details").forEach(d => d.open = true)')
+        width = page.evaluate('document.documentElement.scrollWidth')
+        menu_when_asked = opens(page, menu)
+        page.wait_for_load_state('networkidle')
+        page.close()
+        return Visit(typed, images, links, width, menu_at_first, menu_when_asked, troubles)
+    yield visit
+    context.close()
+
+@pytest.fixture(scope='module')
+def is_there(address):
+    "Whether an address of the site leads to a page and, behind a #, to a place on it"
+    @cache
+    def ids(url):
+        "Those of a page; `None` if there is no page"
+        try:
+            with urlopen(url) as response:
+                page = response.read().decode(errors='replace')
+        except HTTPError: return None
+        return set(re.findall(r'\bid="([^"]+)"', page))
+    def is_there(link):
+        url, _, place = link.partition('#')
+        found = ids(url)
+        return found is not None and (not place or unquote(place) in found)
+    return is_there
 
 @pytest.mark.parametrize('name', pages)
-def test_page_is_whole(open_page, address, name):
+def test_page_is_whole(visit, is_there, address, name):
     """Images load and are described; links within the site lead to pages and headings that are
     there; no Markdown is left as it was typed"""
-    page = open_page(name)
-    assert not page.evaluate(TYPED)
-    troubles = page.evaluate(IMAGES)
-    assert not [trouble for trouble in troubles if trouble]
-    assert not page.evaluate(LINKS, address)
+    page = visit(name)
+    assert not page.troubles
+    assert not page.typed
+    assert not [trouble for trouble in page.images if trouble]
+    within = {link for link in page.links if link.startswith(address)}
+    assert within, 'each page has at least the way home'
+    assert not [link for link in within if not is_there(link)]
+
+@pytest.mark.parametrize('name', pages)
+def test_fits_a_phone(visit, name):
+    page = visit(name)
+    assert page.width <= 390
+    assert not page.menu_at_first
+    assert page.menu_when_asked
+
+# --- single pages
 
 def test_search_finds(open_page):
     page = open_page('search.html?q=photometric')
@@ -146,32 +213,50 @@ def test_colab_and_download(open_page, address, page_name):
     colab = f'https://colab.research.google.com/github/{repository}/nbs/{notebook}'
     to_colab = 'a[href*="colab.research.google.com"]'
     links = page.locator(to_colab).evaluate_all('all => all.map(a => a.href)')
-    assert links and set(links) == {colab}
+    assert links
+    assert set(links) == {colab}
     assert page.locator(f'article {to_colab} img').is_visible()
     download = page.locator('a.btn-download-source-button').get_attribute('href')
     assert page.request.get(address + download).body() == (nbs/notebook).read_bytes()
 
 @each_lesson
 def test_solutions_unfold(open_page, page_name):
-    folds = open_page(page_name).locator('details.hide', has_text='Solution')
+    "With what comes out of them"
+    given_away = re.compile(r'^\s*(Solution|Answer)')
+    folds = open_page(page_name).locator('details.hide', has_text=given_away)
     assert folds.count() >= 3
     for fold in folds.all():
-        code = fold.locator('.cell_input')
+        code, output = fold.locator('.cell_input'), fold.locator('.cell_output')
         assert not code.is_visible()
-        fold.locator('summary').click()
+        if output.count(): assert not output.first.is_visible()
+        fold.locator('summary').first.click()
         assert code.is_visible()
         assert '@title' not in code.inner_text()
 
-@pytest.mark.parametrize('name', pages)
-def test_fits_a_phone(open_page, name):
-    page = open_page(name, width=390)
-    page.evaluate('document.querySelectorAll("details").forEach(d => d.open = true)')
-    assert page.evaluate('document.documentElement.scrollWidth') <= 390
-    sidebar = '.bd-sidebar-primary'
-    menu = page.locator(f'{sidebar} nav.bd-links, {sidebar} .bd-toc-item').first
-    assert not menu.is_visible()
-    page.locator('.primary-toggle').first.click()
-    menu.wait_for(state='visible')
+def test_quiz_answers(open_page):
+    "By mouse and by keyboard; a second try does not count"
+    page = open_page(lesson_pages[0])
+    choices = page.locator('article details[name="quiz-1"]')
+    wrong = choices.filter(has_text='No.').first
+    right = choices.filter(has_text='Right.')
+    score = page.get_by_role('status').filter(has_text='first try')
+    assert not right.locator('p').is_visible() and not score.count()
+    wrong.locator('summary').click()
+    assert wrong.locator('p').is_visible() and not right.locator('p').is_visible()
+    assert '0 right at the first try' in score.inner_text()
+    right.locator('summary').focus()
+    page.keyboard.press('Enter')
+    assert right.locator('p').is_visible() and not wrong.locator('p').is_visible()
+    assert (wrong.get_attribute('class'), right.get_attribute('class')) == ('wrong', 'right')
+    assert '0 right at the first try' in score.inner_text()
+    page.locator('article details[name="quiz-2"]', has_text='Right.').locator('summary').click()
+    assert '1 right at the first try' in score.inner_text()
+
+def test_quiz_without_scripts(open_page):
+    page = open_page(lesson_pages[0], java_script_enabled=False)
+    choice = page.locator('article details[name="quiz-1"]').first
+    choice.locator('summary').click()
+    assert choice.locator('p').is_visible()
 
 def test_light_and_dark(open_page):
     "As the reader's system is, with a switch for those who want it otherwise"

@@ -35,7 +35,8 @@ def duke(tmp_path_factory):
     return folder
 
 @pytest.fixture
-def root(duke, tmp_path): return shutil.copytree(duke, tmp_path/'root')
+def root(duke, tmp_path):
+    return shutil.copytree(duke, tmp_path/'root')
 
 @pytest.fixture(scope='session')
 def slices(duke):
@@ -54,16 +55,19 @@ def files_of(root, patient):
 def export(slices, root, out, **kwargs):
     return export_slices(slices, root, out, progress=False, **kwargs)
 
-def pngs(out): return {p.relative_to(out).as_posix(): p for p in Path(out).glob('*/*.png')}
+def pngs(out):
+    return {p.relative_to(out).as_posix(): p for p in Path(out).glob('*/*.png')}
 
-def contents(out): return {name: p.read_bytes() for name, p in pngs(out).items()}
+def contents(out):
+    return {name: p.read_bytes() for name, p in pngs(out).items()}
 
 def times(out):
     "When, and as which file, each PNG was written"
     stats = {name: p.stat() for name, p in pngs(out).items()}
     return {name: (stat.st_ino, stat.st_mtime_ns) for name, stat in stats.items()}
 
-def greys(png): return np.array(Image.open(png))
+def greys(png):
+    return np.array(Image.open(png))
 
 # --- tables
 
@@ -110,7 +114,8 @@ WRONG_BOXES = [
 @pytest.mark.parametrize('row', WRONG_BOXES, ids=lambda row: '-'.join(map(str, row)))
 def test_wrong_boxes(tmp_path, row):
     path = boxes_csv(tmp_path, [['Breast_MRI_001', 1, 5, 1, 5, 3, 9], row])
-    with pytest.raises(ValueError, match='not one box a patient') as e: read_boxes(path)
+    with pytest.raises(ValueError, match='not one box a patient') as e:
+        read_boxes(path)
     assert str(path) in str(e.value)
 
 @pytest.mark.parametrize('read', [read_boxes, read_mapping])
@@ -122,21 +127,25 @@ def test_wrong_boxes(tmp_path, row):
     ('e.csv', '\xe4\xf6'.encode('latin-1'), 'not a readable')])
 def test_no_table(tmp_path, read, name, content, reason):
     (tmp_path/name).write_bytes(content)
-    with pytest.raises(ValueError, match=reason) as e: read(tmp_path/name)
+    with pytest.raises(ValueError, match=reason) as e:
+        read(tmp_path/name)
     assert name in str(e.value)
 
 def test_half_a_table_or_none(duke, tmp_path):
     whole = (duke/f'{MAPPING}.xlsx').read_bytes()
     (tmp_path/'cut.xlsx').write_bytes(whole[:len(whole)//2])
-    with pytest.raises(ValueError, match='not a readable'): read_mapping(tmp_path/'cut.xlsx')
-    with pytest.raises(ValueError, match='no such file'): read_boxes(tmp_path/'nowhere.xlsx')
+    with pytest.raises(ValueError, match='not a readable'):
+        read_mapping(tmp_path/'cut.xlsx')
+    with pytest.raises(ValueError, match='no such file'):
+        read_boxes(tmp_path/'nowhere.xlsx')
 
 def test_mapping_mends_backslashes_and_keeps_odd_rows(tmp_path):
     path = mapping_csv(tmp_path, [
         ['DICOM_Images\\P1\\pre\\P1_pre_007.dcm', 'Duke\\P1\\1.2\\3.4\\1-007.dcm'],
         ['readme', 'Duke/readme.txt'], [None, 'Duke/x.dcm']])
     mapping = read_mapping(path)
-    assert len(mapping) == 3 and 'uid' not in mapping
+    assert len(mapping) == 3
+    assert 'uid' not in mapping
     expected = dict(patient='P1', phase='pre', slice=7, path='Duke/P1/1.2/3.4/1-007.dcm')
     assert mapping.iloc[0].to_dict() == expected
     assert mapping.iloc[1:][['patient', 'phase', 'slice']].isna().all(axis=None)
@@ -155,14 +164,17 @@ def stack(patient, n):
     return pd.DataFrame(dict(patient=patient, phase='pre', slice=pd.array(numbers, 'Int64'),
         path=[f'{patient}/1-{k}.dcm' for k in numbers]))
 
-def box(patient, start, end): return dict(patient=patient, start_slice=start, end_slice=end)
+def box(patient, start, end):
+    return dict(patient=patient, start_slice=start, end_slice=end)
 
-def boxes_of(*boxes): return pd.DataFrame([box(*b) for b in boxes])
+def boxes_of(*boxes):
+    return pd.DataFrame([box(*b) for b in boxes])
 
 def part_of(k, start, end, margin):
     "The tutorial's rule, slice by slice"
     if start <= k < end: return 'positive'
-    if k + margin <= start or k - margin > end: return 'negative'
+    if k + margin <= start or k - margin > end:
+        return 'negative'
     return 'margin'
 
 @given(st.integers(1, 40), st.integers(1, 30), st.integers(0, 30), st.integers(0, 8))
@@ -182,9 +194,12 @@ def test_labels_refuse():
             match='its box ends before slice 6, its images at slice 4'):
         label_slices(stack('a', 4), one)
     twice = pd.concat([nine]*2)
-    with pytest.raises(ValueError, match='come twice'): label_slices(twice, one)
-    with pytest.raises(ValueError, match='no slice number'): label_slices(unnumbered, one)
-    with pytest.raises(ValueError, match='margin'): label_slices(nine, one, margin=-1)
+    with pytest.raises(ValueError, match='come twice'):
+        label_slices(twice, one)
+    with pytest.raises(ValueError, match='no slice number'):
+        label_slices(unnumbered, one)
+    with pytest.raises(ValueError, match='margin'):
+        label_slices(nine, one, margin=-1)
 
 @pytest.mark.parametrize('alike',
     ['Breast_MRI_001 ', 'breast_mri_001', 'Breast_MRI_001\u200b', 'Breast_MRI_001\u00a0'])
@@ -194,11 +209,15 @@ def test_one_patient_written_in_two_ways(alike):
     patients = ['Breast_MRI_001']*20 + [alike]*20
     mapping = stack('any', 40).assign(patient=patients)
     boxes = boxes_of(('Breast_MRI_001', 8, 12))
-    with pytest.raises(ValueError, match='one way') as error: label_slices(mapping, boxes)
-    assert repr(alike) in str(error.value) and "'Breast_MRI_001'" in str(error.value)
-    with pytest.raises(ValueError, match='one way'): label_slices(mapping[20:], boxes)
+    with pytest.raises(ValueError, match='one way') as error:
+        label_slices(mapping, boxes)
+    assert repr(alike) in str(error.value)
+    assert "'Breast_MRI_001'" in str(error.value)
+    with pytest.raises(ValueError, match='one way'):
+        label_slices(mapping[20:], boxes)
     with_labels = mapping.assign(label=[0, 1]*20)
-    with pytest.raises(ValueError, match='one way'): balance(with_labels)
+    with pytest.raises(ValueError, match='one way'):
+        balance(with_labels)
 
 def test_patients_without_a_box_are_left_out():
     both = pd.concat([stack('a', 9), stack('b', 9)])
@@ -216,7 +235,8 @@ def test_real_boxes(real_boxes):
     """2,605 positive and 13,511 negative slices in patients 1 to 100
 
     The boxes and the total of 17,116 slices settle both, whoever has how many"""
-    assert len(real_boxes) == 922 and real_boxes.start_slice.min() == 1
+    assert len(real_boxes) == 922
+    assert real_boxes.start_slice.min() == 1
     hundred = real_boxes[:100]
     assert hundred.patient.iloc[[0, -1]].tolist() == ['Breast_MRI_001', 'Breast_MRI_100']
     lengths = hundred.end_slice + 6
@@ -254,13 +274,15 @@ def test_balance_is_fair(counts, n, seed):
     table = table_of(counts)
     room = np.array([min(pair) for pair in counts])
     if n > room.sum():
-        with pytest.raises(ValueError, match='to give'): balance(table, n, seed)
+        with pytest.raises(ValueError, match='to give'):
+            balance(table, n, seed)
         return
     drawn = balance(table, n, seed)
     patients = [f'p{i}' for i in range(len(counts))]
     share = pd.crosstab(drawn.patient, drawn.label).reindex(patients, fill_value=0)
     assert (share[0] == share[1]).all()
-    assert share[1].sum() == n and drawn.index.is_unique
+    assert share[1].sum() == n
+    assert drawn.index.is_unique
     given_less = share[1].max() - share[1].to_numpy()
     has_more = share[1].to_numpy() < room
     assert (given_less[has_more] <= 1).all() # who gives less has no more
@@ -273,7 +295,8 @@ def test_export_counts_every_row(slices, root, tmp_path):
     assert table.index.equals(slices.index)
     assert set(table.status) == {'written', 'left out', 'failed'}
     left_out = table[table.status == 'left out']
-    assert (left_out.part == 'margin').all() and (left_out.reason == 'margin').all()
+    assert (left_out.part == 'margin').all()
+    assert (left_out.reason == 'margin').all()
     failed = table[table.status == 'failed']
     assert failed.reason.str.contains('no such file').all()
     assert (failed.patient == 'Breast_MRI_003').all()
@@ -292,7 +315,8 @@ def test_names_padded_otherwise_are_found(slices, root, tmp_path):
     window = volume_window(sorted(folder.glob('*.dcm')))
     for row in table.itertuples():
         ds = read_dicom(folder/f'1-{row.slice:02d}.dcm')
-        assert ds.SOPInstanceUID == row.uid and not (root/row.path).exists()
+        assert ds.SOPInstanceUID == row.uid
+        assert not (root/row.path).exists()
         png = save_slice(ds, tmp_path/'one.png', window)
         assert png.read_bytes() == (tmp_path/'out'/row.png).read_bytes()
 
@@ -321,18 +345,21 @@ def test_paths_stay_below_the_root(slices, root, tmp_path, path):
     table = labelled(slices).head(3).copy()
     table.loc[table.index[1], 'path'] = path
     (tmp_path/'b.dcm').write_bytes(b'')
-    with pytest.raises(ValueError, match='lead out'): export(table, root, tmp_path/'out')
+    with pytest.raises(ValueError, match='lead out'):
+        export(table, root, tmp_path/'out')
     assert not (tmp_path/'out').exists()
 
 @pytest.mark.parametrize('patient', ['../../evil', 'a/b', '', '.hidden', 'a b', 'x\n', '-rf'])
 def test_names_that_are_no_names(slices, root, tmp_path, patient):
     table = labelled(slices).head(1).assign(patient=patient)
-    with pytest.raises(ValueError, match='file name'): export(table, root, tmp_path/'out')
+    with pytest.raises(ValueError, match='file name'):
+        export(table, root, tmp_path/'out')
     assert not (tmp_path/'out').exists()
 
 def test_labels_are_two(slices, root, tmp_path):
     table = labelled(slices).head(2).assign(label=2)
-    with pytest.raises(ValueError, match='labels must be'): export(table, root, tmp_path/'out')
+    with pytest.raises(ValueError, match='labels must be'):
+        export(table, root, tmp_path/'out')
 
 def test_names_never_collide(slices, root, tmp_path):
     first = labelled(slices).head(1)
@@ -369,10 +396,12 @@ DAMAGE = {
 
 def test_damaged_files_cost_their_own_row(slices, root, tmp_path):
     rows = labelled_of(slices, 'Breast_MRI_001').head(len(DAMAGE) + 1)
-    for path, damage in zip(rows.path, DAMAGE.values()): damage(root/path)
+    for path, damage in zip(rows.path, DAMAGE.values()):
+        damage(root/path)
     table = export(rows, root, tmp_path/'out')
     assert table.status.tolist() == ['failed']*len(DAMAGE) + ['written']
-    for said, reason in zip(table.reason, DAMAGE): assert reason in said
+    for said, reason in zip(table.reason, DAMAGE):
+        assert reason in said
 
 def test_a_series_of_which_nothing_can_be_read(slices, root, tmp_path):
     rows = labelled_of(slices, 'Breast_MRI_001').head(3)
@@ -384,7 +413,8 @@ def test_other_labels_or_another_window_need_another_folder(slices, root, tmp_pa
     export(rows, root, out)
     before = contents(out), times(out)
     turned = export(rows.assign(label=1 - rows.label), root, out)
-    assert set(turned.status) == {'failed'} and set(turned.png) == {''}
+    assert set(turned.status) == {'failed'}
+    assert set(turned.png) == {''}
     assert turned.reason.str.contains('other labels').all()
     with pytest.raises(ValueError, match='choose another folder'):
         export(rows, root, out, window='slice')
@@ -395,7 +425,8 @@ def test_the_window_does_not_depend_on_which_slices_are_asked_for(slices, root, 
     export(known, root, tmp_path/'all')
     export(known.tail(2), root, tmp_path/'two')
     two = contents(tmp_path/'two')
-    assert len(two) == 2 and two.items() <= contents(tmp_path/'all').items()
+    assert len(two) == 2
+    assert two.items() <= contents(tmp_path/'all').items()
 
 def test_same_bytes_in_one_process_and_in_two(slices, root, tmp_path):
     one = export(slices, root, tmp_path/'one', n_jobs=1)
@@ -407,10 +438,12 @@ def test_a_full_disk_is_an_error_and_leaves_nothing_half_written(
         slices, root, tmp_path, monkeypatch):
     import medtut.pngs
     def replace(source, target):
-        if str(target).endswith('.png'): raise OSError(28, 'No space left on device')
+        if str(target).endswith('.png'):
+            raise OSError(28, 'No space left on device')
         os.rename(source, target)
     monkeypatch.setattr(medtut.pngs.os, 'replace', replace)
-    with pytest.raises(OSError, match='No space left'): export(slices, root, tmp_path/'out')
+    with pytest.raises(OSError, match='No space left'):
+        export(slices, root, tmp_path/'out')
     written = [p for p in (tmp_path/'out').rglob('*') if p.suffix in ('.png', '.part')]
     assert not written
 
@@ -427,7 +460,8 @@ export_slices(table, sys.argv[2], sys.argv[3], n_jobs=int(sys.argv[4]), progress
 print(peak(), flush=True)
 '''
 
-def script(*arguments): return [sys.executable, '-c', SCRIPT, *map(str, arguments)]
+def script(*arguments):
+    return [sys.executable, '-c', SCRIPT, *map(str, arguments)]
 
 def kill(run, group):
     "kill -9 a process, alone or with its workers"
@@ -466,7 +500,8 @@ def test_killed_and_run_again(slices, root, tmp_path, n_jobs):
         at_work.append(run_and_kill(command, out, rng.randrange(5, 20), group=i % 2))
         assert contents(out).items() <= whole.items()
         there.append(len(pngs(out)))
-    assert any(at_work) and there[0] < len(whole)
+    assert any(at_work)
+    assert there[0] < len(whole)
     before = times(out)
     table = export(slices, root, out, n_jobs=n_jobs)
     assert contents(out) == whole
@@ -490,7 +525,8 @@ def test_memory_stays_bounded(tmp_path):
     root.mkdir()
     large_slice(root/'1-001.dcm')
     paths = [f'1-{k:03d}.dcm' for k in numbers]
-    for path in paths[1:]: os.link(root/'1-001.dcm', root/path)
+    for path in paths[1:]:
+        os.link(root/'1-001.dcm', root/path)
     table = pd.DataFrame(dict(patient='P', slice=numbers, path=paths, label=1))
     table.to_pickle(tmp_path/'table.pkl')
     command = script(tmp_path/'table.pkl', root, tmp_path/'out', 1)
@@ -529,7 +565,8 @@ def test_a_message_names_the_file_or_the_data_set(one, tmp_path):
     "After `deidentify`, `copy` and reading bytes a data set has no file: no message says None"
     ds, png = read_dicom(one), tmp_path/'a.png'
     ds.NumberOfFrames, ds.PixelData = 2, ds.PixelData*2
-    with pytest.raises(DicomError, match=f'{one.name}: not one grey image'): save_slice(ds, png)
+    with pytest.raises(DicomError, match=f'{one.name}: not one grey image'):
+        save_slice(ds, png)
     for filename in None, '':
         ds.filename = filename
         with pytest.raises(DicomError, match='^data set: not one grey image'):
@@ -552,16 +589,42 @@ def test_volume_window(duke):
     assert abs(window.width - (high - low)) < .1*(high - low)
     assert abs(window.level - (high + low)/2) < .1*(high - low)
     with pytest.raises(DicomError): volume_window([])
-    with pytest.raises(DicomError, match='no such file'): volume_window([duke/'nowhere.dcm'])
+    with pytest.raises(DicomError, match='no such file'):
+        volume_window([duke/'nowhere.dcm'])
+
+def known_slices(slices, root, out):
+    "Rows with a PNG, and the folder they are in"
+    table = export(slices, root, out)
+    return table[table.png != ''].reset_index(drop=True)
 
 def test_dataset(slices, root, tmp_path):
     out = tmp_path/'out'
-    table = export(slices, root, out)
-    known = table[table.png != ''].reset_index(drop=True)
+    known = known_slices(slices, root, out)
     data = SliceDataset(known, out, 32)
     x, y = data[0]
-    assert len(data) == len(known) and x.shape == (1, 32, 32)
-    assert str(x.dtype) == 'torch.float32' and y in (0, 1)
-    (out/data.png[1]).write_bytes(b'not an image')
-    with pytest.raises(ValueError, match='not an image'): data[1]
-    with pytest.raises(ValueError, match='no PNG'): SliceDataset(table, out)
+    assert len(data) == len(known)
+    assert x.shape == (1, 32, 32)
+    assert str(x.dtype) == 'torch.float32'
+    assert y in (0, 1)
+    assert data.y.tolist() == known.label.tolist()
+    with pytest.raises(ValueError, match='no PNG'):
+        SliceDataset(known.assign(png=''), out)
+    with pytest.raises(ValueError, match='per must be'):
+        SliceDataset(known, out, per='head')
+    (out/known.png[1]).write_bytes(b'not an image')
+    with pytest.raises(ValueError, match='not an image'):
+        SliceDataset(known, out, 32)
+
+def test_slices_of_a_patient_share_a_scale(slices, root, tmp_path):
+    "By volume the greys of a patient are moved and stretched alike; by slice each for itself"
+    out = tmp_path/'out'
+    known = known_slices(slices, root, out)
+    by_volume = SliceDataset(known, out, 48).x.numpy()
+    by_slice = SliceDataset(known, out, 48, per='slice').x.numpy()
+    for patient in known.patient.unique():
+        rows = np.flatnonzero(known.patient == patient)
+        stored = np.stack([greys(out/png) for png in known.png[rows]]).astype(float)
+        scaled = (stored - stored.mean())/stored.std()
+        np.testing.assert_allclose(by_volume[rows, 0], scaled, atol=1e-4)
+        assert abs(by_slice[rows].mean((1, 2, 3))).max() < 1e-5
+        assert abs(by_volume[rows].mean((1, 2, 3))).max() > .01

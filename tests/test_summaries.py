@@ -7,7 +7,7 @@ from medtut.masks import segmentation_report
 from medtut.metrics import UndefinedMetric
 from medtut.summaries import compare_summaries, summarise
 
-SAME = 'ignore:.*have the same value:medtut.metrics.UndefinedMetric'
+SAME = 'ignore:no interval for:medtut.metrics.UndefinedMetric'
 pytestmark = pytest.mark.filterwarnings(SAME)
 
 CLASSES = {1: 'core', 2: 'edema'}
@@ -20,10 +20,13 @@ def scan(seed, with_edema=True, shift=1, find_edema=True, invent=False):
     truth = np.zeros((20, 20, 20), int)
     corner = rng.integers(3, 8, 3)
     truth[tuple(slice(c, c + 5) for c in corner)] = 1
-    if with_edema: truth[tuple(slice(c + 6, c + 9) for c in corner)] = 2
+    if with_edema:
+        truth[tuple(slice(c + 6, c + 9) for c in corner)] = 2
     prediction = np.roll(truth, shift, 0)
-    if not find_edema: prediction[prediction == 2] = 0
-    if invent: prediction[0, 0, 0] = 2
+    if not find_edema:
+        prediction[prediction == 2] = 0
+    if invent:
+        prediction[0, 0, 0] = 2
     return segmentation_report(
         truth=truth, prediction=prediction, spacing=(1, 1, 1), classes=CLASSES)
 
@@ -48,13 +51,15 @@ def test_means_and_counts(found):
     assert counts.tolist() == [12, 8, 0, 0]
     edema = [report.dice.edema for report in found.values() if report.label_ml.edema]
     assert summary.dice.edema.value == pytest.approx(np.mean(edema))
-    assert summary.detected.edema.value == 1 and summary.detected.edema.low < .7
+    assert summary.detected.edema.value == 1
+    assert summary.detected.edema.low < .7
     assert summary.rightly_absent.edema.value == 1
 
 
 def test_missing_everything_improves_no_mean(found, left_out):
     better, worse = [summarise(reports, worst_mm=DIAGONAL) for reports in (found, left_out)]
-    assert worse.missed.edema == 8 and worse.detected.edema.value == 0
+    assert worse.missed.edema == 8
+    assert worse.detected.edema.value == 0
     for measure in ('dice', 'surface_dice'):
         assert worse[measure].edema.value < better[measure].edema.value
     assert worse.hd95_mm.edema.value == DIAGONAL > better.hd95_mm.edema.value
@@ -72,7 +77,8 @@ def test_left_out_is_counted_all_the_same(found):
 def test_an_invented_structure_counts(found):
     reports = found | {'invented': scan(30, with_edema=False, invent=True)}
     summary = summarise(reports, worst_mm=DIAGONAL)
-    assert summary.invented.edema == 1 and summary.rightly_absent.edema.value == pytest.approx(4/5)
+    assert summary.invented.edema == 1
+    assert summary.rightly_absent.edema.value == pytest.approx(4/5)
     assert summary.dice.edema.value < summarise(found, worst_mm=DIAGONAL).dice.edema.value
 
 
@@ -100,10 +106,13 @@ def test_a_table_does_as_well(found):
 
 def test_two_models(found, left_out):
     table = compare_summaries(found, left_out, ('dice', 'hd95_mm'), worst_mm=DIAGONAL)
-    assert table.dice.edema.verdict == 'higher' and table.hd95_mm.edema.verdict == 'lower'
+    assert table.dice.edema.verdict == 'higher'
+    assert table.hd95_mm.edema.verdict == 'lower'
     first, second = [summarise(reports, ('dice',)).dice.core.value for reports in (found, found)]
-    with pytest.warns(UndefinedMetric): same = compare_summaries(found, found, ('dice',))
-    assert first == second and same.dice.core.verdict == 'undecided'
+    with pytest.warns(UndefinedMetric):
+        same = compare_summaries(found, found, ('dice',))
+    assert first == second
+    assert same.dice.core.verdict == 'undecided'
 
 
 @pytest.mark.parametrize('settings, message', [
@@ -113,15 +122,38 @@ def test_two_models(found, left_out):
     (dict(measures=('hd95_mm',)), 'give worst_mm'),
     (dict(measures=('dice',), patients={'case 0': 'P0'}), 'case case 1 is not in patients')])
 def test_refused(found, settings, message):
-    with pytest.raises(ValueError, match=message): summarise(found, **settings)
+    with pytest.raises(ValueError, match=message):
+        summarise(found, **settings)
 
 
 def test_refused_tables(found):
-    with pytest.raises(ValueError, match='no reports'): summarise({})
-    with pytest.raises(ValueError, match='no column case'): summarise(found['case 0'])
+    with pytest.raises(ValueError, match='no reports'):
+        summarise({})
+    with pytest.raises(ValueError, match='no column case'):
+        summarise(found['case 0'])
     table = pd.concat(found, names=['case', 'region']).reset_index()
     with pytest.raises(ValueError, match='case case 0 has core twice'):
         summarise(pd.concat([table, table]))
     without_first = {case: report for case, report in found.items() if case != 'case 0'}
     with pytest.raises(ValueError, match='case case 0, region core: only one of the two'):
         compare_summaries(found, without_first)
+
+
+def test_means_without_interval_are_told_at_the_line_that_asked():
+    reports = {f'case {i}': scan(0) for i in range(5)}
+    with pytest.warns(UndefinedMetric, match='dice of core, dice of edema: fewer') as caught:
+        summary = summarise(reports, ['dice'])
+    assert len(caught) == 1 and caught[0].filename == __file__
+    assert str(summary.dice.core).endswith('(no interval)')
+    with pytest.warns(UndefinedMetric, match='dice of core') as caught:
+        compare_summaries(reports, reports)
+    assert len(caught) == 1 and caught[0].filename == __file__
+
+
+def test_limits_stay_where_a_score_can_lie(found, left_out):
+    summary = summarise(left_out, worst_mm=DIAGONAL)
+    for measure, most in dict(dice=1, surface_dice=1, hd95_mm=DIAGONAL).items():
+        limits = [(m.low, m.high) for m in summary[measure] if np.isfinite(m.low)]
+        assert all(0 <= low <= high <= most for low, high in limits)
+    for difference in compare_summaries(found, left_out).dice:
+        if np.isfinite(difference.low): assert -1 <= difference.low <= difference.high <= 1

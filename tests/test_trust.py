@@ -66,26 +66,33 @@ def imported_loaders(tree):
     imported = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module in LOADERS:
-            for a in node.names: imported[a.asname or a.name] = node.module, a.name
+            for a in node.names:
+                imported[a.asname or a.name] = node.module, a.name
         elif isinstance(node, ast.Import):
             for a in node.names:
-                if a.asname and a.name in LOADERS: imported[a.asname] = a.name, None
+                if a.asname and a.name in LOADERS:
+                    imported[a.asname] = a.name, None
     return imported
 
 def called(function, imported):
     "(module, name) of what a call calls"
-    if isinstance(function, ast.Name): return imported.get(function.id, (None, function.id))
-    if not isinstance(function, ast.Attribute): return None, None
+    if isinstance(function, ast.Name):
+        return imported.get(function.id, (None, function.id))
+    if not isinstance(function, ast.Attribute):
+        return None, None
     owner = ast.unparse(function.value)
     module, _ = imported.get(owner, (owner, None))
     return module, function.attr
 
 def is_unsafe(call, imported):
     module, name = called(call.func, imported)
-    if name not in ALONE and name not in LOADERS.get(module, ()): return False
+    if name not in ALONE and name not in LOADERS.get(module, ()):
+        return False
     given = {k.arg: getattr(k.value, 'value', '?') for k in call.keywords}
-    if module == 'torch': return given.get('weights_only') is not True
-    if module in ('np', 'numpy'): return given.get('allow_pickle', False) is not False
+    if module == 'torch':
+        return given.get('weights_only') is not True
+    if module in ('np', 'numpy'):
+        return given.get('allow_pickle', False) is not False
     return True
 
 def unsafe(code):
@@ -127,7 +134,8 @@ def test_a_notebook_says_so_before_it_loads_a_pickle(path):
         calls = unsafe(code)
         first_line = code.partition('\n')[0]
         comments = [line.partition('#')[2] for line in code.splitlines()]
-        if calls: assert 'pickle' in ''.join([prose, first_line, *comments]), calls
+        if calls:
+            assert 'pickle' in ''.join([prose, first_line, *comments]), calls
 
 # --- nothing is written outside
 
@@ -150,15 +158,18 @@ def test_a_remote_tar_whose_table_names_files_outside_writes_none(tmp_path):
 def test_a_device_or_a_pipe_is_written_to_and_not_replaced(tmp_path):
     os.mkfifo(tmp_path/'pipe')
     reader = subprocess.Popen(['cat', tmp_path/'pipe'], stdout=subprocess.PIPE)
-    with atomic_write(tmp_path/'pipe', 'w') as f: f.write('through')
+    with atomic_write(tmp_path/'pipe', 'w') as f:
+        f.write('through')
     output, _ = reader.communicate()
     assert output == b'through'
-    assert (tmp_path/'pipe').is_fifo() and os.listdir(tmp_path) == ['pipe']
+    assert (tmp_path/'pipe').is_fifo()
+    assert os.listdir(tmp_path) == ['pipe']
 
 def test_a_link_stays_a_link(tmp_path):
     (tmp_path/'real.csv').write_text('old')
     (tmp_path/'link.csv').symlink_to(tmp_path/'real.csv')
-    with atomic_write(tmp_path/'link.csv', 'w') as f: f.write('new')
+    with atomic_write(tmp_path/'link.csv', 'w') as f:
+        f.write('new')
     assert (tmp_path/'link.csv').is_symlink()
     assert (tmp_path/'real.csv').read_text() == 'new'
 
@@ -196,7 +207,8 @@ def test_an_archive_larger_than_the_free_disk_is_refused_before_a_byte(tmp_path,
     (tmp_path/'t.tar').write_bytes(tar_of({'a': bytes(10**6)}))
     monkeypatch.setattr(shutil, 'disk_usage', lambda path: SimpleNamespace(free=10**5))
     out = tmp_path/'out'
-    with refused('unpacks to', DataError): unpack(tmp_path/'t.tar', out)
+    with refused('unpacks to', DataError):
+        unpack(tmp_path/'t.tar', out)
     assert not list(out.iterdir())
 
 def test_a_gzip_bomb_of_a_volume_is_refused_before_allocation(tmp_path):
@@ -265,7 +277,8 @@ def test_a_table_of_weights_that_lies_is_refused(tmp_path, header, data):
     path = safetensors(tmp_path/'w.safetensors', header, data)
     with refused('w.safetensors: not a safetensors file'):
         read_weights(path)
-    with refused('w.safetensors'): load_weights(nn.Linear(2, 2), path)
+    with refused('w.safetensors'):
+        load_weights(nn.Linear(2, 2), path)
 
 def test_a_table_of_weights_longer_than_its_file_is_refused(tmp_path):
     path = tmp_path/'w.safetensors'
@@ -335,9 +348,12 @@ def named(tmp_path_factory):
     root = small_breast_set(tmp_path_factory.mktemp('named')/'set', patients=2)
     for i, path in enumerate(sorted(root.rglob('*.dcm'))):
         raw = name_patient(path)
-        if i % 9 == 4: raw = raw[:-200]
-        if i % 9 == 5: raw = raw[:600]
-        if i % 9 == 6: raw = raw[:300] + b'\xff'*4 + raw[304:]
+        if i % 9 == 4:
+            raw = raw[:-200]
+        if i % 9 == 5:
+            raw = raw[:600]
+        if i % 9 == 6:
+            raw = raw[:300] + b'\xff'*4 + raw[304:]
         path.write_bytes(raw)
     return root
 
@@ -361,7 +377,9 @@ def texts_of(warned):
 @pytest.mark.parametrize('pixels', [True, False])
 def test_a_scan_without_identifying_columns_names_nobody(named, pixels, recwarn, capfd):
     table = scan(named, pixels=pixels, identifying=False, progress=False)
-    assert len(table) and 'Modality' in table and 'PatientSex' not in table
+    assert len(table)
+    assert 'Modality' in table
+    assert 'PatientSex' not in table
     silent(table.to_csv(), *texts_of(recwarn), *capfd.readouterr())
 
 def test_the_command_line_names_nobody(named):

@@ -16,9 +16,18 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
 
+from medtut.errors import DicomError
 from medtut.nifti import load_nifti, save_nifti
-from medtut.planes import VolumeError
-from medtut.volumes import check_same_grid, load_series, reorient, resample, spacing
+from medtut.planes import VolumeError, read_images
+from medtut.volumes import (
+    check_affine,
+    check_same_grid,
+    load_series,
+    reorient,
+    resample,
+    series_table,
+    spacing,
+)
 
 LPS_TO_RAS = np.diag([-1, -1, 1, 1])
 rng = np.random.default_rng(0)
@@ -660,3 +669,19 @@ def test_several_frames_in_a_file(tmp_path):
     shutil.copy(Path(pydicom.__file__).parent/'data/test_files/examples_ybr_color.dcm', tmp_path)
     with pytest.raises(VolumeError, match='30 frames'):
         load_series(tmp_path, progress=False)
+
+# --- what is refused
+
+@pytest.mark.parametrize('affine, says', [
+    (np.eye(3), r'has shape \(4, 4\), found \(3, 3\)'),
+    (np.zeros((4, 4)), 'not every one a place of its own'),
+    (np.diag([1, 1, np.nan, 1]), 'not every one a place of its own'),
+    (np.eye(4)[[0, 1, 2, 2]], 'not every one a place of its own')])
+def test_an_affine_that_is_none_is_refused(affine, says):
+    with pytest.raises(VolumeError, match=f'^CT: .*{says}'):
+        check_affine(affine, 'CT')
+
+@pytest.mark.parametrize('read', [series_table, read_images, load_series])
+def test_a_folder_that_is_not_there_is_named(read, tmp_path):
+    with pytest.raises(DicomError, match='nowhere: not a folder'):
+        read(tmp_path/'nowhere')

@@ -14,7 +14,8 @@ from nbdev.config import nbpath2html
 def exported_module(path):
     "The module that a notebook exports, None if it exports none"
     for cell in read_nb(nbs/path).cells:
-        if cell.has_directive('default_exp'): return cell.directive('default_exp')
+        if cell.has_directive('default_exp'):
+            return cell.directive('default_exp')
 
 @lru_cache
 def modules():
@@ -32,7 +33,8 @@ def public(module):
     module = importlib.import_module(module)
     return {name: getattr(module, name) for name in module.__all__}
 
-def is_record(o): return inspect.isclass(o) and hasattr(o, '_fields')
+def is_record(o):
+    return inspect.isclass(o) and hasattr(o, '_fields')
 
 def documented(o):
     "Has a heading of its own: nbdev documents what `def` and `class` define, and no named tuple"
@@ -57,7 +59,8 @@ def comments_above(lines, i):
 
 def assigned_names(node):
     "The names that a statement of a module gives values to"
-    if isinstance(node, ast.AnnAssign): return [node.target.id]
+    if isinstance(node, ast.AnnAssign):
+        return [node.target.id]
     if not isinstance(node, ast.Assign): return []
     return [n.id for t in node.targets for n in ast.walk(t) if isinstance(n, ast.Name)]
 

@@ -1,4 +1,4 @@
-"""Run the benchmarks and write nbs/benchmarks.json, from which the site's page is made:
+"""Run the benchmarks and write nbs/benchmarks.json, from which `tools/pages.py` makes the tables:
 `python tools/bench.py`
 
 Names of benchmarks run those alone, and write nothing:
@@ -19,7 +19,8 @@ from lessons import config, nbs
 folder = config.config_path/'benchmarks'
 result = nbs/'benchmarks.json'
 KINDS = 'speed', 'memory' # what a row may hold a ratio of
-WITHOUT_A_PEER = {'memory'} # compares with no other library, so it has no row in the table
+# they compare with no other library, or with one that is not in the environment: no row
+WITHOUT_A_PEER = {'memory', 'hippocampus', 'nnunet'}
 
 def benchmarks():
     return [p for p in sorted(folder.glob('[!_]*.py')) if p.stem not in WITHOUT_A_PEER]
@@ -28,7 +29,8 @@ def processor():
     info = Path('/proc/cpuinfo')
     if info.exists():
         for line in info.read_text().splitlines():
-            if line.startswith('model name'): return line.partition(':')[2].strip()
+            if line.startswith('model name'):
+                return line.partition(':')[2].strip()
     return platform.machine()
 
 def machine():
@@ -47,13 +49,15 @@ def run(path, quick=False):
         command = [sys.executable, path, '--rows', rows]
         if quick: command.append('--quick')
         done = subprocess.run(command)
-        if done.returncode: sys.exit(f'{path.name} failed: no table is written')
+        if done.returncode:
+            sys.exit(f'{path.name} failed: no table is written')
         lines = rows.read_text(encoding='utf-8').splitlines()
         return [json.loads(line) | dict(benchmark=path.stem) for line in lines]
 
 def is_command(row): return 'command' in row
 
-def name_of(row): return row['label'] if is_command(row) else row['medtut']
+def name_of(row):
+    return row['label'] if is_command(row) else row['medtut']
 
 # --- the page
 
@@ -62,7 +66,8 @@ def is_missed(row, kind):
     floor, ratio = row[f'least_{kind}'], row[kind]
     return bool(floor) and (ratio is None or ratio < floor)
 
-def missed(row): return [kind for kind in KINDS if is_missed(row, kind)]
+def missed(row):
+    return [kind for kind in KINDS if is_missed(row, kind)]
 
 def ratio(row, kind):
     "A cell of the table: the ratio, and its floor if it has one"
@@ -70,7 +75,8 @@ def ratio(row, kind):
     if value is None: text = ''
     else: text = f'{value:.0f}' if value >= 100 else f'{value:.3g}'
     if not floor: return text
-    if is_missed(row, kind): return f'**{text}**, below the floor of {floor:.2g}'
+    if is_missed(row, kind):
+        return f'**{text}**, below the floor of {floor:.2g}'
     return f'{text} (floor {floor:.2g})'
 
 def table_row(row):
@@ -93,7 +99,8 @@ def table(found):
     lines += [table_row(row) for row in rows]
     lines += ['', verdict(rows), '']
     lines += [f'Measured on {found["date"]} with {found["machine"]}. Versions: {versions}.']
-    if found['quick']: lines.insert(0, QUICK)
+    if found['quick']:
+        lines.insert(0, QUICK)
     return '\n'.join(lines)
 
 # --- its tables of commands
@@ -109,9 +116,12 @@ def results(row):
 def command_row(row):
     "A row of the table of commands"
     label = row['label']
-    if row['jobs']: label += f', {row["jobs"]} process'
-    if row['jobs'] and row['jobs'] > 1: label += 'es'
-    if row['seconds'] is None: return f'| {row["folder"]} | {label} | not installed | | | | | |'
+    if row['jobs']:
+        label += f', {row["jobs"]} process'
+    if row['jobs'] and row['jobs'] > 1:
+        label += 'es'
+    if row['seconds'] is None:
+        return f'| {row["folder"]} | {label} | not installed | | | | | |'
     crashed = row['status'] < 0 or row['status'] > 128  # by a signal, told by the shell or not
     status = f'{row["status"]} (crashed)' if crashed else row['status']
     lost = '' if row['lost'] is None else f'{row["lost"]:,}'
@@ -125,7 +135,8 @@ COMMAND_HEADER = [
 def command_tables(found):
     "For each command a table beside other tools', and what they were measured with, in Markdown"
     rows_of = {}
-    for row in found['rows']: rows_of.setdefault(row['command'], []).append(row)
+    for row in found['rows']:
+        rows_of.setdefault(row['command'], []).append(row)
     lines = []
     for command, rows in rows_of.items():
         lines += [f'### {command}', '', *COMMAND_HEADER, *map(command_row, rows), '']
@@ -135,8 +146,21 @@ def command_tables(found):
     if found['busy']:
         lines.append('Other work ran on the machine at the same time, so times are longer than '
                      'they need be, and a second process gains little; CPU seconds are surer.')
-    if found['quick']: lines.insert(0, QUICK)
+    if found['quick']:
+        lines.insert(0, QUICK)
     return '\n'.join(lines)
+
+# --- for the page
+
+def site_result(): return json.loads(result.read_text(encoding='utf-8'))
+
+def benchmark_table():
+    "The table of what was measured last"
+    return table(site_result())
+
+def benchmarked_commands():
+    "The tables of commands as they were measured last"
+    return command_tables(site_result()['commands'])
 
 # --- the command line
 

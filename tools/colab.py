@@ -47,7 +47,8 @@ assert medtut.__file__.startswith(sys.prefix), medtut.__file__
 PERSONAL = 'PYTHONPATH', 'MEDTUT_DATA', 'IN_TEST', 'VIRTUAL_ENV'
 PACKAGING = 'settings.ini', 'setup.py', 'pyproject.toml', 'MANIFEST.in', 'README.md', 'LICENSE'
 
-def say(text): print(text, file=sys.stderr, flush=True)
+def say(text):
+    print(text, file=sys.stderr, flush=True)
 
 def build_wheel(folder):
     """A wheel of the package in `folder`, built from a copy: not from what earlier builds left in
@@ -55,7 +56,8 @@ def build_wheel(folder):
     root, source = config.config_path, folder/'source'
     without_caches = shutil.ignore_patterns('__pycache__')
     shutil.copytree(root/config.lib_name, source/config.lib_name, ignore=without_caches)
-    for name in PACKAGING: shutil.copy(root/name, source)
+    for name in PACKAGING:
+        shutil.copy(root/name, source)
     build = [sys.executable, '-m', 'build', '--wheel', '--no-isolation', '--outdir', folder]
     subprocess.run([*build, source], check=True, stdout=subprocess.DEVNULL)
     return next(folder.glob('*.whl'))
@@ -73,7 +75,8 @@ def replaced(before, after):
 
 def left_out(cell):
     "Whether tests leave this cell out"
-    if cell.directives.get('eval') == 'false': return True
+    if cell.directives.get('eval') == 'false':
+        return True
     return any(cell.has_directive(flag) for flag in config.tst_flags.split())
 
 def lesson_notebook(path, wheel):
@@ -155,8 +158,10 @@ def main():
     args = parser.parse_args()
     lessons = [l for l in all_lessons() if not args.paths or l.path in args.paths]
     if not lessons: sys.exit('no lesson among the notebooks named')
-    with tempfile.TemporaryDirectory() as folder: failed = run_lessons(lessons, Path(folder))
-    if failed: sys.exit(f'Failed: {", ".join(failed)}')
+    with tempfile.TemporaryDirectory() as folder:
+        failed = run_lessons(lessons, Path(folder))
+    if failed:
+        sys.exit(f'Failed: {", ".join(failed)}')
     print('None of the packages that Colab brings was replaced.')
 
 if __name__ == '__main__': main()

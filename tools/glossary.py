@@ -1,5 +1,5 @@
-"""The glossary: `nbs/glossary.md` lists terms, each with the cell that explains it.
-The explanation stands in that cell alone, and is quoted from there"""
+"""The glossary: at the end of `nbs/glossary.md` a comment lists terms, each with the cell that
+explains it. The explanation is that cell's, and is quoted from there"""
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,7 +19,8 @@ class Entry:
     before: int    # how many of them stand before the one that holds the term
 
     @property
-    def target(self): return 'term-' + re.sub(r'\W+', '-', self.term.lower()).strip('-')
+    def target(self):
+        return 'term-' + re.sub(r'\W+', '-', self.term.lower()).strip('-')
 
 # - [term](notebook.ipynb#cell "as written"), 2 sentences from 1 before
 ENTRY = re.compile(r'''
@@ -103,7 +104,8 @@ def explanation(e):
 def with_targets(path, cell_id, text):
     "A cell's markdown with a link's target on each term that the glossary takes from it"
     for e in glossary():
-        if (e.path, e.cell) != (path, cell_id): continue
+        if (e.path, e.cell) != (path, cell_id):
+            continue
         start, end = place(e, text)
         text = f'{text[:start]}[{text[start:end]}]{{#{e.target}}}{text[end:]}'
     return text
@@ -116,4 +118,9 @@ def glossary_list():
     """The entries in alphabetical order, each with its explanation and a link to where it
     stands"""
     for e in sorted(glossary(), key=lambda e: e.term.lower()):
-        yield f'{e.term}\n: {explanation(e)} [{short_title(e.path)}](#{e.target})\n'
+        link = f'[{short_title(e.path)}]({e.path.as_posix()}#{e.target})'
+        yield f'- **{e.term}**: {explanation(e)} {link}'
+
+def within_the_site(text):
+    "Links to a term's notebook as links to the term in it, which GitHub could not follow"
+    return re.sub(r'\]\([\w/]+\.ipynb(#term-[\w-]+)\)', r'](\1)', text)

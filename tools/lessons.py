@@ -22,7 +22,8 @@ class Lesson:
     minutes: float | None # to run on two CPU cores, as `make outputs` measured it
 
     @property
-    def time(self): return '' if self.minutes is None else f'{self.minutes:g}'
+    def time(self):
+        return '' if self.minutes is None else f'{self.minutes:g}'
 
     @property
     def badge(self):
@@ -42,7 +43,8 @@ def read_lesson(path):
     minutes = nb.metadata.get('medtut', {}).get('minutes')
     return Lesson(path, int(path.name[:2]), opening['title'], opening['goal'], minutes)
 
-def all_lessons(): return [read_lesson(p) for p in sorted(nbs.glob('[0-9][0-9]_*.ipynb'))]
+def all_lessons():
+    return [read_lesson(p) for p in sorted(nbs.glob('[0-9][0-9]_*.ipynb'))]
 
 def lesson_table():
     "Markdown table of the lessons, its links relative to the notebooks"
@@ -55,7 +57,8 @@ def lesson_table():
 def filled(md):
     """`md` with its placeholders filled in: what is known elsewhere is not typed again in a
     notebook"""
-    if '{lessons}' in md: md = md.replace('{lessons}', lesson_table())
+    if '{lessons}' in md:
+        md = md.replace('{lessons}', lesson_table())
     for url in metadata(config.lib_name).get_all('Project-URL'):
         label, address = url.split(', ')
         md = md.replace('{%s}' % label.lower(), address)

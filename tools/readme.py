@@ -1,15 +1,18 @@
-"Write README.md and its pictures from nbs/index.ipynb: `python tools/readme.py`"
+"""Write README.md and its pictures from nbs/index.ipynb, and what pages of the site take from
+elsewhere (tools/pages.py): `python tools/readme.py`"""
 import re
 from base64 import b64decode
 
 from fastcore.nbio import read_nb, render_text
 from lessons import config, filled, nbs
+from pages import written_pages
 
 
 def picture(outputs):
     "The first output that is a picture, as the notebook stores it; None if there is none"
     for output in outputs:
-        if 'image/png' in output.get('data', {}): return output.data
+        if 'image/png' in output.get('data', {}):
+            return output.data
 
 def shown(cell, pictures):
     "Markdown of a code cell's stored output; a picture is added to `pictures` and linked"
@@ -23,14 +26,16 @@ def shown(cell, pictures):
 
 def cell_markdown(cell, pictures):
     "Markdown of one notebook cell"
-    if cell.cell_type == 'markdown': return filled(cell.source)
+    if cell.cell_type == 'markdown':
+        return filled(cell.source)
     if 'hide' in cell.directives: return ''
     show_code = cell.directives.get('echo') != 'false'
     cell.remove_directives()
     code = f'```python\n{cell.source}\n```' if show_code else ''
     return joined([code, shown(cell, pictures)])
 
-def joined(parts): return '\n\n'.join(part for part in parts if part)
+def joined(parts):
+    return '\n\n'.join(part for part in parts if part)
 
 def readme():
     "What the index makes: `{path: bytes}` of README.md and its pictures"
@@ -41,4 +46,5 @@ def readme():
     return files | {config.config_path/'README.md': md.encode()}
 
 if __name__ == '__main__':
-    for path, content in readme().items(): path.write_bytes(content)
+    for path, content in (readme() | written_pages()).items():
+        path.write_bytes(content)

@@ -10,6 +10,7 @@ from medtut.archives import SETS
 
 # the calls for sets of which one may take a part
 CALLS = dict(
+    msd_hippocampus=["get_data('msd_hippocampus', 'real')"],
     msd_brain=["get_data('msd_brain', 'real')", "get_data('msd_brain', 'real', cases=80)"],
     duke_breast=["get_data('duke_breast', 'real')",
                  "get_data('duke_breast', 'real', patients=922)"])
@@ -28,7 +29,8 @@ def fetched(record):
     "What is downloaded, in words"
     parts = [f'{name} ({remote.size:,} bytes)' if remote.size else name
              for name, remote in record.files.items()]
-    if record.archive: parts.append(f'`{record.archive}` in an archive of its own client')
+    if record.archive:
+        parts.append(f'`{record.archive}` in an archive of its own client')
     return ', '.join(parts)
 
 def data_sets():

@@ -4,7 +4,11 @@ or some notebooks: `python tools/run.py nbs/04_cam.ipynb`
 With `--save`, run all notebooks (or those named), store their outputs, and note in each lesson how
 many minutes it took on two CPU cores. Each then begins with an empty data folder: what is stored
 does not depend on what earlier runs made, and the minutes are those of somebody who opens this
-lesson first."""
+lesson first.
+
+Lesson 7 is on real patients. Run without `--save` it takes the sample (or what `MEDTUT_SOURCE`
+says); with it, the real set, downloaded or a copy named by `MEDTUT_REAL_FILES`, and its weights
+are stored beside it. A sample's outputs are never stored."""
 import argparse
 import os
 import subprocess
@@ -16,6 +20,18 @@ from pathlib import Path
 from fastcore.nbio import read_nb, write_nb
 from lessons import all_lessons, config, nbs, notebooks
 
+REAL = {'07_hippocampus.ipynb'} # what is stored of them is of real patients
+
+def environment(path, save, empty):
+    "The variables that a notebook runs with; `empty` is a folder for data"
+    env = dict(os.environ)
+    if save: env['MEDTUT_DATA'] = empty
+    if path.name not in REAL: return env
+    if not save: return dict(MEDTUT_SOURCE='sample') | env
+    if env.get('MEDTUT_SOURCE') == 'sample':
+        sys.exit(f'{path.name}: outputs of the sample are not stored; unset MEDTUT_SOURCE')
+    source = 'local' if 'MEDTUT_REAL_FILES' in env else 'real'
+    return env | dict(MEDTUT_SOURCE=source, MEDTUT_WEIGHTS=str(path.parent))
 
 def run(path, save=False):
     """Run the notebook at `path` as `nbdev-test` does; the seconds it took, and what went wrong if
@@ -24,7 +40,7 @@ def run(path, save=False):
     command = [Path(sys.executable).with_name('nbdev-test'), path]
     if save: command.append('--save')
     with tempfile.TemporaryDirectory() as empty:
-        env = os.environ | dict(MEDTUT_DATA=empty) if save else None
+        env = environment(path, save, empty)
         done = subprocess.run(command, cwd=config.config_path, env=env, text=True,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         seconds = time.perf_counter() - start
@@ -61,6 +77,7 @@ def main():
         print(f'FAILED after {seconds:.0f} s\n{error}' if error else f'{seconds:.0f} s', flush=True)
         if error: failed.append(name)
         elif timed and path in names: note_minutes(path, seconds)
-    if failed: sys.exit(f'Failed: {", ".join(failed)}')
+    if failed:
+        sys.exit(f'Failed: {", ".join(failed)}')
 
 if __name__ == '__main__': main()

@@ -34,8 +34,10 @@ def _networks():
     from medtut.unet import UNet3D
     def resnet_of_slices(): return adapt_resnet(resnet18(), 1, keep=False)
     def resnet_of_sequences(): return adapt_resnet(resnet18(), keep=False)
-    def xresnet_of_films(): return xresnet50(n_out=2, act_cls=Mish, sa=True, c_in=1)
-    def small_unet(): return UNet3D(filters=(8, 8, 16, 32, 64))
+    def xresnet_of_films():
+        return xresnet50(n_out=2, act_cls=Mish, sa=True, c_in=1)
+    def small_unet():
+        return UNet3D(filters=(8, 8, 16, 32, 64))
     def large_unet(): return UNet3D(filters=32, depth=5)
     return {
         'ResNet18, 224 x 224': Network(resnet_of_slices, (1, 224, 224)),
@@ -94,10 +96,12 @@ def gflop(network):
 def span(hours):
     "A time in words"
     if hours < 1/60: return 'under a minute'
-    if hours < 1: return f'{60*hours:.0f} min'
+    if hours < 1:
+        return f'{60*hours:.0f} min'
     return f'{hours:.1f} h'
 
-def table_row(*cells): return f'| {" | ".join(cells)} |'
+def table_row(*cells):
+    return f'| {" | ".join(cells)} |'
 
 def hours():
     "The table of work and of hours"
@@ -106,7 +110,8 @@ def hours():
     yield '|' + '-|'*(len(headings) + len(GPUS))
     for run in RUNS:
         inputs = run.inputs
-        if '{epochs}' in inputs: inputs = inputs.format(epochs=epochs(run.lesson))
+        if '{epochs}' in inputs:
+            inputs = inputs.format(epochs=epochs(run.lesson))
         n = eval(inputs) # arithmetic from the table above
         each = gflop(run.network)
         pflop = n*each/1e6
@@ -145,4 +150,5 @@ def rate(network, batch=4, seconds=5):
     return batch*gflop(network)/min(steps)
 
 if __name__ == '__main__':
-    for network in MEASURED: print(f'{network}: {rate(network):.0f} GFLOP/s')
+    for network in MEASURED:
+        print(f'{network}: {rate(network):.0f} GFLOP/s')

@@ -48,12 +48,12 @@ class Scan(NamedTuple):
     thick:dict         # slice blur of each sequence, mm
     plane:int          # the axis that slices are thick along
     vessel_fields:list # vessels run where two fields are both near 0
-    patches:Field      # of bright plexus and meninges
+    patches:Field      # of bright plexus
     mottle:Field       # of the edema
+    calibre:float      # of the vessels: how near 0 the two fields are inside them, squared
     vessels:float      # brightness, as of the next ones
     plexus:float
-    meninges:float
-    spread:float       # how much of the meninges
+    meninges:float     # the same all round, or 0
     caps:float         # brightness of the ventricles' rim on FLAIR
 
 def draw_scan(
@@ -75,8 +75,9 @@ def draw_scan(
         thick=each(thickness), plane=int(rng.integers(3)),
         vessel_fields=[draw_field(rng, 14), draw_field(rng, 14)],
         patches=draw_field(rng, 12), mottle=draw_field(rng, 6),
-        vessels=np.exp(rng.normal(-.4, .7)), plexus=rng.uniform(0, 1.4),
-        meninges=np.exp(rng.normal(-.3, .7)), spread=rng.uniform(-.6, 1),
+        vessels=min(np.exp(rng.normal(0, .6)), 1.6), calibre=np.exp(rng.normal(-2.8, .5)),
+        plexus=rng.uniform(0, 1.8),
+        meninges=np.clip(rng.normal(.08, .08), 0, .25),
         caps=np.clip(rng.normal(.25, .4), 0, 1))
 
 # %% ../../nbs/toolbox/phantoms/brain.ipynb #parts000
@@ -103,11 +104,11 @@ class _Extras(NamedTuple):
 
 def _extras(scan, tissue, axes, blur):
     patches = scan.patches(axes)
-    on_curves = np.exp(-sum(f(axes)**2 for f in scan.vessel_fields)/.05)
-    tubes = scan.vessels*on_curves*(.25 + tissue.fluid + .5*tissue.grey)
+    on_curves = np.exp(-sum(f(axes)**2 for f in scan.vessel_fields)/scan.calibre)
+    within = np.clip((tissue.head - .6)/.3, 0, 1) # the skull's own vessels are stripped with it
+    tubes = scan.vessels*on_curves*(.25 + tissue.fluid + .5*tissue.grey)*within
     glow = tubes + scan.plexus*tissue.ventricles*np.clip(patches - .3, 0, 1)
-    outline = np.exp(-((tissue.head - .55)/.08)**2)
-    glow += scan.meninges*outline*np.clip(patches + scan.spread, 0, 1.2)
+    glow += scan.meninges*np.exp(-((tissue.head - .55)/.15)**2)
     near_ventricles = np.clip(3*blur(tissue.ventricles, 4), 0, 1)
     caps = scan.caps*near_ventricles*tissue.white*np.clip(1 + patches, 0, 2)
     return _Extras(tubes, glow, caps)
@@ -190,7 +191,7 @@ def patient(
     off = np.stack(np.meshgrid(*from_centre, indexing='ij'))
     places = mass_effect(tumour, to_atlas(anatomy, axes), off)
     tissue = tissues(anatomy, places, axes, spacing)
-    growth = grow_tumour(tumour, tissue, off, axes, spacing)
+    growth = grow_tumour(tumour, tissue, off, places, axes, spacing)
     images = image_head(scan, tissue, tumour, growth, axes, spacing, rng)
     padding = []
     for a, mm in zip(axes, MATRIX):
@@ -211,7 +212,7 @@ def volumes_ml(
     return ml | {'total': sum(ml.values())}
 
 # %% ../../nbs/toolbox/phantoms/brain.ipynb #brainver
-VERSION = 2  # of the bytes written: goes up when a change here changes them
+VERSION = 4  # of the bytes written: goes up when a change here changes them
 
 # %% ../../nbs/toolbox/phantoms/brain.ipynb #7bea5639
 def _save(path, array, affine):

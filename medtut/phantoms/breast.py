@@ -49,8 +49,7 @@ def _extent(truth, axis):
     "First and one past the last index along `axis` that the lesion takes, counted from 1"
     others = tuple({0, 1, 2} - {axis})
     taken = np.flatnonzero(truth.any(others))
-    first, last = int(taken[0]), int(taken[-1])
-    return first + 1, last + 2
+    return int(taken[0]) + 1, int(taken[-1]) + 2
 
 def breast_box(
     truth:np.ndarray, # bool (slice, row, column)
@@ -86,13 +85,14 @@ def breast_phantom(
     p:BreastPatient, # from `draw_breast_patient`
     matrix:int=128,  # rows and columns
     slices:int=60,   # for a coverage of 163 mm; others in proportion
+    phase:str='pre', # or 'post_1', two minutes after contrast agent
 )->BreastPhantom:
-    "A fat-suppressed, pre-contrast volume with one lesion, its mask and its box"
+    "A fat-suppressed volume with one lesion, its mask and its box"
     if matrix < 32 or slices < 8:
         raise ValueError(f'matrix {matrix}, slices {slices}: too coarse for a lesion of 8 mm; '
                          'use 32 and 8 or more')
     sc = p.scanner
-    tissues = draw_breast_tissues(p, matrix, slices)
+    tissues = draw_breast_tissues(p, matrix, slices, phase)
     order = _in_file_order(sc)
     image = _stored(scan_breast(p, tissues), sc)[order]
     truth = tissues.truth[order]
@@ -189,7 +189,7 @@ def slice_dataset(
     return mark_dicom(ds)
 
 # %% ../../nbs/toolbox/phantoms/breast.ipynb #breast-089
-VERSION = 2 # of the bytes that `write_duke_breast` makes: raise it when they change
+VERSION = 3 # of the bytes that `write_duke_breast` makes: raise it when they change
 _BOX_COLUMNS = ['Patient ID', 'Start Row', 'End Row', 'Start Column', 'End Column',
     'Start Slice', 'End Slice']
 
@@ -272,7 +272,7 @@ def truth_row(b, pid, short_names, lost):
     return {
         'Patient ID': pid,
         'diameter_mm': round(lesion.diameter, 1),
-        'visibility': round(lesion.visibility, 3),
+        'contrast': round(lesion.contrast, 3), 'uptake_mM': round(lesion.uptake, 3),
         'volume_ml': round(float(b.volume_ml), 2),
         'side': 'L' if lesion.side > 0 else 'R',
         'density': 'abcd'[a.density],

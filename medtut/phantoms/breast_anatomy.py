@@ -79,7 +79,8 @@ class Lesion:
     height: float      # -1..1, foot end to head end of the breast
     where: float       # 0..1, which place at that height
     diameter: float    # mm
-    visibility: float  # 0: T1 of gland, 1: about half of it, hence brighter
+    contrast: float    # before contrast agent: 0 as bright as gland, 1 brightest, -1 darkest
+    uptake: float      # mM of contrast agent in it after two minutes
     spicules: int      # number of strands that radiate from it
     texture: int       # seed of its outline
 
@@ -147,7 +148,7 @@ def _draw_lesion(rng):
         side=int(rng.choice([-1, 1])),
         height=rng.uniform(-.8, .8),
         where=rng.uniform(),
-        visibility=rng.uniform(),
+        contrast=rng.uniform(-1, 1), uptake=rng.uniform(.25, .8),
         spicules=int(rng.integers(0, 14)),
         diameter=_between(8, rng.lognormal(np.log(22), .45), 40),
         texture=_seed(rng))
@@ -326,8 +327,7 @@ def _strand(way, length, z, y, x):
     "mm inside a strand from the centre along the unit vector `way`, thinner towards its end"
     wz, wy, wx = way
     along = z*wz + y*wy + x*wx
-    squared = z**2 + y**2 + x**2
-    off = np.sqrt(np.clip(squared - along**2, 0, None)) # from its axis
+    off = np.sqrt(np.clip(z**2 + y**2 + x**2 - along**2, 0, None)) # from its axis
     taper = 1.3*(1 - along/(1.55*length))
     inside = np.minimum(taper + .9 - off, 1.5*length - along)
     return np.where(along > 0, inside, -99)

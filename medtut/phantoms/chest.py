@@ -14,7 +14,7 @@ from .chest_anatomy import (MU_LUNG, MU_WATER, body, lung_thickness, ramp,
     skin_fold, soft_step, stomach_gas)
 from .chest_patient import FilmSettings, draw_chest_patient, draw_film, view
 from .chest_shadows import airways, devices, girdle, ribs, spine, splat
-from .chest_vessels import Collapse, collapse, hila, vessels
+from .chest_vessels import Collapse, collapse, deepen_sulcus, hila, vessels
 
 # %% ../../nbs/toolbox/phantoms/chest.ipynb #chest063
 def _enlarge(a, k=4):
@@ -51,6 +51,8 @@ def develop(
     density = -np.log(quanta/quanta_per_pixel).astype(np.float32)
     density += f.detail*(density - blurred(density, 12))
     exposure = density - np.percentile(density[lung], 45) - f.level
+    # what is dense is brought closer to the lungs; the fine things in it stay as they are
+    exposure -= .65*np.clip(blurred(exposure, 16) - .6, 0, None)
     film = expit(exposure/f.width).astype(np.float32)
     return film*.95 + .01
 
@@ -117,6 +119,8 @@ class ChestFacts(NamedTuple):
     "What is true of a drawn radiograph"
     pneumothorax:bool # there is one
     area:float        # of the pneumothorax, a part of the image
+    hemithorax_share:float # of its half of the chest in which there is no lung
+    apex_depth:float  # from the top of the chest down to the lung, mm
     side:str          # 'R' or 'L', where it is or would be
     tube:bool         # a chest tube is to be seen
     leads:bool        # monitoring leads are
@@ -162,10 +166,11 @@ def chest(
     sick = bool(rng.random() < .5) if pneumothorax is None else bool(pneumothorax)
     if area is not None: f = f._replace(area=area)
 
+    if sick and f.ap: p = deepen_sulcus(p, f)
     v = view(p, f, size)
     whole = lung_thickness(p, v.x, v.z)
     if sick: state = collapse(p, f, v, whole)
-    else: state = Collapse(whole, np.zeros(whole.shape, bool), 0, None)
+    else: state = Collapse(whole, np.zeros(whole.shape, bool), 0, None, 0., 0.)
     extras = _Extras(
         tube=bool(f.tube < tube_p[sick]),
         leads=bool(f.leads < lead_p),
@@ -178,7 +183,8 @@ def chest(
     kind = np.uint8 if bits == 8 else np.uint16
     pixels = np.round(film*(2**bits - 1)).astype(kind)
     facts = ChestFacts(
-        sick, float(state.mask.mean()), 'RL'[f.side], *extras,
+        sick, float(state.mask.mean()), state.hemithorax_share, state.apex_depth,
+        'RL'[f.side], *extras,
         view='AP' if f.ap else 'PA',
         sex=p.sex, age=p.age, spacing=v.px)
     return Chest(pixels, state.mask, facts)

@@ -164,7 +164,8 @@ def _diaphragm(p, x, z):
     "Two domes, falling steeply to the sides and to the back"
     wide = cage(p, z).wide
     out = (np.abs(x) - .5*wide)/(.5*wide) # 0 at the top of a dome, 1 at the side
-    outwards, inwards = 62*np.abs(out)**2.3, 14*out**2
+    steep = np.where(x < 0, *p.sulci)
+    outwards, inwards = 62*steep*np.abs(out)**2.3, 14*out**2
     top = np.where(x < 0, *p.domes)
     below = z - top - np.where(out > 0, outwards, inwards)
     reach = np.sqrt(np.clip(below, 0, None))

@@ -25,7 +25,7 @@ from .marks import mark_dicom, phantom_id, write_readme
 from ..rle import rle_encode
 
 # %% ../../nbs/toolbox/phantoms/chest_files.ipynb #cfile005
-VERSION = 2 # rises whenever the same seed gives other bytes; `get_data` names its folders by it
+VERSION = 3 # rises whenever the same seed gives other bytes; `get_data` names its folders by it
 
 # %% ../../nbs/toolbox/phantoms/chest_files.ipynb #chest085
 _JPEG_QUALITY = 92 # Pillow's, of the quantisation table in a real file of the set
@@ -198,7 +198,7 @@ def write_siim_small(
     progress:bool=True,      # show a progress bar
 )->pd.DataFrame:             # the plan, and what was drawn in each film
     """Write a sample set in the layout of fastai's `siim_small`: train/<label>/<number>.dcm,
-    labels.csv, and masks.csv besides.
+    labels.csv, and besides masks.csv and what was drawn, phantom_truth.csv.
 
     Raises `ValueError` for a folder that is missing or not empty, and as `chest` and
     `plan_siim_small` do."""
@@ -219,5 +219,7 @@ def write_siim_small(
     plan[['file', 'label']].to_csv(folder/'labels.csv', index=False, lineterminator='\n')
     masks = pd.DataFrame({'file': plan.file, 'EncodedPixels': drawn.rle})
     masks.to_csv(folder/'masks.csv', index=False, lineterminator='\n')
+    truth = plan.join(drawn.drop(columns=['pneumothorax', 'rle']))
+    truth.to_csv(folder/'phantom_truth.csv', index=False, lineterminator='\n')
     write_readme(folder, "siim_small, fastai's subset of SIIM-ACR Pneumothorax")
-    return plan.join(drawn.drop(columns=['pneumothorax', 'rle']))
+    return truth

@@ -23,6 +23,7 @@ class ChestPatient(NamedTuple):
     body_depth:float   # of the trunk, half of it
     muscle:float       # the thickest of the chest muscles
     domes:np.ndarray   # z of the right and the left dome of the diaphragm
+    sulci:tuple        # how deep the diaphragm falls to the right and the left side, 1 for the mean
     bend:float         # scoliosis: how far the spine swings to the side
     heart_scale:float  # 1 for a mean heart
     heart_tilt:float   # of its axis, radians
@@ -57,6 +58,7 @@ def draw_chest_patient(
         muscle=normal(22, 5)*(1 if male else .6),
         domes=height*np.array(
             [normal(.78, .025), normal(.815, .025)]),
+        sulci=(normal(1, .1), normal(1, .1)),
         bend=normal(0, 3),
         heart_scale=normal(1, .06),
         heart_tilt=np.deg2rad(normal(38, 7)),
@@ -80,7 +82,7 @@ def draw_chest_patient(
 # %% ../../nbs/toolbox/phantoms/chest_patient.ipynb #chest017
 class FilmSettings(NamedTuple):
     "What differs between two radiographs of one patient"
-    ap:bool          # the beam comes from the front
+    ap:bool          # the beam comes from the front: the patient lies in bed
     side:int         # of the pneumothorax and of the chest tube: 0 right, 1 left
     noise_seed:int   # of the quanta and the unevenness of the tissue
     fill:float       # the rib cage's part of the film's width
@@ -99,6 +101,7 @@ class FilmSettings(NamedTuple):
     centre:float     # direction from the hilum in which the lung shrinks most, radians
     spread:float     # of that direction, radians
     line:float       # mm of pleura along the beam, at the lung's edge
+    sulcus:float     # what a pneumothorax adds to the depth of the sulcus of who lies, a part of it
     wobble:list      # waves of the lung's edge: amplitude, number, phase
     tube:float       # below the chance of a chest tube there is one
     leads:float      # below the chance of leads there are some
@@ -109,6 +112,11 @@ def _draw_area(normal):
     "As in SIIM's table: half of them below 0.8 % of the image"
     area = np.exp(normal(np.log(.0080), 1.05))
     return float(np.clip(area, .0008, .15))
+
+def _draw_centre(normal, ap, outwards):
+    "Air rises: to the apex in who stands; in who lies to the front and the base, which are highest"
+    if ap: return np.arctan2(1, outwards*normal(.9, .25))
+    return np.arctan2(-1, outwards*normal(.6, .35))
 
 def draw_film(
     rng:np.random.Generator, # source of randomness
@@ -134,9 +142,10 @@ def draw_film(
         level=normal(.15, .08),
         width=normal(.5, .04),
         area=_draw_area(normal),
-        centre=np.arctan2(-1, outwards*normal(.6, .35)),
+        centre=_draw_centre(normal, ap, outwards),
         spread=uniform(.7, 1.5),
-        line=uniform(2, 7),
+        line=uniform(2, 7)*(.4 if ap else 1), # in who lies the beam seldom runs along the pleura
+        sulcus=uniform(.15, .6),
         wobble=[
             (normal(0, .1), n, uniform(0, 2*np.pi))
             for n in (2, 3, 5)],

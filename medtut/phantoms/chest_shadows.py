@@ -110,10 +110,10 @@ _BONE, _MARROW = MU_CORTEX - MU_WATER, MU_MARROW - MU_WATER # more than the soft
 
 # Ribs by number, 0 the uppermost: how far they fall to the front (mm), how far round they reach
 _RIB_DROP = [0, 1, 2, 4, 10], [40, 60, 84, 112, 128]
-_RIB_END = [0, 2, 7, 10], [.78, .76, .7, .55]
+_RIB_END = [0, 2, 5, 8, 10], [.84, .86, .85, .74, .55]
 # Along a rib, by the angle from the spine: its height, and how much bone is left of its wall
 _RIB_TALL = [0, .3, 1.5, 2.3], [.8, .95, 1, 1.15]
-_RIB_BONE = [0, 1.4, 1.8, 3], [1, 1, .85, .7]
+_RIB_BONE = [0, 1.4, 1.8, 3], [1, 1, .95, .9]
 
 def _rib(p, i, side, step):
     "Wall and marrow of one rib"
@@ -131,7 +131,7 @@ def _rib(p, i, side, step):
     curve = np.c_[x, y, z]
 
     tall = p.rib_half*np.interp(turn, *_RIB_TALL)
-    fade = np.interp(turn, [0, end - .25, end], [1, 1, .25])
+    fade = np.interp(turn, [0, end - .12, end], [1, 1, .3])
     fade = fade*np.interp(turn, *_RIB_BONE)
     wall, marrow = p.rib_cortex*fade*_BONE, 2.3*fade*_MARROW
     return [tube(curve, tall, 3.4*p.scale, wall, step),
@@ -230,9 +230,9 @@ def spine(
     d = np.abs(turn - np.round(turn))*gap # mm from the nearest disc
     out = np.abs(x)
     half_width = 15.5 + 1.8*np.cos(2*np.pi*turn)
-    marrow = soft_step(d, 2.6, .5)*15*_MARROW
+    marrow = soft_step(d, 2.6, .5)*10*_MARROW
     end_plates = .05*bell(d, 3.4, .7)
-    attenuation = soft_step(out, half_width, -.55)*(marrow + end_plates)
+    attenuation = soft_step(out, half_width, -1.2)*(marrow + end_plates)
     pedicle_z, spinous_z = (d - .3*gap)/1.5, (d - .46*gap)/2.2
     attenuation += .06*_ring(out - 10, pedicle_z, 3.6, .8)
     attenuation += .05*_ring(out, spinous_z, 2.2, .7)
@@ -252,9 +252,9 @@ def airways(
         curve = np.c_[x, 0*u - 20, z]
         return tube(curve, radius, radius, -part*MU_WATER, step, solid=True)
     trachea_z = -100 + u*(fork + 100)
-    return [branch(3*u, trachea_z, 8.5, .75),
-            branch(3 - 32*u, fork + 36*u, 7, .6),
-            branch(3 + 40*u, fork + 34*u, 6, .6)]
+    return [branch(3*u, trachea_z, 9, 1),
+            branch(3 - 32*u, fork + 36*u, 7, .9),
+            branch(3 + 40*u, fork + 34*u, 6, .9)]
 
 # %% ../../nbs/toolbox/phantoms/chest_shadows.ipynb #chest065
 def _bezier(u, start, middle, end):

@@ -33,7 +33,8 @@ BREAKING_XML = [
     (b'<sheetData>', b''),
     (b'</row>', b'')]
 
-def cut(raw, rng): return raw[:rng.randrange(len(raw))]
+def cut(raw, rng):
+    return raw[:rng.randrange(len(raw))]
 
 def flipped(raw, rng, stop=None, start=0, count=None):
     "A few bytes changed, or `count` of them, from `start` on and before `stop` if it is given"
@@ -66,11 +67,13 @@ def inside_zip(raw, rng):
     with zipfile.ZipFile(buffer, 'w', zipfile.ZIP_DEFLATED) as new:
         for name in old.namelist():
             content = old.read(name)
-            if name == damaged: content = rng.choice([cut, flipped, swapped])(content, rng)
+            if name == damaged:
+                content = rng.choice([cut, flipped, swapped])(content, rng)
             new.writestr(name, content)
     return buffer.getvalue()
 
-def swapped(xml, rng): return xml.replace(*rng.choice(BREAKING_XML))
+def swapped(xml, rng):
+    return xml.replace(*rng.choice(BREAKING_XML))
 
 def files(folder, sources, ways, n):
     "`n` damaged copies of each source, each in a way drawn by its own seed"
@@ -135,4 +138,5 @@ def main(reader, documented, folder):
         said = outcome(read, documented, path)
         print('result ' + json.dumps(dict(file=str(path), said=said)), flush=True)
 
-if __name__ == '__main__': main(*sys.argv[1:])
+if __name__ == '__main__':
+    main(*sys.argv[1:])

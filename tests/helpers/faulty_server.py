@@ -39,7 +39,8 @@ class FaultyServer:
         self.httpd.server_close()
 
     @property
-    def sent(self): return [asked for _, asked, _ in self.log]
+    def sent(self):
+        return [asked for _, asked, _ in self.log]
 
     def status(self, path, fault, asked):
         "Status of the answer, as long as the range that was `asked` for lies in the file"
@@ -59,8 +60,10 @@ class FaultyServer:
             start, stop = span(asked, len(body))
             if start >= len(body): status = 416
         self.log.append((path, asked, status))
-        if status == 302: return bare(h, 302, {'Location': self.redirects[path]})
-        if status == 416: return bare(h, 416, {'Content-Range': f'bytes */{len(body)}'})
+        if status == 302:
+            return bare(h, 302, {'Location': self.redirects[path]})
+        if status == 416:
+            return bare(h, 416, {'Content-Range': f'bytes */{len(body)}'})
         if status >= 400: return bare(h, status)
         h.send_response(status)
         h.send_header('Content-Length', str(stop - start))
@@ -80,14 +83,16 @@ def bare(h, status, headers=MappingProxyType({})):
     "An answer without a body"
     h.send_response(status)
     h.send_header('Content-Length', '0')
-    for name, value in headers.items(): h.send_header(name, value)
+    for name, value in headers.items():
+        h.send_header(name, value)
     h.end_headers()
 
 def send(h, body, start, stop, fault):
     "Bytes `start` to `stop`, cut off or slowly if that is the fault"
     kind, amount = fault if isinstance(fault, tuple) else (None, None)
     end, step = stop, 2**18
-    if kind == 'cut': end = min(stop, start + amount)
+    if kind == 'cut':
+        end = min(stop, start + amount)
     if kind == 'slow': step = amount//20
     for first in range(start, end, step):
         last = min(first + step, end)

@@ -20,7 +20,8 @@ def nifti(path):
         assert x.ndim in (3, 4) and x.size and x.dtype == kwargs.get('dtype', np.float32)
         assert affine.shape == (4, 4) and np.isfinite(affine).all()
         assert np.linalg.det(affine[:3, :3])
-        if kwargs.get('nan') == 'refuse': assert np.isfinite(x).all()
+        if kwargs.get('nan') == 'refuse':
+            assert np.isfinite(x).all()
     if refused == len(ways): return 'refused'
 
 def boxes(path):

@@ -1,0 +1,138 @@
+"`medtut predict` as a shell sees it; `medtut evaluate` stands in test_evaluate.py"
+import io
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from command_line import medtut as forked
+from test_cli import medtut
+
+from medtut.nifti import load_nifti, save_nifti
+
+
+@pytest.fixture(scope='module')
+def network(tmp_path_factory):
+    "A network for two channels, never trained, and two scans"
+    import torch
+
+    from medtut.unet import UNet3D, save_unet
+    torch.manual_seed(0)
+    folder, rng = tmp_path_factory.mktemp('network'), np.random.default_rng(0)
+    card = dict(patch=(16, 16, 16), spacing=None, per='volume', inside=None,
+                channels=['T1', 'T2'], labels={'1': 'one', '2': 'two'})
+    weights = save_unet(UNet3D(2, 3, filters=2, depth=2), folder/'w.safetensors',
+                        data='', seed=0, scores={}, **card)
+    image, affine = rng.normal(size=(2, 18, 16, 20, 2)).astype(np.float32), np.diag([2, 2, 3, 1])
+    scans = [save_nifti(x, affine, folder/f'{name}.nii.gz') for name, x in zip('AB', image)]
+    return weights, scans
+
+def predict(network, images, out, *args, call=forked):
+    return call('predict', *images, '--weights', network[0], '--out', out, '--device', 'cpu',
+                '--quiet', *args)
+
+def test_predict_one_file(network, tmp_path):
+    scan = network[1][0]
+    done = predict(network, [scan], tmp_path/'seg.nii.gz', call=medtut)
+    assert done.returncode == 0 and 'Not for clinical use' in done.stderr, done.stderr
+    label, _ = load_nifti(tmp_path/'seg.nii.gz', dtype=np.uint8)
+    table = pd.read_csv(io.StringIO(done.stdout))
+    assert table.columns.tolist() == ['case', 'label', 'ml']
+    assert table.case.tolist() == ['A', 'A']
+    assert table.label.tolist() == ['one', 'two']
+    ml_per_voxel = .012  # 2 x 2 x 3 mm
+    expected = [(label == k).sum()*ml_per_voxel for k in (1, 2)]
+    assert np.allclose(table.ml, expected, atol=1e-3)
+    assert table.ml.any()
+
+def test_predict_channels_from_files_and_replace_only_when_asked(network, tmp_path):
+    out = tmp_path/'seg.nii.gz'
+    assert predict(network, network[1][:1], out).returncode == 0
+    kept = out.read_bytes()
+    # the channels of one scan, each in a file
+    image, affine = load_nifti(network[1][1])
+    channels = [save_nifti(image[..., c], affine, tmp_path/f'c{c}.nii') for c in range(2)]
+    refused = predict(network, channels, out)
+    assert refused.returncode == 1
+    assert '--force' in refused.stderr
+    assert not refused.stdout
+    assert out.read_bytes() == kept
+    assert predict(network, channels, out, '--force').returncode == 0
+    assert out.read_bytes() != kept
+
+def test_predict_a_folder(network, tmp_path):
+    (tmp_path/'cut.nii.gz').write_bytes(network[1][0].read_bytes()[:2000])
+    done = predict(network, [*network[1], tmp_path/'cut.nii.gz'], tmp_path/'out')
+    assert done.returncode == 1
+    assert '2 written, 1 failed' in done.stderr
+    assert 'cut off' in done.stderr
+    assert 'Traceback' not in done.stderr
+    assert pd.read_csv(io.StringIO(done.stdout)).case.tolist() == ['A', 'A', 'B', 'B']
+    assert sorted(p.name for p in (tmp_path/'out').glob('*.nii.gz')) == ['A.nii.gz', 'B.nii.gz']
+    again = predict(network, network[1], tmp_path/'out')
+    assert again.returncode == 0
+    assert '2 there already' in again.stderr
+    assert again.stdout == done.stdout
+
+@pytest.mark.parametrize('out', ['seg.nii.gz', 'folder'])
+def test_too_little_memory_on_the_gpu(network, tmp_path, monkeypatch, capsys, out):
+    import torch
+
+    from medtut import cli, predict as module
+    def full(*args, **kwargs): raise torch.cuda.OutOfMemoryError('CUDA out of memory. Tried ...')
+    for name in ('predict_file', 'predict_cases'):
+        monkeypatch.setattr(module, name, full)
+    weights, (scan, _) = network
+    monkeypatch.setattr(sys, 'argv', ['medtut', 'predict', str(scan), '-w', str(weights),
+                                      '-o', str(tmp_path/out), '--device', 'cpu'])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 1
+    assert '--batch 1' in capsys.readouterr().err
+
+def test_predict_refuses(network, tmp_path):
+    weights, (scan, _) = network
+    kept = scan.read_bytes()
+    itself = predict(network, [scan], scan, '--force')
+    assert itself.returncode == 1
+    assert 'is the scan itself' in itself.stderr
+    assert scan.read_bytes() == kept
+    pickled = forked('predict', scan, '--weights', scan, '--out', tmp_path/'x.nii')
+    assert pickled.returncode == 1
+    assert 'not a safetensors file' in pickled.stderr
+    for wrong in ['--force'], ['--device', 'abacus'], ['--uid', '1.2.3']:
+        assert predict(network, [scan], tmp_path/'out', *wrong).returncode == 2
+    assert not any(tmp_path.iterdir())
+
+def test_predict_judges_beside_a_truth(network, tmp_path):
+    "The summary goes to standard error, and standard output is the table as before"
+    for scan in network[1]:
+        image, affine = load_nifti(scan)
+        truth = (image[..., 0] > 0).astype(np.uint8)
+        save_nifti(truth, affine, tmp_path/'truth'/scan.name)
+    plain = predict(network, network[1], tmp_path/'out')
+    judged = predict(network, network[1], tmp_path/'out', '--truth', tmp_path/'truth')
+    assert judged.returncode == 0
+    assert judged.stdout == plain.stdout
+    assert 'Patients: 2' in judged.stderr
+    assert 'longest diagonal' in judged.stderr
+    one = predict(network, network[1][:1], tmp_path/'one.nii', '--truth', tmp_path/'truth/A.nii.gz')
+    assert 'Patients: 1' in one.stderr, one.stderr
+
+def test_predict_refuses_scans_without_a_truth_before_any_work(network, tmp_path):
+    save_nifti(np.zeros((18, 16, 20), np.uint8), np.diag([2, 2, 3, 1]), tmp_path/'truth/A.nii.gz')
+    done = predict(network, network[1], tmp_path/'out', '--truth', tmp_path/'truth')
+    assert done.returncode == 1
+    assert 'no truth named B' in done.stderr
+    assert not (tmp_path/'out').exists()
+
+def test_predict_gives_no_mean_without_the_scans_that_failed(network, tmp_path):
+    for name in ('A', 'cut'):
+        label = np.zeros((18, 16, 20), np.uint8)
+        save_nifti(label, np.diag([2, 2, 3, 1]), tmp_path/'truth'/f'{name}.nii.gz')
+    (tmp_path/'cut.nii.gz').write_bytes(network[1][0].read_bytes()[:2000])
+    scans = [network[1][0], tmp_path/'cut.nii.gz']
+    done = predict(network, scans, tmp_path/'out', '--truth', tmp_path/'truth')
+    assert done.returncode == 1
+    assert 'no summary: 1 of 2' in done.stderr
+    assert 'Patients:' not in done.stderr
