@@ -36,7 +36,7 @@ EXCEPTIONS = {
     (2, 'Position alone is the number to beat'): Reason.TASK,
     (2, 'The published tutorial on the real images'): Reason.PUBLISHED,
     (3, 'Any accuracy below it'): Reason.DEFINITION,
-    (4, 'Twenty films, and five draws each'): Reason.DEFINITION,
+    (4, 'a map that keeps its form'): Reason.DEFINITION,
     (5, 'These are the hand-made rules'): Reason.TASK,
     (5, 'An AUC below 0.5 means'): Reason.DEFINITION,
     (5, '2023 report an AUC'): Reason.PUBLISHED,

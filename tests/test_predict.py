@@ -64,7 +64,7 @@ def test_other_voxels_come_back_to_the_files_own_grid(scans, tmp_path):
     out = predict_file(model, path, tmp_path/'seg.nii', PATCH, spacing=4, progress=False)
     label, label_affine = read(out)
     coarse, coarse_affine = resample(image, affine, 4)
-    probabilities = by_hand(model, coarse)
+    probabilities = by_hand(model, coarse, 'head')
     grid = image.shape, affine
     back = np.stack([resample(p, coarse_affine, like=grid)[0] for p in probabilities])
     assert label.shape == image.shape[:3]

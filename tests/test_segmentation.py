@@ -520,8 +520,8 @@ def tumour_dice(p, y):
 
 @pytest.mark.parametrize('loss', [soft_dice_loss, tumour_dice, dice_ce_loss])
 @pytest.mark.parametrize('label,said', [
-    (4, 'label 4.* 4 classes'), (255, 'label 255.* 4 classes'), (-1, 'label -1.* 4 classes'),
-    (-100, 'label -100.* 4 classes'), (1.5, '1.5.*whole'), (np.nan, 'nan.*whole'),
+    (4, 'label 4.* 0 to 3'), (255, 'label 255.* 0 to 3'), (-1, 'label -1.* 0 to 3'),
+    (-100, 'label -100.* 0 to 3'), (1.5, '1.5.*whole'), (np.nan, 'nan.*whole'),
     (np.inf, 'inf.*whole')])
 def test_labels_that_are_no_class_are_refused(loss, label, said):
     """BraTS numbers its parts 1, 2 and 4: with four classes, label 4 is none of them.
@@ -814,7 +814,7 @@ def test_real_patches_go_through_unchanged():
 @pytest.mark.parametrize('shape, label, says', [
     ((1, 4, 3), 0, r'labels would be \(1, 4, 4\)'),
     ((1, 1, 4, 4), 0, r'give y\[:, 0\]'),
-    ((1, 4, 4), 5, 'label 5, the prediction has 2 classes')])
+    ((1, 4, 4), 5, 'label 5, the prediction has classes 0 to 1')])
 def test_losses_refuse_labels(loss, shape, label, says):
     with pytest.raises(ValueError, match=says):
         loss(torch.zeros(1, 2, 4, 4), torch.full(shape, label))
