@@ -112,7 +112,7 @@ def _stated_step(get):
 # %% ../nbs/toolbox/planes.ipynb #planes021
 class _Mosaic(NamedTuple):
     "What a Siemens mosaic says of its slices"
-    count: int        # how many they are; 0: not said
+    n_slices: int     # how many they are; 0: not said
     next_side: float  # 1: the next one lies along the normal; -1: against it; 0: not said
 
 def _mosaic_in_csa(ds, path):
@@ -139,7 +139,7 @@ def _described_mosaic(ds, path):
     if isinstance(count, bytes):
         count = int.from_bytes(count, 'little')  # its VR was lost
     in_csa = _mosaic_in_csa(ds, path)
-    count = int(count or in_csa.count or 0)
+    count = int(count or in_csa.n_slices or 0)
     if count < 1:
         raise VolumeError(
             f'{path}: a Siemens mosaic, {ds.Rows} x {ds.Columns} pixels that hold many slices, '
@@ -150,7 +150,7 @@ def _described_mosaic(ds, path):
 def _check_mosaic(ds, path, mosaic, whole):
     "Refuse a mosaic without distances, and warn of what is guessed"
     if not whole.stated_step > 0:
-        raise VolumeError(f'{path}: a Siemens mosaic of {counted(mosaic.count, "slice")} without '
+        raise VolumeError(f'{path}: a Siemens mosaic of {counted(mosaic.n_slices, "slice")} without '
                           'SpacingBetweenSlices; get the files as the scanner wrote them')
     if not ds.get('SpacingBetweenSlices'):
         warnings.warn(f'{path}: a Siemens mosaic without SpacingBetweenSlices; its SliceThickness, '
@@ -163,10 +163,10 @@ def _check_mosaic(ds, path, mosaic, whole):
 def _mosaic(ds, path):
     "The slices of a Siemens mosaic, as planes"
     mosaic = _described_mosaic(ds, path)
-    across = int(np.ceil(np.sqrt(mosaic.count)))  # tiles in a row, and rows of tiles
+    across = int(np.ceil(np.sqrt(mosaic.n_slices)))  # tiles in a row, and rows of tiles
     if ds.Rows % across or ds.Columns % across:
         raise VolumeError(
-            f'{path}: a Siemens mosaic of {counted(mosaic.count, "slice")}, so {across} x {across} '
+            f'{path}: a Siemens mosaic of {counted(mosaic.n_slices, "slice")}, so {across} x {across} '
             f'tiles, but {ds.Rows} x {ds.Columns} pixels can not be cut so; '
             'get the files as the scanner wrote them')
     whole = _plane(ds, path)
@@ -178,7 +178,7 @@ def _mosaic(ds, path):
     corner += whole.down*(ds.Rows - rows)/2
     step = whole.normal*whole.stated_step*(mosaic.next_side or 1)
     planes = []
-    for k in range(mosaic.count):
+    for k in range(mosaic.n_slices):
         tile_row, tile_column = divmod(k, across)
         tile = tile_row*rows, tile_column*columns
         position = corner + k*step
