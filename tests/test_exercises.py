@@ -26,6 +26,8 @@ class Tensor:
     "As much of a tensor as is needed, on another device and in a precision that NumPy lacks"
     def __init__(self, values, numpy_has_it=True):
         self.values, self.numpy_has_it = values, numpy_has_it
+    # the same in each process: tests are named by it
+    def __repr__(self): return f'Tensor({self.values}, {self.numpy_has_it})'
     def detach(self): return self
     def cpu(self): return self
     def float(self): return Tensor(self.values)
