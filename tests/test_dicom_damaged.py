@@ -85,9 +85,9 @@ def reset_peak():
 def peak_gib(start):
     """The most memory that this process has taken beyond what it held at `start`.
 
-    Or what a child has held, if that is more than any before."""
+    Or what a child has, if it held more than any before: a forked one begins with its parent's."""
     now = held()
-    by_child = now.child if now.child > start.child else 0
+    by_child = now.child - start.own if now.child > start.child else 0
     return max(now.own - start.own, by_child)
 
 @pytest.mark.parametrize('way', [truncated, flipped, flipped_pixels])

@@ -145,8 +145,8 @@ def test_work_is_counted():
 # lesson -> what its cells say of epochs, sizes and parts, as the table of hours takes them
 SETTINGS = {
     2: ['epochs=8', 'epochs=12', '< .6,'],
-    3: ['epochs=18', 'size=128', '(.65, .15, .2)'],
-    4: ['epochs=12', 'epochs=16', 'widths=(16, 32, 64)'],
+    3: ['epochs=16', 'size=128', '(.65, .15, .2)'],
+    4: ['epochs=18', '(.75, .05, .2)', 'widths=(16, 32, 64)'],
     5: ['fit_one_cycle(12', 'crop=120', '(.6, .1, .3)'],
     6: ['n=112', '(48, 48, 48)', 'filters=(8, 8, 16, 32, 64)']}
 
