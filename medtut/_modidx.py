@@ -1197,6 +1197,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                            'medtut/phantoms/chest_vessels.py'),
                                                'medtut.phantoms.chest_vessels._depth_at_apex': ( 'toolbox/phantoms/chest_vessels.html#_depth_at_apex',
                                                                                                  'medtut/phantoms/chest_vessels.py'),
+                                               'medtut.phantoms.chest_vessels._in_lung': ( 'toolbox/phantoms/chest_vessels.html#_in_lung',
+                                                                                           'medtut/phantoms/chest_vessels.py'),
                                                'medtut.phantoms.chest_vessels._limbs': ( 'toolbox/phantoms/chest_vessels.html#_limbs',
                                                                                          'medtut/phantoms/chest_vessels.py'),
                                                'medtut.phantoms.chest_vessels._looks_like_lung': ( 'toolbox/phantoms/chest_vessels.html#_looks_like_lung',
