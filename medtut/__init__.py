@@ -48,6 +48,7 @@ Tools:
   labels            what else tells it from other slices
   exercises         an answer typed into a lesson is right, or wrong with a reason
   answers           what may be typed, and which mistake a wrong answer shows
+  doctor            why a training does not learn: the usual causes, looked for
   weights           a model in a file, with what one must know to use it
 
 Data:

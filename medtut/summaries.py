@@ -54,7 +54,8 @@ def _counted(table, measure, missed, empty, worst_mm):
     "The measure of each case as the policies count it; NaN for what is left out"
     true, predicted = table.label_ml > 0, table.volume_ml > 0
     values = table[measure].where(true & predicted).astype(float)
-    if missed == 'worst': values = values.mask(true != predicted, _worst_of(measure, worst_mm))
+    alone = true != predicted # in one of the two, not in the other
+    if missed == 'worst' and alone.any(): values[alone] = _worst_of(measure, worst_mm)
     if empty == 'perfect': values = values.mask(~true & ~predicted, BEST_AND_WORST[measure][0])
     return values
 
@@ -118,8 +119,8 @@ def summarise(
 
     `detected` is the share of the structures present of which anything is found, `rightly_absent`
     the share of absent ones of which nothing is. Raises `ValueError` for unknown policies and
-    measures, reports without volumes, a case that comes twice, and a distance without `worst_mm`;
-    warns where a mean has no interval."""
+    measures, reports without volumes, a case that comes twice, and a distance without `worst_mm`
+    where a structure is missed or invented; warns where a mean has no interval."""
     if missed not in MISSED: raise ValueError(f'missed must be one of {MISSED}, found {missed!r}')
     if empty not in EMPTY: raise ValueError(f'empty must be one of {EMPTY}, found {empty!r}')
     table = _table_of(reports)

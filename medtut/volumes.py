@@ -36,9 +36,8 @@ def check_affine(affine, name='affine'):
         raise VolumeError(f'{name}: an affine has shape (4, 4), found {affine.shape}')
     directions = affine[:3, :3]
     sizes = np.linalg.norm(directions, axis=0)
-    is_flat = abs(np.linalg.det(directions)) <= 1e-6*sizes.prod()
-    is_affine = (affine[3] == (0, 0, 0, 1)).all()
-    if is_flat or not is_affine or not np.isfinite(affine).all():
+    is_affine = np.isfinite(affine).all() and (affine[3] == (0, 0, 0, 1)).all()
+    if not is_affine or abs(np.linalg.det(directions)) <= 1e-6*sizes.prod():
         raise VolumeError(
             f'{name}: affine {affine.tolist()} gives voxels of {sizes.tolist()} mm and not every '
             'one a place of its own; find the true geometry, and write it with '

@@ -37,6 +37,7 @@ EXCEPTIONS = {
     (2, 'The published tutorial on the real images'): Reason.PUBLISHED,
     (3, 'Any accuracy below it'): Reason.DEFINITION,
     (4, 'a map that keeps its form'): Reason.DEFINITION,
+    (4, 'Measured on real chest radiographs'): Reason.PUBLISHED,
     (5, 'These are the hand-made rules'): Reason.TASK,
     (5, 'An AUC below 0.5 means'): Reason.DEFINITION,
     (5, '2023 report an AUC'): Reason.PUBLISHED,
@@ -49,7 +50,7 @@ EXCEPTIONS = {
 
 def prose(markdown):
     "Sentences without code, folded answers, tables and what links lead to"
-    text = re.sub(r'```.*?```|<details>.*?</details>|\$\$.*?\$\$', '', markdown, flags=re.S)
+    text = re.sub(r'```.*?```|<details[^>]*>.*?</details>|\$\$.*?\$\$', '', markdown, flags=re.S)
     text = re.sub(r'^\|.*$|^#.*$', '', text, flags=re.M)
     text = re.sub(r'`[^`]*`', 'CODE', text)
     text = re.sub(r'!?\[([^\]]*)\]\([^)]*\)', r'\1', text)

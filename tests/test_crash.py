@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import cloudpickle
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -32,11 +33,13 @@ from medtut.planes import read_images
 from medtut.pngs import export_slices
 from medtut.slices import label_slices, read_boxes, read_mapping
 from medtut.unet import UNet3D, save_unet
+from medtut.volumes import save_nifti
 
 pytestmark = pytest.mark.skipif(sys.platform != 'linux',
                                 reason='forks, which only Linux does well')
 KILLS = int(os.environ.get('MEDTUT_KILLS', 2 if FUZZ == 1 else 20))
-COMMANDS = 'scan', 'series', 'convert', 'png', 'deidentify', 'slices', 'get', 'predict'
+COMMANDS = ('scan', 'series', 'convert', 'png', 'deidentify', 'slices', 'get', 'predict',
+            'evaluate')
 
 def hashes(folder, hidden=False):
     "SHA-256 of each file below, without locks; without hidden files unless asked for"
@@ -195,6 +198,16 @@ def mixed(tmp_path_factory):
     (folder/'damaged.dcm').write_bytes((folder/'MR_small.dcm').read_bytes()[:5000])
     return folder
 
+def masks(folder):
+    "Two folders of masks, eight of each: predictions and truths"
+    rng, folders = np.random.default_rng(0), [folder/'predicted', folder/'true']
+    for i in range(8):
+        true = rng.integers(0, 3, (24, 24, 24), np.uint8)
+        for where, mask in zip(folders, (np.roll(true, 1, 0), true)):
+            where.mkdir(parents=True, exist_ok=True)
+            save_nifti(mask, np.eye(4), where/f'case{i}.nii.gz')
+    return folders
+
 def command_lines(mixed, breast, folder):
     "The arguments of each command, which writes into `out`"
     key, weights = folder/'secret.key', folder/'w.safetensors'
@@ -215,6 +228,7 @@ def command_lines(mixed, breast, folder):
         deidentify=['deidentify', mixed, results, '--key-file', key, *table],
         slices=['slices', breast[0], results, *table],
         get=['get', 'msd_brain', '--cases', 2, '--root', results],
+        evaluate=['evaluate', *masks(folder/'masks'), '--labels', '1=one,2=two', *table],
         predict=['predict', mixed, '-w', weights, '-o', results, '--device', 'cpu', *uids])
 
 def medtut(args, out):

@@ -57,7 +57,7 @@ may_import = dict(
     show_volumes={'checks', 'moving', 'overlays', 'show', 'window'},
     viewer={'moving', 'show', 'show_volumes', 'window'},
     # brain tumours
-    intensities=set(), brain_sets={'files', 'planes'}, patches=set(), unet={'weights'},
+    doctor=set(), intensities=set(), brain_sets={'files', 'planes'}, patches=set(), unet={'weights'},
     cases={'brain_sets', 'files', 'intensities', 'nifti', 'planes', 'splits', 'volumes'},
     tiles={'modes', 'patches'}, nnunet={'cases', 'files', 'nifti'},
     # sample data: only `datasets` reaches for phantoms, and only when asked to

@@ -86,7 +86,8 @@ def test_every_row_of_the_real_table():
     assert table.ImageId.nunique() == 12_047
     positive = table[table.EncodedPixels.str.strip() != '-1']
     assert positive.ImageId.nunique() == 2_669
-    _there_and_back(table.EncodedPixels)
+    # three quarters of the rows say that there is no mask, all with the same text
+    _there_and_back(table.EncodedPixels.unique())
 
 def test_rows_of_one_image_are_merged():
     table = _xrayvision_table()

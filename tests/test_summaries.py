@@ -44,6 +44,14 @@ def left_out():
             for i in range(12)}
 
 
+def test_distances_need_no_worst_where_nothing_is_missed(found):
+    "A user's first call, with the defaults"
+    summary = summarise(found)
+    distances = [report.hd95_mm.edema for report in found.values() if report.label_ml.edema]
+    assert summary.hd95_mm.edema.value == pytest.approx(np.mean(distances))
+    assert summary.hd95_mm.edema.low < summary.hd95_mm.edema.value
+
+
 def test_means_and_counts(found):
     summary = summarise(found, worst_mm=DIAGONAL)
     assert list(summary.index) == ['core', 'edema']
@@ -119,11 +127,14 @@ def test_two_models(found, left_out):
     (dict(missed='zero'), "missed must be one of .*found 'zero'"),
     (dict(empty='one'), "empty must be one of .*found 'one'"),
     (dict(measures=('jaccard',)), "no measure 'jaccard': the reports have dice"),
-    (dict(measures=('hd95_mm',)), 'give worst_mm'),
     (dict(measures=('dice',), patients={'case 0': 'P0'}), 'case case 1 is not in patients')])
 def test_refused(found, settings, message):
     with pytest.raises(ValueError, match=message):
         summarise(found, **settings)
+
+def test_a_missed_structure_needs_a_worst_distance(left_out):
+    with pytest.raises(ValueError, match='give worst_mm'):
+        summarise(left_out)
 
 
 def test_refused_tables(found):

@@ -177,6 +177,7 @@ def test_missing_folder_and_other_formats(tmp_path):
 
 flat = np.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
 
+@pytest.mark.filterwarnings('error')
 @pytest.mark.parametrize('affine', [np.zeros((4, 4)), np.diag([1, 1, 0, 1]),
                                     np.diag([1, np.nan, 1, 1]),
                                     flat],

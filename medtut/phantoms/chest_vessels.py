@@ -96,16 +96,23 @@ def _limbs(tree, radius, step, moved=None):
 # %% ../../nbs/toolbox/phantoms/chest_vessels.ipynb #chest053
 _ROOTS = (-4, 0), (14, 8) # of arteries and veins: mm below and in front of the hilum
 
-def _points_in_lung(rng, p, side, n):
-    "Points all over one lung, some fewer than `n`"
-    size = np.array([side*p.width, 2*p.depth, p.height])
-    spots = rng.random((n, 3))*size - [0, p.depth, 0]
+def _in_lung(p, spots):
+    "Which points x, y, z lie in a lung"
     x, y, z = np.hsplit(spots, 3)
     air, edges = lungs(p, x.astype(np.float32), z.astype(np.float32))
     slab = np.searchsorted(edges, y[:, 0]) - 1
     slab = np.clip(slab, 0, len(air) - 1)
-    in_lung = air[slab, np.arange(n), 0] > .6
-    return spots[in_lung]
+    return air[slab, np.arange(len(spots)), 0] > .6
+
+def _points_in_lung(rng, p, side, n):
+    "`n` points all over one lung, or fewer if it is very small"
+    size = np.array([side*p.width, 2*p.depth, p.height])
+    spots = rng.random((20*n, 3))*size - [0, p.depth, 0]
+    inside = []
+    for some in np.split(spots, 10): # the first two or three hold enough
+        inside.extend(some[_in_lung(p, some)])
+        if len(inside) >= n: break
+    return np.array(inside[:n])
 
 def vessels(
     p:ChestPatient,           # from `draw_chest_patient`
@@ -116,8 +123,8 @@ def vessels(
     "An arterial and a venous tree in each lung"
     rng, samples = np.random.default_rng(p.vessel_seed), []
     for side, hilum in zip((-1, 1), hila(p)):
-        spots = _points_in_lung(rng, p, side, 40*n)
-        targets = spots[:n], spots[n:2*n]
+        spots = _points_in_lung(rng, p, side, 2*n)
+        targets = spots[:n], spots[n:]
         for tips, (below, in_front) in zip(targets, _ROOTS):
             x, z = hilum + [-16*side, below]
             root = np.array([x, in_front, z])
