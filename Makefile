@@ -26,6 +26,7 @@ $(stamp): settings.ini setup.py pyproject.toml $(CONSTRAINTS)
 course: $(stamp)  ## Run every lesson top to bottom, then build the site
 	@$(bin)/python tools/run.py
 	@$(MAKE) --no-print-directory site
+	@echo "To learn: make lab, then 01_dicom.ipynb. For work: at_work.ipynb, or the site's page At work."
 
 # One process for each core, as long as there is memory for it: a lesson that trains takes up to 4 GB.
 WORKERS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)

@@ -18,6 +18,7 @@ Tools:
   heatmaps          heat maps at the size of the image, and where they point
   moving            sliders and animations
   show_volumes      volumes in three planes and as a film
+  viewer            volumes to scroll through
   volumes           load series, turn and resample without losing where voxels lie
   nifti             read and write NIfTI files
   cases             patients of BraTS and the Decathlon, found and read on one grid

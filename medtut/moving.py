@@ -40,7 +40,7 @@ class Slider:
         if alt is None: alt = f'Pictures at {label} ' + ', '.join(map(str, self.shots))
         self.alt = alt
         self.pngs = {}
-        if _in_kernel(): _ipywidgets()
+        if in_kernel(): _ipywidgets()
 
     def png(self, value): # the picture at `value`, headed with it; drawn once
         if value not in self.pngs:
@@ -77,7 +77,7 @@ class Slider:
         static = BytesIO()
         self.sheet().save(static, 'PNG')
         bundle = {'image/png': b64encode(static.getvalue()).decode(), 'text/plain': repr(self)}
-        if not _in_kernel(): return bundle
+        if not in_kernel(): return bundle
         # written out, since a widget of ipywidgets 7, which Colab has, has no such bundle
         view = 'application/vnd.jupyter.widget-view+json'
         live = dict(version_major=2, version_minor=0, model_id=self.widget().model_id)
@@ -96,7 +96,7 @@ def _headed(fig, value, label):
     fig.suptitle(f'{label} {value}')
     return fig
 
-def _in_kernel():
+def in_kernel():
     "Is this a notebook with a live front end? (Asks IPython only if it is loaded)"
     ipython = sys.modules.get('IPython')
     return ipython is not None and hasattr(ipython.get_ipython(), 'kernel')

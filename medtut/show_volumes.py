@@ -79,7 +79,7 @@ def _turned(at, shape, turn):
         new[axis] = _turned_index(i, n, direction)
     return new
 
-def _overlay(volume, label, names, colors):
+def overlay_classes(volume, label, names, colors):
     "`MaskClasses` of a label; empty ones without a label"
     if label is None:
         return MaskClasses(None, {}, {}, set())
@@ -142,8 +142,8 @@ def plot_planes(
     Raises `ValueError` for a place outside, wrong shapes and geometry"""
     volume = real_array(volume, 'volume')
     upright = _upright(volume, affine, spacing)
-    classes = _overlay(volume, label, names, colors)
-    at = _meeting_voxel(at, volume.shape, classes)
+    classes = overlay_classes(volume, label, names, colors)
+    at = meeting_voxel(at, volume.shape, classes)
     place = _turned(at, volume.shape, upright.turn)
     limits = window_limits(volume, width, level)
     classes = _turn_labels(classes, upright.turn)
@@ -168,7 +168,7 @@ def plot_planes(
     return fig
 
 # %% ../nbs/toolbox/show_volumes.ipynb #showvolumes016
-def _meeting_voxel(at, shape, classes):
+def meeting_voxel(at, shape, classes):
     "`at` checked; without it the middle of the label, or of the volume"
     if at is None and classes.present:
         inside = np.nonzero(classes.labels)
@@ -242,7 +242,7 @@ def volume_gif(
         raise ValueError(f'axis must be 0, 1 or 2, found {axis!r}')
     volume = real_array(volume, 'volume')
     upright = _upright(volume, affine, spacing)
-    classes = _overlay(volume, label, names, colors)
+    classes = overlay_classes(volume, label, names, colors)
     classes = _turn_labels(classes, upright.turn)
     limits = window_limits(volume, width, level)
     cut, direction = upright.turn[axis].tolist()

@@ -55,6 +55,7 @@ may_import = dict(
     # pictures
     window=set(), show={'checks', 'window'}, overlays={'show', 'window'}, moving={'show'},
     show_volumes={'checks', 'moving', 'overlays', 'show', 'window'},
+    viewer={'moving', 'show', 'show_volumes', 'window'},
     # brain tumours
     doctor=set(), intensities=set(), brain_sets={'files', 'planes'}, patches=set(), unet={'weights'},
     cases={'brain_sets', 'files', 'intensities', 'nifti', 'planes', 'splits', 'volumes'},
@@ -90,7 +91,7 @@ light = one_file | {'', 'answers', 'exercises', 'batch', 'brain_sets', 'cases', 
     'pseudonyms', 'series', 'splits', 'stacks', 'tables', 'volumes',
     'wording'}
 frameworks = {'torch', 'torchvision', 'fastai'}
-notebook_tools = {'nbdev', 'IPython', 'ipywidgets', 'jupyterlab', 'notebook', 'sphinx', 'myst_nb'}
+notebook_tools = {'nbdev', 'IPython', 'ipywidgets', 'ipyniivue', 'jupyterlab', 'notebook', 'sphinx', 'myst_nb'}
 
 def layer(module): return module.partition('.')[0]
 

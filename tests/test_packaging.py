@@ -15,7 +15,7 @@ import medtut
 
 PACKAGING = 'settings.ini', 'setup.py', 'pyproject.toml', 'MANIFEST.in', 'README.md', 'LICENSE'
 NOTEBOOK_TOOLS = {'nbdev', 'jupyterlab', 'jupyter', 'notebook', 'ipython', 'ipykernel',
-    'ipywidgets', 'sphinx', 'myst-nb'}
+    'ipywidgets', 'ipyniivue', 'sphinx', 'myst-nb'}
 IMPORT_ALL = '''
 import importlib, pkgutil, medtut
 for m in pkgutil.walk_packages(medtut.__path__, 'medtut.'):

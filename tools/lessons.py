@@ -46,12 +46,24 @@ def read_lesson(path):
 def all_lessons():
     return [read_lesson(p) for p in sorted(nbs.glob('[0-9][0-9]_*.ipynb'))]
 
+# What each lesson answers, by its number: the map of the course is drawn from it
+QUESTIONS = {
+    1: 'What is in a DICOM file, and how does it become a correct picture?',
+    2: 'How does a collection become a data set, and why can an excellent score be worth nothing?',
+    3: 'Is there a pneumothorax on this film, and how far can I trust the answer?',
+    4: 'Where did the classifier look?',
+    5: 'What is a volume, and which grade does this glioma have?',
+    6: 'Where exactly does the tumour end, and how good is the outline?',
+    7: 'Does all this hold on real patients?'}
+
 def lesson_table():
     "Markdown table of the lessons, its links relative to the notebooks"
-    lines = ['| | Lesson | You will be able to | Minutes on two CPU cores | |', '|-|-|-|-|-|']
+    lines = ['| | Lesson | Question | Afterwards you can | Minutes | |', '|-|-|-|-|-|-|']
     for l in all_lessons():
         link = f'[{l.title}]({l.path.name})'
-        lines.append(f'| {l.number} | {link} | {l.goal} | {l.time} | {l.badge} |')
+        able = l.goal[0].lower() + l.goal[1:]
+        cells = str(l.number), link, QUESTIONS[l.number], able, l.time, l.badge
+        lines.append(f'| {" | ".join(cells)} |')
     return '\n'.join(lines)
 
 def filled(md):
