@@ -26,7 +26,7 @@ $(stamp): settings.ini setup.py pyproject.toml $(CONSTRAINTS)
 course: $(stamp)  ## Run every lesson top to bottom, then build the site
 	@$(bin)/python tools/run.py
 	@$(MAKE) --no-print-directory site
-	@echo "To learn: make lab, then 01_dicom.ipynb. For work: at_work.ipynb, or the site's page At work."
+	@echo "To learn: make lab, which opens lesson 0. For work: nbs/at_work.ipynb, or the site's page At work."
 
 # One process for each core, as long as there is memory for it: a lesson that trains takes up to 4 GB.
 WORKERS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
@@ -56,8 +56,8 @@ fuzz: $(stamp)  ## Random input, damaged files and kill -9, for long (FUZZ=20 ti
 audit:  ## Compare constraints.txt with the known vulnerabilities (needs the network, and uv where there is no .venv)
 	@$(or $(wildcard $(bin)/uvx),uvx) pip-audit --strict --disable-pip --no-deps --requirement $(CONSTRAINTS)
 
-lab: $(stamp)  ## Open JupyterLab on the notebooks
-	@$(bin)/jupyter lab nbs
+lab: $(stamp)  ## Open JupyterLab on the notebooks, at lesson 0
+	@$(bin)/jupyter lab nbs/00_start.ipynb
 
 bench: $(stamp)  ## Compare with other libraries, and write the site's page on it
 	@$(bin)/python tools/bench.py

@@ -48,8 +48,9 @@ def all_lessons():
 
 # What each lesson answers, by its number: the map of the course is drawn from it
 QUESTIONS = {
+    0: 'What is training, and how can a perfect score be worth nothing?',
     1: 'What is in a DICOM file, and how does it become a correct picture?',
-    2: 'How does a collection become a data set, and why can an excellent score be worth nothing?',
+    2: 'How does a collection become a data set, and what does a leak do to the score?',
     3: 'Is there a pneumothorax on this film, and how far can I trust the answer?',
     4: 'Where did the classifier look?',
     5: 'What is a volume, and which grade does this glioma have?',
