@@ -18,7 +18,7 @@ each_text = pytest.mark.parametrize('path', texts, ids=lambda p: str(p.relative_
 ASKED = ['What was the split?', 'What is the baseline?', 'What is the interval?',
     'What does it look at?', 'Where would it fail?']
 SECTIONS = ['Five questions to ask of a result', 'Questions', 'What this does not show',
-    'On real data and on a GPU', 'If you come from', 'Read on']
+    'On real data and on a GPU', 'If you come from', 'Recap', 'Read on']
 DOI = r'10\.\d{4,9}/[-._;()/:A-Za-z0-9]*[A-Za-z0-9)]'
 
 @lru_cache
