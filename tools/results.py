@@ -1,7 +1,8 @@
 """The moving picture that README.md and the home page open with: `python tools/results.py`
 
 A radiograph with its Grad-CAM and a head with its tumour outlined slice by slice: phantoms of test
-patients, seen by networks that train here as in lessons 4 and 6, in some ten minutes."""
+patients, seen by networks that train here as in lessons 4 and 6, in fewer epochs: some ten minutes
+in all."""
 import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
