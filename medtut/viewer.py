@@ -35,9 +35,11 @@ class Viewer:
         niivue = _ipyniivue()
         nv = niivue.NiiVue(self.height,
             back_color=(0, 0, 0, 1), crosshair_color=(*to_rgb(OKABE_ITO['bluish green']), 1),
-            is_radiological_convention=True, sagittal_nose_left=True, is_colorbar=True,
+            is_radiological_convention=True, sagittal_nose_left=True,
+            show_all_orientation_markers=True, is_colorbar=True,
             multiplanar_show_render=niivue.ShowRender.NEVER,
-            drag_mode=niivue.DragMode.WINDOWING, scroll_requires_focus=True)
+            # NiiVue's windowing by drag takes steps of 1, whatever the unit
+            drag_mode=niivue.DragMode.CONTRAST, scroll_requires_focus=True)
         low, high = self.limits
         volumes = [niivue.Volume(name='volume.nii.gz', data=nifti_bytes(self.volume, self.affine),
             colormap='gray', cal_min=float(low), cal_max=float(high))]
