@@ -115,6 +115,19 @@ IMAGES = '''() => {
     }
     return Promise.all([...document.images].map(trouble))
 }'''
+# Of an element's text with what is behind it, by the formula of WCAG 2: 1 is none, 4.5 will do
+CONTRAST = '''element => {
+    const numbers = color => color.match(/[\\d.]+/g).map(Number)
+    const channel = c => c/255 <= .04045 ? c/255/12.92 : ((c/255 + .055)/1.055)**2.4
+    const light = ([r, g, b]) => .2126*channel(r) + .7152*channel(g) + .0722*channel(b)
+    const opaque = e => {
+        const color = numbers(getComputedStyle(e).backgroundColor)
+        return color[3] === 0 && e.parentElement ? opaque(e.parentElement) : color
+    }
+    const text = element.querySelector('pre') ?? element
+    const shades = [numbers(getComputedStyle(text).color), opaque(text)].map(light)
+    return (Math.max(...shades) + .05)/(Math.min(...shades) + .05)
+}'''
 LINKS = 'Array.from(document.querySelectorAll("a[href]"), a => a.href)'
 
 # --- each page in one visit
@@ -251,6 +264,23 @@ def test_quiz_answers(open_page):
     assert '0 right at the first try' in score.inner_text()
     page.locator('article details[name="quiz-2"]', has_text='Right.').locator('summary').click()
     assert '1 right at the first try' in score.inner_text()
+
+@pytest.mark.parametrize('scheme', ['light', 'dark'])
+@pytest.mark.parametrize('width', [1280, 390])
+def test_lesson_in_use(open_page, width, scheme):
+    """A quiz is answered and an exercise unfolded, by light and by dark, on a desk and on a phone:
+    nothing is wider than the window, and what is said can be told from what is behind it"""
+    page = open_page(lesson_pages[1], width, color_scheme=scheme)
+    wrong = page.locator('article details[name="quiz-1"]').filter(has_text='No.').first
+    fold = page.locator('details.hide', has_text='Answer and usual mistakes').first
+    for opened, said in (wrong, wrong.locator('p')), (fold, fold.locator('.cell_output')):
+        assert not said.first.is_visible()
+        opened.locator('summary').first.click()
+        assert said.first.is_visible()
+        assert said.first.evaluate(CONTRAST) > 4.5
+    assert wrong.get_attribute('class') == 'wrong'
+    assert 'Usual mistakes' in fold.locator('.cell_output').inner_text()
+    assert page.evaluate('document.documentElement.scrollWidth') <= width
 
 def test_quiz_without_scripts(open_page):
     page = open_page(lesson_pages[0], java_script_enabled=False)
