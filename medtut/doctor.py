@@ -102,7 +102,8 @@ def check_labels(first:Batches, again:Batches)->Finding:
     "Does an image keep its label from one epoch to the next?"
     labels = {}
     for b in first, again:
-        for name, y in zip(_names(b.x), b.y): labels.setdefault(name, []).append(y.numpy().tobytes())
+        for name, y in zip(_names(b.x), b.y):
+            labels.setdefault(name, []).append(y.numpy().tobytes())
     twice = [said for said in labels.values() if len(said) > 1]
     changed = sum(len(set(said)) > 1 for said in twice)
     return _finding('an image keeps its label', changed,
@@ -124,8 +125,7 @@ def check_balance(b:Batches)->Finding:
 # %% ../nbs/toolbox/doctor.ipynb #doc019
 def _edges(image):
     "How steep the image is at each place"
-    steep = np.gradient(image)
-    return np.sqrt(sum(part**2 for part in np.atleast_2d(steep) if part.ndim == image.ndim))
+    return np.sqrt(sum(slope**2 for slope in np.gradient(image)))
 
 def _border(mask):
     "Places of the mask with a neighbour outside it"
@@ -144,6 +144,7 @@ def _ways(n_axes):
 def check_masks(b:Batches)->Finding:
     "Do the masks' borders lie where the images are steep?"
     pairs = [(_edges(x[0].numpy()), y.numpy() > 0) for x, y in zip(b.x, b.y) if (y > 0).any()]
+    if not pairs: return _finding('masks lie on their images', False, 'nothing is outlined', '')
     def fit(undo): # how steep the images are along the borders, on average
         borders = [(steep, _border(undo(mask))) for steep, mask in pairs]
         return np.mean([steep[border].mean() for steep, border in borders if border.any()])
@@ -158,10 +159,10 @@ def check_masks(b:Batches)->Finding:
 def check_softmax(model, b:Batches)->Finding:
     "Does the network give probabilities where the loss wants scores?"
     with torch.no_grad(): out = deepcopy(model).eval()(b.x[:16])
-    sums = out.sum(1)
-    twice = out.ndim > 1 and (out >= 0).all() and torch.allclose(sums, torch.ones_like(sums), atol=1e-4)
-    return _finding('the network gives scores', twice,
-        f'outputs from {out.min():.3g} to {out.max():.3g}' + (', each row adds up to 1'*bool(twice)),
+    measured = f'outputs from {out.min():.3g} to {out.max():.3g}'
+    twice = out.ndim > 1 and (out >= 0).all() and (abs(out.sum(1) - 1) < 1e-4).all()
+    if twice: measured += ', those of an image add up to 1'
+    return _finding('the network gives scores', twice, measured,
         'leave the last softmax out: cross_entropy does it')
 
 def _norms(model):
@@ -174,9 +175,10 @@ def check_frozen(model, b:Batches)->Finding:
     total = sum(p.numel() for p in copy.parameters())
     for norm in _norms(copy): norm.reset_running_stats()
     with torch.no_grad(): copy(b.x[:16])
-    still = [m for m in _norms(copy) if m.num_batches_tracked is None or m.num_batches_tracked == 0]
+    norms = [m for m in _norms(copy) if m.track_running_stats]
+    still = [m for m in norms if m.num_batches_tracked == 0]
     return _finding('all layers can change', fixed or still,
-        f'{fixed} of {total} weights are fixed; {len(still)} of {len(_norms(copy))} batch norms '
+        f'{fixed} of {total} weights are fixed; {len(still)} of {len(norms)} batch norms '
         'stay as they are in training',
         'model.train() before training; requires_grad_(True) for what is to be learned')
 
@@ -192,16 +194,17 @@ def check_rate(model, lr:float)->Finding:
 
 def check_one_batch(model, loss_func, b:Batches, lr:float=1e-3, steps:int=60, seed:int=0)->Finding:
     "Can the network learn 16 images by heart?"
-    torch.manual_seed(seed)
     copy, x, y = deepcopy(model).train(), b.x[:16], b.y[:16]
     learns = [p for p in copy.parameters() if p.requires_grad]
     optimizer, losses = torch.optim.Adam(learns, lr), []
-    for _ in range(steps):
-        loss = loss_func(copy(x), y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
+    with torch.random.fork_rng(devices=[]): # dropout draws from the seed, the caller's draws go on
+        torch.manual_seed(seed)
+        for _ in range(steps):
+            loss = loss_func(copy(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
     share = losses[-1]/losses[0]
     return _finding('one batch can be learned by heart', not share < .6,
         f'after {steps} steps on 16 images the loss is {share:.0%} of what it was',
@@ -211,8 +214,7 @@ def check_one_batch(model, loss_func, b:Batches, lr:float=1e-3, steps:int=60, se
 # %% ../nbs/toolbox/doctor.ipynb #doc025
 def _parts_of(learn):
     "What a fastai Learner holds"
-    return dict(train=learn.dls.train, valid=learn.dls.valid,
-                model=deepcopy(learn.model).cpu(), loss_func=learn.loss_func, lr=learn.lr)
+    return learn.dls.train, learn.dls.valid, learn.model, learn.loss_func
 
 def check_training(
     train,           # batches (images, labels) to learn from, such as a DataLoader; or a fastai
@@ -229,9 +231,8 @@ def check_training(
     What is not given is not looked at. The network is copied and stays as it is. Raises
     `ValueError` for loaders that give no pairs of images and labels."""
     if hasattr(train, 'dls'):
-        parts = _parts_of(train)
-        train, valid, model, loss_func = [parts[k] for k in ('train', 'valid', 'model', 'loss_func')]
-        lr = lr or parts['lr']
+        lr = lr or train.lr
+        train, valid, model, loss_func = _parts_of(train)
     b = first_batches(train, most)
     has_masks = b.y.ndim > 1
     found = [check_inputs(b), check_window(b), check_balance(b),
@@ -241,6 +242,7 @@ def check_training(
         v = first_batches(valid, most)
         found += [check_both_parts(b, v), check_leak(b, v)]
     if model is not None:
+        model = deepcopy(model).cpu() # where the batches are
         found += [check_softmax(model, b), check_frozen(model, b)]
         if lr: found.append(check_rate(model, lr))
         if loss_func is not None: found.append(check_one_batch(model, loss_func, b, seed=seed))

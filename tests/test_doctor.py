@@ -111,6 +111,38 @@ def test_fixed_weights(films):
     assert row.found and row.measured.startswith('80 of ')
 
 
+def test_one_output_an_image(films):
+    "A network of one score has no rows to add up"
+    x, y, _ = films
+    model = nn.Sequential(*network()[:-1], nn.Linear(8, 1), nn.Flatten(0))
+    def loss(scores, y): return nn.functional.binary_cross_entropy_with_logits(scores, y.float())
+    assert found(check_training(loader(x, y), None, model, loss, .01)) == set()
+
+
+def test_batch_norm_without_running_statistics_is_not_frozen(films):
+    x, y, _ = films
+    model = network()
+    model[1] = nn.BatchNorm2d(8, track_running_stats=False)
+    assert found(check_training(loader(x, y), None, model, nn.CrossEntropyLoss(), .01)) == set()
+
+
+def test_masks_without_anything_outlined(films):
+    x, _, masks = films
+    report = check_training(loader(x, masks*0))
+    assert found(report) == {'enough is outlined'}
+
+
+def test_draws_of_the_caller_go_on_as_if_not_asked(films):
+    x, y, _ = films
+    batches = [(x, y)] # without a shuffle of its own
+    torch.manual_seed(5)
+    undisturbed = torch.rand(3)
+    model = network()
+    torch.manual_seed(5)
+    check_training(batches, None, model, nn.CrossEntropyLoss(), .01)
+    assert torch.equal(torch.rand(3), undisturbed)
+
+
 @pytest.mark.parametrize('batches, message', [
     ([], 'gives no batch'), ([dict(x=1)], 'found a dict'), ([torch.zeros(2, 1, 4, 4)], 'found a Tensor')])
 def test_what_is_no_loader(batches, message):
