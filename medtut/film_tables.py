@@ -152,7 +152,8 @@ def _copies(films, folder, notes):
     same = films[films.file.map(sizes).isin(shared)]
     for _, group in same.groupby([_digest(folder/name) for name in same.file]):
         if group.file.nunique() < 2: continue
-        copies = f'{_rows(group.row)} are one picture, byte for byte ({some_of(list(group.file), 3)})'
+        names = some_of(list(group.file), 3)
+        copies = f'{_rows(group.row)} are one picture, byte for byte ({names})'
         if group.patient.nunique() > 1 or group.label.nunique() > 1:
             yield f'{copies}, with different patients or labels: keep the row that is right'
         else: notes.append(f'{copies}, of one patient: it counts twice')
@@ -183,8 +184,8 @@ def _in_two_classes(films, notes):
     torn = films.groupby('patient').label.nunique()
     torn = list(torn[torn > 1].index)
     if torn:
-        notes.append(f'{counted(len(torn), "patient")} with films of two classes: {some_of(torn, 3)}; '
-                     'right if the finding came or went, else a typing mistake')
+        notes.append(f'{counted(len(torn), "patient")} with films of two classes: '
+                     f'{some_of(torn, 3)}; right if the finding came or went, else a typing mistake')
 
 # %% ../nbs/toolbox/film_tables.ipynb #filmtab012
 _NO_LABEL = {'nan', 'na', 'n/a', '?', 'null', '-', 'unknown', '#n/a'}

@@ -11,7 +11,14 @@ from PIL import Image
 
 from medtut.chest import PILRadiograph, small_xresnet
 from medtut.curves import plot_reliability, plot_roc, reliability, roc_curve
-from medtut.film_models import RunLog, film_dataloaders, load_film_model, predict_films, prepare_film, save_film_model
+from medtut.film_models import (
+    RunLog,
+    film_dataloaders,
+    load_film_model,
+    predict_films,
+    prepare_film,
+    save_film_model,
+)
 from medtut.film_tables import FilmTableError, read_film_table
 from medtut.films import is_picture, read_film
 from medtut.phantoms.chest import chest
@@ -145,9 +152,11 @@ def test_nothing_to_say(folder):
     assert list(films.row) == list(range(2, 10))
 
 FAULTS = [
-    (changed('label', 3, ''), 'no label in row 5'), (changed('patient', 0, None), 'no patient in row 2'),
+    (changed('label', 3, ''), 'no label in row 5'),
+    (changed('patient', 0, None), 'no patient in row 2'),
     (changed('file', 3, 'gone.png'), 'row 5: gone.png'),
-    (changed('patient', 1, 'p0 '), "'P0' and 'p0'"), (changed('patient', 1, 'P-00'), "'P-00' and 'P0'"),
+    (changed('patient', 1, 'p0 '), "'P0' and 'p0'"),
+    (changed('patient', 1, 'P-00'), "'P-00' and 'P0'"),
     (changed('label', 2, '1'), 'words and as numbers'), (changed('label', 2, 'N/A'), 'in row 4'),
     (rows(label='ill'), 'one class only'),
     (rows(label=[f'{i}.5' for i in range(8)]*1), '1 patient of class'),
@@ -182,7 +191,8 @@ def test_similar_ids_may_be_kept_if_not_only_case_differs(folder):
     assert len(read_film_table(folder, changed('patient', 1, 'P-0'), similar='keep').films) == 8
     assert 'differ in type, case' in faults(folder, changed('patient', 1, 'p0'), similar='keep')[0]
 
-@pytest.mark.parametrize('written', ['sub/x.PNG', 'sub\\x.png', './sub/x.png', 'x', 'X.png', 'C:\\old\\x.png'])
+@pytest.mark.parametrize('written', [
+    'sub/x.PNG', 'sub\\x.png', './sub/x.png', 'x', 'X.png', 'C:\\old\\x.png'])
 def test_names_that_are_nearly_right(folder, written):
     write_films(folder, ['sub/x.png'])
     kept = read_film_table(folder, changed('file', 0, written))
@@ -223,8 +233,8 @@ def test_several_classes(folder):
     lambda t, p: t.to_csv(p, index=False, sep='\t', encoding='utf-16')])
 def test_csv_of_any_kind(folder, write):
     write(rows(label=['None', 'ill']*4), folder/'table.csv')
-    kept = read_film_table(folder, folder/'table.csv', file='File', patient='PATIENT', label='Label',
-                           positive='ill')
+    kept = read_film_table(folder, folder/'table.csv', file='File', patient='PATIENT',
+                           label='Label', positive='ill')
     assert kept.classes == ['None', 'ill']
 
 def test_xlsx(folder):
@@ -314,7 +324,8 @@ def test_split_of_ones_own(folder):
     table = read_film_table(folder, rows(split=split), keep=['split'])
     dls = film_dataloaders(folder, table, size=32, device='cpu')
     assert list(dls[2].items.file) == ['4.png', '5.png']
-    one_class = read_film_table(folder, rows(split=['train', 'valid', 'test', 'test']*2), keep=['split'])
+    halves = rows(split=['train', 'valid', 'test', 'test']*2)
+    one_class = read_film_table(folder, halves, keep=['split'])
     with pytest.raises(ValueError, match='no film of class'):
         film_dataloaders(folder, one_class, size=32)
 
