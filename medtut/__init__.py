@@ -52,6 +52,7 @@ Tools:
   labels            what else tells it from other slices
   exercises         an answer typed into a lesson is right, or wrong with a reason
   answers           what may be typed, and which mistake a wrong answer shows
+  pacs              find series in a hospital's archive, fetch them, store results
   doctor            why a training does not learn: the usual causes, looked for
   weights           a model in a file, with what one must know to use it
 
@@ -91,6 +92,11 @@ Plumbing:
   rle               run-length codes of masks
   folders           what lies in a folder, and what became of it
   cli_base          what all commands share: options, tables
+  pacs_access       where an archive is, who asks, and what it may not do
+  pacs_web          an archive over DICOMweb
+  pacs_dimse        an archive over DICOM's own protocol
+  pacs_start        an archive to try things on: Orthanc, or a stand-in
+  pacs_stand_in     a stand-in for an archive
   batch             many files made of many, and a run that goes on
   files             files that appear when they are whole
   window            grey values of a window

@@ -80,6 +80,10 @@ may_import = dict(
     predict={'batch', 'conversion', 'files', 'masks', 'nifti', 'planes', 'preprocessing', 'series',
         'tiles', 'unet', 'volumes'},
     evaluate={'files', 'masks', 'metrics', 'nifti', 'planes', 'summaries', 'volumes'},
+    # archives of hospitals
+    pacs_access={'files'}, pacs_web={'pacs_access'}, pacs_dimse={'pacs_access'},
+    pacs_stand_in={'files', 'pacs_dimse'}, pacs_start={'pacs_access'},
+    pacs={'dicom', 'pacs_access', 'pacs_dimse', 'pacs_start', 'pacs_web'},
     # the command line, by what its commands work on
     cli_base={'files'},
     cli_folders={'cli_base', 'conversion', 'dicom', 'identity', 'pictures', 'pseudonyms',
@@ -93,6 +97,7 @@ light = one_file | {'', 'answers', 'exercises', 'batch', 'brain_cases', 'brain_s
     'cli', 'cli_base', 'cli_data', 'cli_folders', 'cli_outlines', 'conversion', 'dicom', 'evaluate',
     'files', 'folders',
     'hidden_data', 'intervals', 'labels', 'layout', 'masks', 'metrics', 'nifti', 'pictures', 'planes',
+    'pacs', 'pacs_access', 'pacs_dimse', 'pacs_start', 'pacs_web',
     'pseudonyms', 'series', 'splits', 'stacks', 'tables', 'volumes',
     'wording'}
 frameworks = {'torch', 'torchvision', 'fastai'}
