@@ -15,15 +15,16 @@ TRAIN = ['torch', 'torchvision', 'fastai', 'cv2', 'safetensors', 'requests',
     'xlsxwriter']
 
 def needs(
-    module:str, # that asks, such as `__name__`
-    *packages,  # names under which it imports what it needs
+    module:str,        # that asks, such as `__name__`
+    *packages,         # names under which it imports what it needs
+    extra:str='train', # of this package, which brings them
 ):
     """Raises `ImportError`, which names the packages that are missing and the command that
     installs them"""
     missing = [package for package in packages if find_spec(package) is None]
     if missing:
         raise ImportError(f"{module} needs {', '.join(missing)}, not installed here: "
-                          "pip install 'medtut[train]'")
+                          f"pip install 'medtut[{extra}]'")
 
 # %% ../nbs/toolbox/extras.ipynb #extras008
 def hands_on(
