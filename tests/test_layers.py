@@ -80,6 +80,12 @@ may_import = dict(
     pacs_access={'files'}, pacs_web={'pacs_access'}, pacs_dimse={'pacs_access'},
     pacs_stand_in={'files', 'pacs_dimse'}, pacs_start={'pacs_access'},
     pacs={'dicom', 'pacs_access', 'pacs_dimse', 'pacs_start', 'pacs_web'},
+    # results as DICOM
+    coding=set(), sources={'dicom', 'files', 'planes', 'volumes'},
+    results={'coding', 'overlays', 'planes', 'sources'},
+    segments={'coding', 'dicom', 'errors', 'headers', 'planes', 'sources', 'volumes'},
+    reports={'coding', 'dicom', 'errors', 'planes', 'segments', 'sources'},
+    captures={'coding', 'display', 'overlays', 'sources', 'stacks'},
     # the command line, by what its commands work on
     cli_base={'files'},
     cli_folders={'cli_base', 'conversion', 'dicom', 'identity', 'pictures', 'pseudonyms',
@@ -89,6 +95,7 @@ may_import = dict(
     cli={'cli_base', 'cli_data', 'cli_folders', 'cli_outlines', 'download'})
 # what a table of DICOM files, a volume or a score must not make anyone wait for
 light = one_file | {'', 'answers', 'exercises', 'batch', 'brain_sets', 'cases', 'intensities', 'checks',
+    'captures', 'coding', 'reports', 'results', 'segments', 'sources',
     'cli', 'cli_base', 'cli_data', 'cli_folders', 'cli_outlines', 'conversion', 'dicom', 'evaluate',
     'files', 'folders',
     'hidden_data', 'intervals', 'labels', 'layout', 'masks', 'metrics', 'nifti', 'pictures', 'planes',
