@@ -21,9 +21,13 @@ Tools:
   viewer            volumes to scroll through
   volumes           load series, turn and resample without losing where voxels lie
   nifti             read and write NIfTI files
-  cases             patients of BraTS and the Decathlon, found and read on one grid
+  cases             cases of BraTS, the Decathlon, nnU-Net or one's own, read on one grid
+  brain_cases       which files a case of the first two has
+  pairs             which mask belongs to which image, by their names
+  outlines          masks of ITK-SNAP and 3D Slicer, each voxel in its place
   brain_sets        how these two name files, sequences and labels
   intensities       numbers without a unit on one scale
+  preprocessing     what happens to a scan before a network sees it, on record
   patches           boxes to train on, each with enough tumour equally likely
   unet              a 3D U-Net, and its file with a model card
   tiles             a volume predicted tile by tile, without seams
