@@ -37,6 +37,7 @@ Tools:
   metrics           how good is it: sensitivity, AUC
   intervals         how sure are we: the bootstrap by patient
   few_patients      intervals that hold for few patients: shares, means, AUCs, predictive values
+  curves            ROC and reliability of one or several models, drawn with intervals
   comparing         two models on the same cases: higher, lower or undecided
   masks             how well outlines agree: Dice, distances, a report
   results           masks as DICOM segmentations, and all that is written about a series
@@ -55,6 +56,9 @@ Tools:
   stacks            slices in order, and where their voxels lie
   planes            where a slice lies in the patient
   labels            what else tells it from other slices
+  films             a radiograph of any format as eight bits of grey
+  film_tables       a folder of films and a table of patients and classes, checked
+  film_models       own films into batches, a log of runs, a model with its card, its answers
   exercises         an answer typed into a lesson is right, or wrong with a reason
   answers           what may be typed, and which mistake a wrong answer shows
   pacs              find series in a hospital's archive, fetch them, store results

@@ -23,8 +23,11 @@ class Segment(NamedTuple):
     region: Code|None = None # where in the body, if `kind` does not say it
 
 # %% ../nbs/toolbox/coding.ipynb #coding008
+# the category of what everyone has
 ANATOMY = Code('91723000', 'SCT', 'Anatomical Structure')
+# the category of what a disease has made
 ABNORMAL = Code('49755003', 'SCT', 'Morphologically Abnormal Structure')
+# the category of what is not known better
 TISSUE = Code('85756007', 'SCT', 'Tissue')
 
 # codes of PS3.16, annex D, as pydicom 3.0.2 lists them
