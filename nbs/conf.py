@@ -41,11 +41,12 @@ html_theme_options = dict(
     repository_url=config.git_url, repository_branch=config.branch, path_to_docs=nbs.name,
     use_repository_button=True,
     launch_buttons=dict(colab_url='https://colab.research.google.com'),
+    pygments_light_style='a11y-high-contrast-light',
     navbar_persistent=[])  # the theme's default is a second search box
 html_context = dict(default_mode='auto')  # light or dark, as the reader's system is
 html_static_path = ['_static']
 html_css_files = ['site.css']
-html_js_files = ['quiz.js']
+html_js_files = ['quiz.js', 'access.js']
 html_favicon = '_static/favicon.svg'
 
 # Quarto cell options, which nbdev's directives become, and the tags that MyST-NB knows them by

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import browser as edition_tool
 import pytest
-from browser import EDITIONS, NOT_HERE, PYODIDE, edition
+from browser import CHANGED, EDITIONS, NOT_HERE, PYODIDE, edition
 from chromium import QuietHandler, chromium, serving
 from lessons import nbs
 
@@ -55,12 +55,15 @@ def test_links_leave_the_edition(name):
 
 def test_what_is_left_out_is_there():
     text = ''.join((nbs/name).read_text(encoding='utf-8') for name in EDITIONS)
-    for cell in NOT_HERE: assert f'"id": "{cell}"' in text, cell
+    for cell in [*NOT_HERE, *CHANGED]: assert f'"id": "{cell}"' in text, cell
 
 def test_what_is_left_out_says_why():
     said = '\n'.join(source for name in EDITIONS for source in cells_of(name, 'markdown'))
     assert said.count('*Left out here: ') == len(NOT_HERE)
     for reason in NOT_HERE.values(): assert reason in said
+    code = '\n'.join(source for name in EDITIONS for source in cells_of(name, 'code'))
+    assert code.count('# Shorter here: ') == len(CHANGED)
+    assert 'jpeg2k' not in code
 
 @pytest.fixture(scope='module')
 def site(tmp_path_factory):
@@ -204,6 +207,8 @@ def open_edition(page, address, name):
     page.goto(f'{address}lite/notebooks/index.html?path={Path(name).name}')
     page.locator('.jp-Notebook .jp-CodeCell').first.wait_for()
     page.wait_for_function('window.jupyterapp?.shell.currentWidget?.content?.model')
+    kernel = 'window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel'
+    page.wait_for_function(f'["idle", "busy"].includes({kernel}?.status)', timeout=240_000)
 
 def run_whole(page, seconds=900):
     "Run all cells; the notebook's state afterwards"

@@ -11,6 +11,7 @@ from urllib.parse import quote, unquote, urlparse
 from urllib.request import urlopen
 
 import pytest
+from browser import EDITIONS
 from chromium import chromium, serving
 from lessons import all_lessons, config, nbs, notebooks
 from playwright.sync_api import TimeoutError
@@ -225,6 +226,14 @@ def test_colab_and_download(open_page, address, page_name):
     download = page.locator('a.btn-download-source-button').get_attribute('href')
     assert page.request.get(address + download).body() == (nbs/notebook).read_bytes()
 
+@pytest.mark.parametrize('name', EDITIONS)
+def test_runs_here(open_page, is_there, address, name):
+    "A button leads to the edition in the browser"
+    button = open_page(name.replace('.ipynb', '.html')).locator('article a.run-here')
+    assert button.is_visible()
+    assert is_there(button.evaluate('a => a.href'))
+    assert is_there(f'{address}lite/files/{name.rpartition("/")[2]}')
+
 @each_lesson
 def test_solutions_unfold(open_page, page_name):
     "With what comes out of them"
@@ -274,6 +283,39 @@ def test_lesson_in_use(open_page, width, scheme):
     assert wrong.get_attribute('class') == 'wrong'
     assert 'Usual mistakes' in fold.locator('.cell_output').inner_text()
     assert page.evaluate('document.documentElement.scrollWidth') <= width
+
+def test_keyboard_alone(open_page):
+    "Tab leads to a quiz, Enter opens a choice, and what has the focus can be seen to have it"
+    page = open_page(lesson_pages[1])
+    choice = page.locator('article details[name="quiz-1"] summary').first
+    page.locator('article details[name="quiz-1"]').first.evaluate("""quiz => {
+        const before = [...document.querySelectorAll('article a, article summary')]
+        before.filter(e => quiz.compareDocumentPosition(e) & 2).at(-1).focus()
+    }""")
+    for _ in range(5):
+        page.keyboard.press('Tab')
+        if choice.evaluate('e => e === document.activeElement'): break
+    assert choice.evaluate('e => e === document.activeElement')
+    assert choice.evaluate("e => getComputedStyle(e).outlineStyle !== 'none'")
+    page.keyboard.press('Enter')
+    assert page.locator('article details[name="quiz-1"] p').first.is_visible()
+
+@pytest.fixture(scope='module')
+def axe(npm_package):
+    "The program that looks for what shuts readers out"
+    return (npm_package('axe-core@4.14.1')/'axe.min.js').read_text(encoding='utf-8')
+
+@pytest.mark.parametrize('scheme', ['light', 'dark'])
+@pytest.mark.parametrize('name', ['index', '01_dicom', 'toolbox/metrics', 'your_file'])
+def test_shuts_nobody_out(open_page, axe, name, scheme):
+    "axe-core finds nothing that it calls serious or critical"
+    page = open_page(f'{name}.html', color_scheme=scheme)
+    page.set_default_timeout(120_000)
+    page.evaluate(axe)
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")['violations']
+    severe = [f'{rule["id"]}: {rule["nodes"][0]["html"]}' for rule in found
+              if rule['impact'] in ('serious', 'critical')]
+    assert severe == []
 
 def test_quiz_without_scripts(open_page):
     page = open_page(lesson_pages[0], java_script_enabled=False)

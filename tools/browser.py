@@ -27,12 +27,17 @@ EDITIONS = {
     'toolbox/metrics.ipynb': ['fastcore', 'scikit-learn'],
     'toolbox/splits.ipynb': ['fastcore', 'scikit-learn']}
 # Cells that can't run in a browser, by id, and why. Their output stands on the site's page
+NO_DECODER = 'the decoder of {} is a compiled library that no browser has'
 NOT_HERE = {
-    'dicom056': 'the decoder of JPEG-LS is a compiled library that no browser has',
-    'dicom098': 'the decoder of JPEG 2000 is a compiled library that no browser has',
-    'dicom099': 'it looks at the pictures of the cell above',
+    'dicom056': NO_DECODER.format('JPEG-LS'),
     'metrics091': 'it calls medtut on the command line, and a browser has none',
     'metrics093': 'it reads the files of the cell above'}
+# and those of which a part can: what is replaced, by what, and why
+CHANGED = {
+    'dicom061': (r'(?s)\nboth = .*', '', NO_DECODER.format('JPEG 2000')),
+    'dicom085': (r'Slider\(draw.*', 'for level in -40, 40, 400: display(draw(level))',
+                 'a slider needs widgets, which are left out to keep the first visit short'),
+    'dicom098': (", 'jpeg2k'", '', NO_DECODER.format('JPEG 2000'))}
 # The package in its own wheel needs less than medtut elsewhere: no decoders, no readers of .xlsx
 REQUIREMENTS = ['numpy', 'pandas', 'matplotlib', 'pillow', 'joblib', 'pydicom', 'nibabel',
     'dicom-anonymizer', 'tqdm', 'filelock', 'platformdirs']
@@ -123,7 +128,8 @@ WELCOME = '''> **You are in the browser edition.** Python runs in this window, o
 > notebook's copy in the list of files. The page as a whole, with all outputs: {page}'''
 INSTALL = '''print('Loading medtut and what it needs ...')
 %pip install -q medtut {others}
-import tqdm
+import tqdm, warnings
+warnings.filterwarnings('ignore', message='IProgress not found')
 tqdm.tqdm.monitor_interval = 0 # it would need a thread
 print('Ready: go on with the next cell.')'''
 
@@ -157,7 +163,11 @@ def edition_cell(cell, name):
     folded = cell.directives.get('code-fold') == 'true'
     hidden = folded or cell.directives.get('echo') == 'false'
     cell.remove_directives()
-    made = mk_cell(cell.source.strip(), 'code')
+    source = cell.source.strip()
+    if cell.id in CHANGED:
+        old, new, reason = CHANGED[cell.id]
+        source = f'# Shorter here: {reason}\n' + re.sub(old, new, source)
+    made = mk_cell(source, 'code')
     if hidden: made.metadata = dict(jupyter=dict(source_hidden=True))
     return made
 
