@@ -30,6 +30,7 @@ EDITIONS = {
 NO_DECODER = 'the decoder of {} is a compiled library that no browser has'
 NOT_HERE = {
     'dicom056': NO_DECODER.format('JPEG-LS'),
+    'dicom112b': 'some of these files need a decoder that no browser has',
     'metrics091': 'it calls medtut on the command line, and a browser has none',
     'metrics093': 'it reads the files of the cell above'}
 # and those of which a part can: what is replaced, by what, and why
