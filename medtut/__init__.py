@@ -21,9 +21,13 @@ Tools:
   viewer            volumes to scroll through
   volumes           load series, turn and resample without losing where voxels lie
   nifti             read and write NIfTI files
-  cases             patients of BraTS and the Decathlon, found and read on one grid
+  cases             cases of BraTS, the Decathlon, nnU-Net or one's own, read on one grid
+  brain_cases       which files a case of the first two has
+  pairs             which mask belongs to which image, by their names
+  outlines          masks of ITK-SNAP and 3D Slicer, each voxel in its place
   brain_sets        how these two name files, sequences and labels
   intensities       numbers without a unit on one scale
+  preprocessing     what happens to a scan before a network sees it, on record
   patches           boxes to train on, each with enough tumour equally likely
   unet              a 3D U-Net, and its file with a model card
   tiles             a volume predicted tile by tile, without seams
@@ -33,8 +37,14 @@ Tools:
   metrics           how good is it: sensitivity, AUC
   intervals         how sure are we: the bootstrap by patient
   few_patients      intervals that hold for few patients: shares, means, AUCs, predictive values
+  curves            ROC and reliability of one or several models, drawn with intervals
   comparing         two models on the same cases: higher, lower or undecided
   masks             how well outlines agree: Dice, distances, a report
+  results           masks as DICOM segmentations, and all that is written about a series
+  segments          masks of DICOM segmentations, of any program, on a grid
+  reports           volumes and diameters as structured reports, and such reports as tables
+  captures          slices with masks painted on them, for archives that show no segmentation
+  sources           the series that results are made from: slices, headers, grid
   summaries         many reports in one table, in which a missed structure counts
   splits            tables split so that no patient is on both sides
   pictures          an image as it should look, and all of a folder as PNG
@@ -46,8 +56,12 @@ Tools:
   stacks            slices in order, and where their voxels lie
   planes            where a slice lies in the patient
   labels            what else tells it from other slices
+  films             a radiograph of any format as eight bits of grey
+  film_tables       a folder of films and a table of patients and classes, checked
+  film_models       own films into batches, a log of runs, a model with its card, its answers
   exercises         an answer typed into a lesson is right, or wrong with a reason
   answers           what may be typed, and which mistake a wrong answer shows
+  pacs              find series in a hospital's archive, fetch them, store results
   doctor            why a training does not learn: the usual causes, looked for
   weights           a model in a file, with what one must know to use it
 
@@ -82,11 +96,17 @@ Plumbing:
   summary           what a table can hold of one file
   profile           what the basic profile of de-identification says of each element
   hidden_data       pixel data without what hides in it
+  coding            names of what is outlined, in the codes that DICOM asks for
   errors            one kind of error for whatever is wrong with a file
   tables            tables from outside, read without trust
   rle               run-length codes of masks
   folders           what lies in a folder, and what became of it
   cli_base          what all commands share: options, tables
+  pacs_access       where an archive is, who asks, and what it may not do
+  pacs_web          an archive over DICOMweb
+  pacs_dimse        an archive over DICOM's own protocol
+  pacs_start        an archive to try things on: Orthanc, or a stand-in
+  pacs_stand_in     a stand-in for an archive
   batch             many files made of many, and a run that goes on
   files             files that appear when they are whole
   window            grey values of a window
