@@ -42,6 +42,12 @@ def test_edition_is_of_the_notebook(name):
     assert '\n'.join(prose).count('<details name=') == whole.count('<details name=')
     assert 'browser edition' in prose[1]
 
+def test_solutions_are_folded():
+    cells = json.loads(edition('01_dicom.ipynb'))['cells']
+    solutions = [cell for cell in cells if cell['source'][0].startswith('#@title Solution')]
+    assert len(solutions) == 7
+    for cell in solutions: assert cell['metadata']['jupyter']['source_hidden']
+
 @each_edition
 def test_edition_is_python(name):
     for source in cells_of(name, 'code'):
@@ -200,6 +206,7 @@ TYPE = '''([number, text]) => {
     const cell = cells.find(c => c.getSource().includes(`check('${number}', answer)`))
     cell.setSource(cell.getSource().replace(/answer = .*/, 'answer = ' + text))
 }'''
+CELLS = 'window.jupyterapp?.shell.currentWidget?.content?.model?.sharedModel.cells'
 RUN_ALL = "() => { window.jupyterapp.commands.execute('notebook:run-all-cells') }"
 
 def open_edition(page, address, name):
@@ -242,5 +249,5 @@ def test_answers_are_kept(browser, site, complete):
         assert '1.2: right' in state['text']
         page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
         page.reload()
-        page.locator('.jp-CodeCell', has_text='answer = 2').first.wait_for()
+        page.wait_for_function(f'{CELLS}?.some(c => c.getSource().includes("answer = 2"))')
         page.close()

@@ -161,7 +161,7 @@ def edition_cell(cell, name):
         said = f'*Left out here: {NOT_HERE[cell.id]}. What comes out stands on ' \
                f'[the page]({page_address(name)}).*'
         return mk_cell(said, 'markdown')
-    folded = cell.directives.get('code-fold') == 'true'
+    folded = 'code-fold' in cell.directives
     hidden = folded or cell.directives.get('echo') == 'false'
     cell.remove_directives()
     source = cell.source.strip()

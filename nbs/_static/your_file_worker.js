@@ -26,7 +26,7 @@ async function startPicture(base) {
 let started, pictureStarted
 onmessage = async ({data: {base, name, bytes}}) => {
   try {
-    say('Loading Python: about 17 MB at the first visit ...')
+    say('Loading Python: about 20 MB at the first visit ...')
     await (started ??= start(base))
     const path = name.replace(/[\\/]/g, '_')
     python.FS.writeFile(path, new Uint8Array(bytes))
@@ -40,6 +40,8 @@ onmessage = async ({data: {base, name, bytes}}) => {
   } catch (e) {
     if (!code) started = undefined
     pictureStarted = undefined
-    postMessage({failed: String(e.message ?? e).trim().split('\n').pop()})
+    const lines = String(e.message ?? e).trim().split('\n')
+    // of Python's traceback the line that names the error
+    postMessage({failed: lines.findLast(line => /^\w*Error: /.test(line)) ?? lines[0]})
   }
 }
