@@ -20,8 +20,13 @@ const wheels = (base, wanted) =>
 async function startPicture(base) {
   const needed = name => !HEADER.includes(name)
   await python.loadPackage([...PICTURE, ...wheels(base, needed)])
-  // loadPackage only logs what it could not load
-  python.runPython('import numpy, pandas, PIL, medtut.dicom')
+  // loadPackage only logs what it could not load; and pydicom looks for NumPy once, when imported
+  python.runPython(`
+    import sys
+    for name in list(sys.modules):
+        if name.partition('.')[0] in ('pydicom', 'your_file'): del sys.modules[name]
+    import numpy, pandas, PIL, medtut.dicom`)
+  code = python.pyimport('your_file')
 }
 let started, pictureStarted
 onmessage = async ({data: {base, name, bytes}}) => {
