@@ -84,6 +84,12 @@ may_import = dict(
     predict={'batch', 'conversion', 'files', 'masks', 'nifti', 'planes', 'preprocessing', 'series',
         'tiles', 'unet', 'volumes'},
     evaluate={'files', 'masks', 'metrics', 'nifti', 'planes', 'summaries', 'volumes'},
+    # results as DICOM
+    coding=set(), sources={'dicom', 'files', 'planes', 'volumes'},
+    results={'coding', 'overlays', 'planes', 'sources'},
+    segments={'coding', 'dicom', 'errors', 'headers', 'planes', 'sources', 'volumes'},
+    reports={'coding', 'dicom', 'errors', 'planes', 'segments', 'sources'},
+    captures={'coding', 'display', 'overlays', 'sources', 'stacks'},
     # archives of hospitals
     pacs_access={'files'}, pacs_web={'pacs_access'}, pacs_dimse={'pacs_access'},
     pacs_stand_in={'files', 'pacs_dimse'}, pacs_start={'pacs_access'},
@@ -93,12 +99,15 @@ may_import = dict(
     cli_folders={'cli_base', 'conversion', 'dicom', 'identity', 'pictures', 'pseudonyms',
         'volumes'},
     cli_data={'archives', 'cli_base', 'datasets', 'pngs', 'slices', 'splits'},
-    cli_outlines={'cli_base', 'evaluate', 'files', 'predict', 'tables'},
+    cli_results={'files', 'nifti', 'pacs', 'pacs_access', 'results'},
+    cli_outlines={'cli_base', 'cli_results', 'evaluate', 'files', 'predict', 'tables'},
     cli={'cli_base', 'cli_data', 'cli_folders', 'cli_outlines', 'download'})
 # what a table of DICOM files, a volume or a score must not make anyone wait for
 light = one_file | {'', 'answers', 'exercises', 'batch', 'brain_cases', 'brain_sets', 'cases', 'intensities',
     'checks', 'outlines', 'pairs', 'preprocessing',
-    'cli', 'cli_base', 'cli_data', 'cli_folders', 'cli_outlines', 'conversion', 'dicom', 'evaluate',
+    'captures', 'coding', 'reports', 'results', 'segments', 'sources',
+    'cli', 'cli_base', 'cli_data', 'cli_folders', 'cli_outlines', 'cli_results', 'conversion', 'dicom',
+    'evaluate',
     'files', 'film_tables', 'films', 'folders',
     'hidden_data', 'intervals', 'labels', 'layout', 'masks', 'metrics', 'nifti', 'pictures', 'planes',
     'pacs', 'pacs_access', 'pacs_dimse', 'pacs_start', 'pacs_web',
