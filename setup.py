@@ -11,8 +11,8 @@ settings = config['DEFAULT']
 
 def requirements(extra=''): return settings[f'{extra}requirements'].split()
 
-extras = {extra: requirements(f'{extra}_') for extra in ('train', 'lessons', 'real', 'dev')}
-extras['lessons'] += extras['train']
+extras = {extra: requirements(f'{extra}_') for extra in ('train', 'archive', 'lessons', 'real', 'dev')}
+extras['lessons'] += extras['train'] + extras['archive']
 
 setup(
     description=settings['description'],

@@ -77,4 +77,4 @@ def test_metadata():
     names = {re.match(r'[\w.-]+', requirement)[0].lower() for requirement in always}
     assert {'numpy', 'pydicom'} <= names
     assert not names & NOTEBOOK_TOOLS
-    assert set(dist.metadata.get_all('Provides-Extra')) == {'train', 'lessons', 'real', 'dev'}
+    assert set(dist.metadata.get_all('Provides-Extra')) == {'train', 'archive', 'lessons', 'real', 'dev'}
