@@ -175,6 +175,17 @@ def _refuse_grid(path, shape, affine, drawing):
         f'{path}: its voxels do not lie on those of the image: it has {given}, the image {wanted}. '
         'Find out whether it belongs to this image; if it does, say resampled=True')
 
+def _is_whole(turn, offset, label_shape, shape):
+    "Do the corners of a mask become those of the image?"
+    corners = np.array([(0, 0, 0), np.subtract(label_shape, 1)]) @ turn.T + offset
+    return (corners.min(0) == 0).all() and (corners.max(0) == np.subtract(shape, 1)).all()
+
+def _refuse_part(path, shape, affine, label_shape):
+    raise VolumeError(
+        f'{path}: it has {tuple(label_shape)} voxels, and the image {_voxels(shape, affine)}: a '
+        'mask of another image, perhaps. Find out; if it belongs to this one and covers a part of '
+        'it, say resampled=True')
+
 def _copied(label, turn, offset, shape, path):
     "Each voxel of a label in its place on a grid of `shape`"
     source = np.argwhere(label)
@@ -192,16 +203,20 @@ def on_grid(
     affine:np.ndarray,    # (4, 4) of it, voxel indices to mm, RAS+
     like:tuple,           # (shape, affine) of the image
     resampled:bool=False, # may voxels of another grid take the number of the nearest?
+    boxed:bool=False,     # may it cover only a box of the image?
     name='mask',          # for the error
 )->np.ndarray: # (x, y, z) uint8, on the grid of the image
     """A mask on the grid of its image. Along other axes, or in a box of the image, no voxel
     changes.
 
-    Raises `VolumeError` for another grid, unless it may be resampled, and for a mask that reaches
-    out of the image."""
+    Raises `VolumeError` for another grid, unless it may be resampled, for one that covers a part of
+    the image, unless it may, and for a mask that reaches out of the image."""
     shape, image_affine = tuple(like[0][:3]), check_affine(like[1], 'image')
     steps = _steps_between(image_affine, affine, label.shape)
-    if steps is not None: return _copied(label, *steps, shape, name)
+    if steps is not None:
+        fits = boxed or resampled or _is_whole(*steps, label.shape, shape)
+        if not fits: _refuse_part(name, shape, image_affine, label.shape)
+        return _copied(label, *steps, shape, name)
     if not resampled:
         _refuse_grid(name, shape, image_affine, Drawing(label[..., None], affine, []))
     out = resample(label, affine, like=(shape, image_affine), nearest=True).array
@@ -288,5 +303,7 @@ def import_outline(
     else:
         label, names = drawing.layers[..., 0], dict(labels or {})
         if labels is not None: _check_named(label, labels, path)
-    label = on_grid(label, drawing.affine, like, resampled, path)
+    # Slicer stores the box round its segments; others store all of the image
+    boxed = len(drawing.segments) > 0
+    label = on_grid(label, drawing.affine, like, resampled, boxed, path)
     return Outline(label, check_affine(like[1]), names)
