@@ -840,6 +840,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'medtut.outlines._check_named': ('toolbox/outlines.html#_check_named', 'medtut/outlines.py'),
                                  'medtut.outlines._copied': ('toolbox/outlines.html#_copied', 'medtut/outlines.py'),
                                  'medtut.outlines._flat': ('toolbox/outlines.html#_flat', 'medtut/outlines.py'),
+                                 'medtut.outlines._from_seg': ('toolbox/outlines.html#_from_seg', 'medtut/outlines.py'),
+                                 'medtut.outlines._is_dicom': ('toolbox/outlines.html#_is_dicom', 'medtut/outlines.py'),
                                  'medtut.outlines._is_in_space': ('toolbox/outlines.html#_is_in_space', 'medtut/outlines.py'),
                                  'medtut.outlines._is_whole': ('toolbox/outlines.html#_is_whole', 'medtut/outlines.py'),
                                  'medtut.outlines._nrrd_affine': ('toolbox/outlines.html#_nrrd_affine', 'medtut/outlines.py'),

@@ -149,7 +149,8 @@ def toolbox_contents():
 def contents():
     "The site's contents, what a reader wants first before what holds it up"
     yield toctree('Lessons', lesson_pages)
-    yield toctree('Around the lessons', ['at_work.ipynb', 'checklist', 'glossary', 'teaching'])
+    yield toctree('Around the lessons', ['at_work.ipynb', 'capstone_volumes.ipynb', 'checklist',
+                                            'glossary', 'teaching'])
     for room, docs in toolbox_contents().items():
         if room == 'Data': docs = ['data', 'real', *docs]
         yield toctree(room, docs)
