@@ -12,6 +12,7 @@ Tools:
   cli               the package from a shell
   cli_folders       its commands for folders of DICOM
   cli_data          its commands for data sets
+  cli_results       its outlines as DICOM, from an archive and to one
   cli_outlines      its commands that outline scans and judge outlines
   show              pictures with window and unit, in grids
   overlays          masks, classes and heat maps on a picture

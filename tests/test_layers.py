@@ -99,13 +99,15 @@ may_import = dict(
     cli_folders={'cli_base', 'conversion', 'dicom', 'identity', 'pictures', 'pseudonyms',
         'volumes'},
     cli_data={'archives', 'cli_base', 'datasets', 'pngs', 'slices', 'splits'},
-    cli_outlines={'cli_base', 'evaluate', 'files', 'predict', 'tables'},
+    cli_results={'files', 'nifti', 'pacs', 'pacs_access', 'results'},
+    cli_outlines={'cli_base', 'cli_results', 'evaluate', 'files', 'predict', 'tables'},
     cli={'cli_base', 'cli_data', 'cli_folders', 'cli_outlines', 'download'})
 # what a table of DICOM files, a volume or a score must not make anyone wait for
 light = one_file | {'', 'answers', 'exercises', 'batch', 'brain_cases', 'brain_sets', 'cases', 'intensities',
     'checks', 'outlines', 'pairs', 'preprocessing',
     'captures', 'coding', 'reports', 'results', 'segments', 'sources',
-    'cli', 'cli_base', 'cli_data', 'cli_folders', 'cli_outlines', 'conversion', 'dicom', 'evaluate',
+    'cli', 'cli_base', 'cli_data', 'cli_folders', 'cli_outlines', 'cli_results', 'conversion', 'dicom',
+    'evaluate',
     'files', 'film_tables', 'films', 'folders',
     'hidden_data', 'intervals', 'labels', 'layout', 'masks', 'metrics', 'nifti', 'pictures', 'planes',
     'pacs', 'pacs_access', 'pacs_dimse', 'pacs_start', 'pacs_web',
