@@ -180,7 +180,8 @@ class RunLog(Callback):
     def _earlier(self):
         "Rows that are in the file"
         if not self.path.exists(): return []
-        with open(self.path, newline='', encoding='utf-8') as f: header, *rows = csv.reader(f)
+        with open(self.path, newline='', encoding='utf-8') as f:
+            header, *rows = [*csv.reader(f)] or [[]] # an empty file has no columns
         if header != self.columns:
             raise ValueError(f'{self.path}: columns {header}, this run has {self.columns}; '
                              'take another file')
