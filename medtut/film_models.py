@@ -87,7 +87,8 @@ def _note_looks(shapes, coloured, size, notes):
     if len(set(shapes.values())) > 1:
         smallest, *_, largest = sorted(set(shapes.values()), key=np.prod)
         notes.append(f'films of {len(set(shapes.values()))} sizes, from {_by(smallest)} to '
-                     f'{_by(largest)}: all become {size} x {size}, whole, with black margins. If size goes with the '
+                     f'{_by(largest)}: all become {size} x {size}, whole, with black margins. '
+                     'If size goes with the '
                      'class, a network can read it from the margins')
     if coloured:
         notes.append(f'{counted(len(coloured), "film")} in colour, read as grey: '

@@ -185,7 +185,8 @@ def _in_two_classes(films, notes):
     torn = list(torn[torn > 1].index)
     if torn:
         notes.append(f'{counted(len(torn), "patient")} with films of two classes: '
-                     f'{some_of(torn, 3)}; right if the finding came or went, else a typing mistake')
+                     f'{some_of(torn, 3)}; right if the finding came or went, '
+                     'else a typing mistake')
 
 # %% ../nbs/toolbox/film_tables.ipynb #filmtab012
 _NO_LABEL = {'nan', 'na', 'n/a', '?', 'null', '-', 'unknown', '#n/a'}
