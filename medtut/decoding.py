@@ -6,7 +6,7 @@
 __all__ = ['number_bits', 'StoredValues', 'Limits', 'OutOfTime', 'run_in_process', 'decoding_limits', 'stored_values']
 
 # %% ../nbs/toolbox/decoding.ipynb #decod003
-import math, multiprocessing, multiprocessing.util, os, struct, time
+import math, multiprocessing, multiprocessing.util, os, struct, sys, time
 from concurrent.futures import BrokenExecutor, TimeoutError
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,13 +14,14 @@ from typing import NamedTuple
 
 import numpy as np
 import pydicom
-from joblib.externals.loky import ProcessPoolExecutor
 from pydicom.encaps import generate_fragments, generate_frames
 from pydicom.pixels import get_decoder
 from pydicom.pixels.utils import get_j2k_parameters
 from .errors import DicomError, as_dicom_error, data_set_name
 from .layout import image_layout
 from .wording import counted
+try: from joblib.externals.loky import ProcessPoolExecutor
+except ImportError: ProcessPoolExecutor = None
 
 # %% ../nbs/toolbox/decoding.ipynb #decod015
 def number_bits(
@@ -70,9 +71,15 @@ def _high_bit(layout):
 # %% ../nbs/toolbox/decoding.ipynb #decod021
 _PLUGINS = ('pydicom', 'pylibjpeg', 'pyjpegls', 'pillow', 'gdcm')
 
+# said where no decoder is to be had
+_WHERE_TO_DECODE = ("open the file where medtut is installed by pip, which brings decoders; "
+                    "a browser has those of pydicom and Pillow alone")
+
 def _gdcm_frame(encoded, options):
     "One frame of 12-bit JPEG, which pydicom's gdcm plugin refuses and gdcm reads"
-    import gdcm
+    try: import gdcm
+    except ImportError as e:
+        raise DicomError(f'gdcm, its only decoder, is not installed; {_WHERE_TO_DECODE}') from e
     fragment = gdcm.Fragment()
     fragment.SetByteStringValue(encoded)
     fragments = gdcm.SequenceOfFragments.New()
@@ -148,7 +155,7 @@ def _decode(layout, frame):
             return StoredValues(values, plugin or 'numpy')
         except Exception as e: failures.append(_failure(plugin, e))
     if encapsulated and frame is None: _check_frames_are_there(layout)
-    raise DicomError('; '.join(failures) or f'no decoder for {layout.syntax.name} is installed')
+    raise DicomError('; '.join(failures) or f'no decoder for it is installed; {_WHERE_TO_DECODE}')
 
 def _decode_numbers(layout, frame):
     "Decode, and keep of each pixel the bits that are its number"
@@ -197,6 +204,10 @@ class _DecodingProcess:
         self.pool = None
 
 _process = _DecodingProcess()
+
+def _has_processes():
+    "Whether this platform starts processes: a browser does not, and there loky can't be had"
+    return ProcessPoolExecutor is not None and sys.platform != 'emscripten'
 
 def _size_in_memory():
     "Bytes of address space that this process takes; `None` where the platform does not say"
@@ -273,7 +284,9 @@ def _decode_elsewhere(layout, frame):
     "Decode in the other process, and say what went wrong there"
     limits = decoding_limits(layout, frame)
     decoder = f'{layout.name}: the decoder of {layout.syntax.name}'
-    try: return run_in_process(limits, _decode_numbers, layout, frame)
+    try:
+        if not _has_processes(): return _decode_numbers(layout, frame)
+        return run_in_process(limits, _decode_numbers, layout, frame)
     except DicomError as e:
         raise DicomError(f'{layout.name}: {layout.syntax.name} could not be decoded: {e}') from None
     except OutOfTime as e:
@@ -293,7 +306,8 @@ def stored_values(
     They are its numbers, without the bits of a pixel that are no part of them.
     There is an axis for frames or colour only where there are several.
     Compressed data is decoded in a process of its own: a native decoder that crashes, hangs or
-    swallows memory takes that process with it, and nothing else.
+    swallows memory takes that process with it, and nothing else. Where there are no processes, in
+    a browser, it is decoded in this one.
     Raises `DicomError` where there is no image, where it can't be decoded, or where it claims more
     than the file can hold or `max_bytes` allows."""
     with as_dicom_error(data_set_name(ds), 'decoding'):

@@ -6,6 +6,7 @@
 __all__ = ['Verdict', 'Exercise', 'exercise', 'judge', 'check', 'answer_key', 'predicted']
 
 # %% ../nbs/toolbox/exercises.ipynb #exe003
+from html import escape
 from typing import NamedTuple
 
 from .answers import Essay, Unreadable, close, is_empty, number_of, without_library
@@ -85,23 +86,57 @@ def told_apart(number):
         shown = f'{kind.shown(kind.read(answer))}: ' if kind.shown_in_key else ''
         yield f'- {shown}{reason}'
 
+# %% ../nbs/toolbox/exercises.ipynb #exe028b
+def _key_lines(number):
+    "The solution and the usual mistakes, or what to look for in an essay"
+    kind, solution, _, why = _exercises[number]
+    if isinstance(kind, Essay): return f'{number}: {kind.rubric}'.splitlines()
+    given = without_library(kind.given_by(solution))
+    verdict = judge(number, given)
+    if not verdict.right: return [f'{number}: no answer on this data: {verdict.reason}']
+    shown = f'{kind.shown(kind.read(given))}. ' if kind.shown_in_key else ''
+    return [f'{number}: {shown}{why}'.rstrip(), 'Usual mistakes:', *told_apart(number)]
+
+def _lines_as_html(lines):
+    "Paragraphs, then the lines that begin with a dash or a box as the points of a list"
+    marks = {'- ': '', '  [ ] ': '☐ '}
+    paragraphs, points = '', ''
+    for line in lines:
+        mark = next((mark for mark in marks if line.startswith(mark)), None)
+        if mark is None: paragraphs += f'<p>{escape(line)}</p>'
+        else: points += f'<li>{marks[mark]}{escape(line.removeprefix(mark))}</li>'
+    return f'{paragraphs}<ul>{points}</ul>' if points else paragraphs
+
+def _as_text(item): return item if isinstance(item, str) else repr(item)
+
+def _as_html(item):
+    "A picture or a table as it shows itself, all else as text"
+    if hasattr(item, '_repr_html_'): return item._repr_html_()
+    return f'<p style="white-space: pre-wrap">{escape(_as_text(item))}</p>'
+
+class Key:
+    "An answer key: folded where HTML is shown, and plain text elsewhere"
+    summary = 'Answer and usual mistakes'
+    def __init__(self, lines, items): self.lines, self.items = lines, items
+
+    def __repr__(self): return '\n'.join([*self.lines, *map(_as_text, self.items)])
+
+    def _repr_html_(self):
+        inside = _lines_as_html(self.lines) + ''.join(map(_as_html, self.items))
+        return (f'<details class="answer-key"><summary style="cursor: pointer">{self.summary}'
+                f'</summary>{inside}</details>')
+
 # %% ../nbs/toolbox/exercises.ipynb #exe029
 def answer_key(
     number:str, # the exercise
+    *items,     # what else the key shows: text, pictures, tables
 ):
-    "Print the solution, and what is said of each usual mistake"
-    kind, solution, _, why = _exercises[number]
-    if isinstance(kind, Essay):
-        print(f'{number}: {kind.rubric}')
-        return
-    given = without_library(kind.given_by(solution))
-    verdict = judge(number, given)
-    if not verdict.right:
-        print(f'{number}: no answer on this data: {verdict.reason}')
-        return
-    shown = f'{kind.shown(kind.read(given))}. ' if kind.shown_in_key else ''
-    print(f'{number}: {shown}{why}'.rstrip())
-    print('Usual mistakes:', *told_apart(number), sep='\n')
+    """Show the solution, and what is said of each usual mistake. It stays folded when all cells
+    are run, so that nobody reads it by chance"""
+    key = Key(_key_lines(number), items)
+    try: from IPython.display import display
+    except ImportError: print(key)
+    else: display(key)
 
 # %% ../nbs/toolbox/exercises.ipynb #exe031
 def predicted(

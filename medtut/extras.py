@@ -12,7 +12,7 @@ from importlib.util import find_spec
 # %% ../nbs/toolbox/extras.ipynb #extras005
 # what `pip install medtut[train]` brings beside, by the name it is imported under
 TRAIN = ['torch', 'torchvision', 'fastai', 'cv2', 'safetensors', 'requests',
-    'xlsxwriter']
+    'xlsxwriter', 'nrrd']
 # and what `pip install medtut[archive]` brings
 ARCHIVE = ['requests', 'pynetdicom', 'highdicom']
 

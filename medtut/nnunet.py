@@ -55,6 +55,9 @@ def _check(table, number, name):
     if not len(table): raise ValueError('no cases: there is nothing to write')
     without = table.case[table.seg.isna()]
     if len(without): raise ValueError(f'{without.iloc[0]} has no mask; leave such cases out')
+    if table.labels.iloc[0] is None:
+        raise ValueError('nothing says what the numbers in the masks mean; say so with '
+                         'find_cases(folder, labels={1: ...})')
     sets = {(str(row.labels), row.sequences) for row in table.itertuples()}
     if len(sets) > 1:
         raise ValueError('cases of sets with other labels or channels: write each set alone')

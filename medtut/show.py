@@ -12,6 +12,7 @@ __getattr__ = hands_on(__name__, 'overlays', 'moving', 'show_volumes')
 
 # %% ../nbs/toolbox/show.ipynb #show003
 from base64 import b64encode
+from html import escape
 from io import BytesIO
 from math import ceil
 import numpy as np
@@ -40,12 +41,17 @@ class Picture(Figure):
 
     def __repr__(self): return self.alt or super().__repr__()
 
+    def _base64(self): return b64encode(png_bytes(self)).decode()
+
     def _ipython_display_(self):
         # IPython's own way with figures stores four times the pixels and goes before any `_repr_`
         from IPython.display import display
-        png = b64encode(png_bytes(self)).decode()
-        bundle = {'image/png': png, 'text/plain': repr(self)}
+        bundle = {'image/png': self._base64(), 'text/plain': repr(self)}
         display(bundle, raw=True)
+
+    def _repr_html_(self):
+        "For HTML that holds pictures; a notebook goes by `_ipython_display_`"
+        return f'<img src="data:image/png;base64,{self._base64()}" alt="{escape(repr(self))}">'
 
 # %% ../nbs/toolbox/show.ipynb #show009
 def png_bytes(fig):

@@ -46,13 +46,19 @@ def _send():
     for row in rows: values.append([_simple(row[i]) for i in columns])
     json.dump((header, columns, values), sys.stdout)
 
+class _NoProcess(ValueError):
+    "A .xlsx can't be read where no process can be started: in a browser"
+
 def _read_xlsx(path, wanted, max_bytes):
     "`_Sheet` of a workbook. `ValueError` if it can't be read"
-    done = subprocess.run(
-        [sys.executable, '-c', 'from medtut.tables import _send; _send()',
-         json.dumps([str(path), wanted, max_bytes])],
-        capture_output=True,
-        env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)))
+    command = [sys.executable, '-c', 'from medtut.tables import _send; _send()',
+               json.dumps([str(path), wanted, max_bytes])]
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
+    try: done = subprocess.run(command, capture_output=True, env=environment)
+    except OSError as e:
+        raise _NoProcess(
+            f'{path}: a .xlsx is read in a process of its own, and none can be started here '
+            f'({e.strerror}); save the table as .csv') from e
     if done.returncode == 0: return _Sheet(*json.loads(done.stdout))
     said = done.stderr.decode(errors='replace').splitlines()
     said = [line for line in said if line.strip()]
@@ -83,6 +89,7 @@ def read_table(
     try:
         if path.suffix.lower() == '.csv': sheet = _read_csv(path)
         else: sheet = _read_xlsx(path, [_plain(name) for name in asked], max_bytes)
+    except _NoProcess: raise
     except (ValueError, OverflowError, pd.errors.ParserError) as e:
         raise ValueError(f'{path}: not a readable .xlsx or .csv table ({e}); '
                          'was a web page saved in its place? Download it again') from e

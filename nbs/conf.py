@@ -16,6 +16,7 @@ from sphinx.util.logging import getLogger
 nbs = Path(__file__).parent
 sys.path.insert(0, str(nbs.parent/'tools'))
 from api import api_index, documented, exported_module, module_of_page, modules, public, target
+from fold import gives_away
 from glossary import with_targets, within_the_site
 from lessons import config, filled, notebooks, read_lesson
 from rooms import rooms
@@ -50,7 +51,7 @@ html_favicon = '_static/favicon.svg'
 # Quarto cell options, which nbdev's directives become, and the tags that MyST-NB knows them by
 TAGS = {('include', 'false'): 'remove-cell', ('echo', 'false'): 'remove-input',
     ('output', 'false'): 'remove-output',
-    ('code-fold', 'true'): 'hide-cell', ('code-fold', ''): 'hide-cell'}
+    ('code-fold', 'true'): 'hide-input', ('code-fold', ''): 'hide-input'}
 
 pages = [path.relative_to(nbs) for path in notebooks()]
 lesson_pages = [path for path in pages if path.name[0].isdigit()]
@@ -95,19 +96,31 @@ def describe_image(cell, output):
     # the width is enough, and a narrow screen may shrink it
     output.metadata.get(image_types[0], {}).pop('height', None)
 
+def open_key(output):
+    "An answer key is folded by its cell; one fold is enough"
+    if 'text/html' not in output.get('data', {}): return
+    html = ''.join(output.data['text/html'])
+    closed = '<details class="answer-key">'
+    output.data['text/html'] = html.replace(closed, closed.replace('>', ' open>'))
+
 def site_code_cell(cell):
     "Say in MyST-NB's terms what nbdev and the notebook say of a code cell"
     options = cell.directives
+    is_answer = gives_away(cell)
     cell.remove_directives()
     cell.source = re.sub(r'\A#\s*@title.*\n?', '', cell.source)  # Colab's name of a folded cell
     tags = [tag for (option, value), tag in TAGS.items() if options.get(option) == value]
+    # of a picture the code is folded; of an answer, what comes out as well
+    if is_answer: tags = ['hide-cell']
     cell.metadata = dict(tags=tags, mystnb={})
     for_myst = cell.metadata['mystnb']
     if 'fig-alt' in options: for_myst['image'] = dict(alt=options['fig-alt'].strip('"'))
     if 'code-summary' in options:
         summary = options['code-summary'].strip('"')
         for_myst |= dict(code_prompt_show=summary, code_prompt_hide=summary)
-    for output in cell.outputs: describe_image(cell, output)
+    for output in cell.outputs:
+        describe_image(cell, output)
+        open_key(output)
 
 def site_cell(path, cell):
     "A cell of the notebook at `path` for MyST-NB"

@@ -109,3 +109,40 @@ def test_known_kinds_are_found(sentence): assert claims_a_result(sentence)
     'Lesson 3 chooses a threshold by its sensitivity.', 'The AUC has an interval of its own.',
     'Draw 12 patients.'])
 def test_other_sentences_are_not(sentence): assert not claims_a_result(sentence)
+
+
+# --- on whom it was measured
+
+SCORE = re.compile(r'\b(?:AUC|Dice|accuracy|sensitivity|specificity|PPV|NPV|HD95|precision|recall'
+                   r'|rank correlation|hottest|hits?)\b', re.I)
+FIGURE = re.compile(r'\d\.\d|\d ?%|\b\d{2,}\b')
+on_phantoms = [lesson for lesson in lessons if lesson.number in (5, 6)]
+
+
+def shown(output):
+    "What an output says in words: printed, as Markdown, or as the text form of a table or picture"
+    data = output.get('data', {})
+    said = [output.get('text', ''), data.get('text/plain', ''), data.get('text/markdown', '')]
+    return '\n'.join(''.join(part) for part in said)
+
+
+def unnamed_scores(text):
+    "Lines that give a score, if nowhere in the text it is said on whom"
+    if re.search(r'phantom', text, re.I): return []
+    return [line for line in text.splitlines() if SCORE.search(line) and FIGURE.search(line)]
+
+
+@pytest.mark.parametrize('lesson', on_phantoms, ids=lambda lesson: lesson.path.stem)
+def test_scores_say_on_whom(lesson):
+    """A score on phantoms says nothing about patients: each output with one says 'phantoms', in a
+    line, a table or a caption"""
+    for cell in read_nb(lesson.path).cells:
+        for output in cell.get('outputs', []):
+            assert not unnamed_scores(shown(output)), f'{cell.id}: say (phantoms) beside it'
+
+
+@pytest.mark.parametrize('text', ['AUC 0.93 (0.81-0.98)', 'Accuracy with 95 % intervals',
+                                  'hits within 6 pixels: block 3 is higher: +0.21'])
+def test_unnamed_scores_are_found(text):
+    assert unnamed_scores(text)
+    assert not unnamed_scores(f'{text} (phantoms)')

@@ -1,13 +1,16 @@
 """Answers of every kind: right, wrong with the reason that fits, empty, and nonsense"""
+import re
 import sys
 from decimal import Decimal
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from medtut.answers import Array, Choice, Essay, Function, Mask, Number, Numbers
 from medtut.exercises import answer_key, check, exercise, judge, predicted
+from medtut.show import Picture
 
 image = np.array([[-3, 0, 4.25], [7, -9, 2]])
 square = np.arange(9).reshape(3, 3)
@@ -228,6 +231,28 @@ def test_key(capsys):
     answer_key('0.0')
     printed = capsys.readouterr().out
     assert printed == '0.0: 40 HU. So it is.\nUsual mistakes:\n- 50 HU: a\n- 60 HU: b\n'
+
+def test_key_is_folded(monkeypatch):
+    "Closed, with all it shows inside, and nothing of an answer taken for HTML"
+    shown = []
+    monkeypatch.setattr('IPython.display.display', shown.append)
+    declare(Number(), lambda: 2, mistakes={'1 < 2 & so on': 1}, why='So it is.')
+    table, picture = pd.DataFrame({'n': [5]}), Picture(1, 1, alt='A "picture"')
+    answer_key('0.0', 'a line', table, picture)
+    html = shown[0]._repr_html_()
+    start = '<details class="answer-key"><summary style="cursor: pointer">'
+    assert html.startswith(f'{start}Answer and usual mistakes</summary><p>0.0: 2. So it is.</p>')
+    assert html.endswith('</details>') and html.count('<details') == 1
+    assert '<li>1: 1 &lt; 2 &amp; so on</li>' in html
+    assert '>a line</p>' in html and '<td>5</td>' in html
+    assert re.search(r'<img src="data:image/png;base64,[\w+/=]+" alt="A &quot;picture&quot;">', html)
+
+def test_key_as_text(capsys):
+    "Where no HTML is shown"
+    declare(*kinds['essay'])
+    answer_key('0.0', 'a line', Picture(1, 1, alt='A picture'))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1:] == ['  [ ] a point', '  [ ] another', 'a line', 'A picture']
 
 # --- predictions
 

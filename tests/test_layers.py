@@ -58,7 +58,11 @@ may_import = dict(
     viewer={'moving', 'show', 'show_volumes', 'window'},
     # brain tumours
     doctor=set(), intensities=set(), brain_sets={'files', 'planes'}, patches=set(), unet={'weights'},
-    cases={'brain_sets', 'files', 'intensities', 'nifti', 'planes', 'splits', 'volumes'},
+    brain_cases={'brain_sets', 'files', 'planes', 'splits'}, pairs={'files', 'planes'},
+    outlines={'nifti', 'planes', 'volumes'},
+    cases={'brain_cases', 'brain_sets', 'intensities', 'nifti', 'outlines', 'pairs', 'planes',
+        'volumes'},
+    preprocessing={'cases', 'checks', 'intensities', 'nifti', 'planes', 'volumes'},
     tiles={'modes', 'patches'}, nnunet={'cases', 'files', 'nifti'},
     # sample data: only `datasets` reaches for phantoms, and only when asked to
     datasets={'archives', 'download', 'files', 'hosts'}, archives={'download', 'files'},
@@ -73,9 +77,13 @@ may_import = dict(
     pngs=one_file | {'batch', 'dicom', 'files'},
     pseudonyms=one_file | {'batch', 'dicom', 'files', 'folders'},
     conversion={'batch', 'dicom', 'folders', 'nifti', 'planes', 'series', 'volumes'},
-    predict={'batch', 'checks', 'conversion', 'files', 'intensities', 'masks', 'nifti', 'planes',
-        'series', 'tiles', 'unet', 'volumes'},
+    predict={'batch', 'conversion', 'files', 'masks', 'nifti', 'planes', 'preprocessing', 'series',
+        'tiles', 'unet', 'volumes'},
     evaluate={'files', 'masks', 'metrics', 'nifti', 'planes', 'summaries', 'volumes'},
+    # archives of hospitals
+    pacs_access={'files'}, pacs_web={'pacs_access'}, pacs_dimse={'pacs_access'},
+    pacs_stand_in={'files', 'pacs_dimse'}, pacs_start={'pacs_access'},
+    pacs={'dicom', 'pacs_access', 'pacs_dimse', 'pacs_start', 'pacs_web'},
     # the command line, by what its commands work on
     cli_base={'files'},
     cli_folders={'cli_base', 'conversion', 'dicom', 'identity', 'pictures', 'pseudonyms',
@@ -84,10 +92,12 @@ may_import = dict(
     cli_outlines={'cli_base', 'evaluate', 'files', 'predict', 'tables'},
     cli={'cli_base', 'cli_data', 'cli_folders', 'cli_outlines', 'download'})
 # what a table of DICOM files, a volume or a score must not make anyone wait for
-light = one_file | {'', 'answers', 'exercises', 'batch', 'brain_sets', 'cases', 'intensities', 'checks',
+light = one_file | {'', 'answers', 'exercises', 'batch', 'brain_cases', 'brain_sets', 'cases', 'intensities',
+    'checks', 'outlines', 'pairs', 'preprocessing',
     'cli', 'cli_base', 'cli_data', 'cli_folders', 'cli_outlines', 'conversion', 'dicom', 'evaluate',
     'files', 'folders',
     'hidden_data', 'intervals', 'labels', 'layout', 'masks', 'metrics', 'nifti', 'pictures', 'planes',
+    'pacs', 'pacs_access', 'pacs_dimse', 'pacs_start', 'pacs_web',
     'pseudonyms', 'series', 'splits', 'stacks', 'tables', 'volumes',
     'wording'}
 frameworks = {'torch', 'torchvision', 'fastai'}

@@ -1,7 +1,10 @@
 "Predicting files: the same as by hand, on the file's own grid, whatever happens on the way"
 import copy
 import inspect
+import json
 import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -10,15 +13,20 @@ import torch
 from dask.distributed import Client, LocalCluster
 
 import medtut.predict
+from medtut.cases import find_cases
+from medtut.cli import app
 from medtut.intensities import standardize
+from medtut.masks import volume_ml
 from medtut.nifti import load_nifti, save_nifti
 from medtut.planes import VolumeError
 from medtut.predict import label_volumes, load_predictor, predict_cases, predict_file
+from medtut.preprocessing import Preprocessing, from_card, prepare, prepare_case
 from medtut.tiles import predict_volume
 from medtut.unet import UNet3D, save_unet
-from medtut.volumes import check_same_grid, reorient, resample
+from medtut.volumes import check_same_grid, reorient, resample, spacing as voxel_size
 
 PATCH = (16, 16, 16)
+SHIPPED = Path(__file__).resolve().parent.parent/'nbs/07_hippocampus.safetensors'
 CARD = dict(patch=PATCH, spacing=2, per='volume', inside='head', channels=['T1', 'T2'],
             labels={'1': 'one', '2': 'two'})
 
@@ -258,7 +266,7 @@ def test_a_card_says_how(scans, tmp_path):
     weights = save_unet(model, tmp_path/'w.safetensors', data='', seed=0, scores={}, **CARD)
     loaded, settings, card = load_predictor(weights)
     assert settings == dict(patch=[16, 16, 16], spacing=2, per='volume', inside='head',
-                            orientation=None)
+                            orientation=None, clip=None, scale='standardize', padding=None)
     assert card['labels'] == CARD['labels']
     one = predict_file(loaded, path, tmp_path/'one.nii.gz', **settings, progress=False)
     two = predict_file(model, path, tmp_path/'two.nii.gz', PATCH, inside='head', progress=False)
@@ -282,6 +290,124 @@ def test_a_card_that_makes_no_sense_is_refused(scans, tmp_path, wrong):
     message = f'w.safetensors: its card is wrong: {key} must be'
     with pytest.raises(ValueError, match=message):
         load_predictor(path)
+
+RECORDS = [
+    Preprocessing(), Preprocessing(inside=None, per='slice'),
+    Preprocessing(orientation='SAL', clip=(-.5, 1.5)),
+    Preprocessing(spacing=(1.7, 2, 3), clip=(-1, 1), scale='window', padding=(24, 24, 24)),
+    Preprocessing(orientation='LPI', spacing=3, inside=None, padding=(20, 9, 20))]
+each_record = pytest.mark.parametrize('record', RECORDS, ids=str)
+
+@pytest.fixture
+def shuffled(tmp_path):
+    """Pairs on shuffled axes, a file for each channel, and a mask of two labels: none of the three
+    axes is like another, or symmetric"""
+    rng = np.random.default_rng(1)
+    names = {}
+    (tmp_path/'imagesTr').mkdir()
+    for i, axes in enumerate(('RAS', 'PIL')):
+        image = rng.normal(size=(18, 22, 13, 2)).astype(np.float32)
+        label = np.zeros(image.shape[:3], np.uint8)
+        label[3:9, 4:17, 2:5] = 1
+        label[3:5, 4:8, 5:9] = 2
+        affine = np.diag([2., 1.5, 3, 1])
+        affine[:3, 3] = -11, 5, 40
+        turned, turned_affine = reorient(image, affine, axes)
+        save_nifti(turned, turned_affine, tmp_path/f'imagesTr/p{i}.nii.gz')
+        save_nifti(*reorient(label, affine, axes), tmp_path/f'labelsTr/p{i}.nii.gz')
+        names[f'p{i}'] = tmp_path/f'imagesTr/p{i}.nii.gz'
+    about = dict(modality={'0': 'T1', '1': 'T2'}, labels={'0': 'background', '1': 'one', '2': 'two'},
+                 training=[])
+    (tmp_path/'dataset.json').write_text(json.dumps(about))
+    return find_cases(tmp_path), names
+
+class Recording:
+    "Stands where tiles are predicted, and keeps what the network would see"
+    def __init__(self): self.seen = []
+    def __call__(self, model, image, patch, *args, **kwargs):
+        self.seen.append(image.copy())
+        return np.zeros((3, *image.shape[1:]), np.float32)
+
+@each_record
+def test_training_and_prediction_see_the_same_to_the_last_bit(shuffled, scans, tmp_path,
+                                                              monkeypatch, record):
+    "From a case's row, by a card: `prepare`, `predict_file`, `predict_cases` and the command line"
+    cases, files = shuffled
+    record = replace(record, channels=('T1', 'T2'))
+    trained = [prepare_case(row, record).image for _, row in cases.iterrows()]
+    card = dict(patch=PATCH, labels=CARD['labels'], preprocessing=record.on_card())
+    weights = save_unet(scans[1], tmp_path/'w.safetensors', data='', seed=0, scores={}, **card)
+    model, settings, card = load_predictor(weights)
+    assert from_card(card) == record
+    paths = list(files.values())
+    alone = [prepare(path, record).image for path in paths]
+    recording = Recording()
+    monkeypatch.setattr(medtut.predict, 'predict_volume', recording)
+    for i, path in enumerate(paths):
+        predict_file(model, path, tmp_path/f'{i}.nii', **settings, progress=False)
+    predict_cases(model, files, tmp_path/'all', **settings, progress=False)
+    command = 'predict', *paths, '-w', weights, '-o', tmp_path/'cli', '--device', 'cpu', '-q'
+    app([*map(str, command)], standalone_mode=False)
+    assert len(recording.seen) == 6
+    for image, *others in zip(trained, alone, recording.seen[:2], recording.seen[2:4],
+                              recording.seen[4:]):
+        for other in others:
+            assert other.dtype == image.dtype == np.float32
+            assert other.shape == image.shape
+            assert other.tobytes() == image.tobytes()
+
+@each_record
+def test_a_mask_keeps_its_places_in_mm(shuffled, record):
+    "Millilitres and centre of each label, whichever way the file lies and the network looks"
+    for _, row in shuffled[0].iterrows():
+        truth, affine = load_nifti(row.seg, dtype=np.uint8)
+        _, label, new_affine, _ = prepare_case(row, record)
+        for k in (1, 2):
+            centre = affine @ [*np.argwhere(truth == k).mean(0), 1]
+            moved = new_affine @ [*np.argwhere(label == k).mean(0), 1]
+            assert np.linalg.norm(moved - centre) < 1
+            ml, new_ml = (volume_ml(mask == k, voxel_size(a))
+                          for mask, a in ((truth, affine), (label, new_affine)))
+            assert new_ml == pytest.approx(ml, rel=.3)
+
+@each_record
+def test_labels_come_back_from_any_record(shuffled, scans, tmp_path, monkeypatch, record):
+    "A network that says what the mask says, on whatever it sees, gives the mask in the file"
+    for case, row in shuffled[0].iterrows():
+        truth, affine = load_nifti(row.seg, dtype=np.uint8)
+        _, label, *_ = prepare_case(row, record)
+        def perfect(model, image, *args, label=label, **kwargs):
+            return np.stack([label == k for k in range(3)]).astype(np.float32)
+        monkeypatch.setattr(medtut.predict, 'predict_volume', perfect)
+        settings = {k: v for k, v in record.on_card().items() if k != 'channels'}
+        out = predict_file(scans[1], row.T1, tmp_path/f'{case}.nii', PATCH, **settings,
+                           progress=False)
+        drawn, out_affine = read(out)
+        check_same_grid(truth.shape, affine, drawn.shape, out_affine)
+        agreement = (drawn == truth).mean()
+        assert agreement > .97 if record.spacing else agreement == 1
+
+def test_a_card_from_before_there_were_records():
+    "Nothing cut off, standardised, nothing padded, as such cards always meant"
+    old = dict(patch=[8, 8, 8], spacing=None, per='volume', inside=None, channels=['MRI'],
+               labels={'1': 'a'}, use='')
+    assert from_card(old) == Preprocessing(channels=['MRI'], inside=None)
+    assert from_card(old).on_card() == dict(
+        channels=['MRI'], orientation=None, spacing=None, clip=None, scale='standardize',
+        per='volume', inside=None, padding=None)
+
+def test_the_shipped_weights_mean_what_they_meant(tmp_path):
+    "Lesson 7's card has no record; the network sees each crop standardised by all its voxels"
+    model, settings, card = load_predictor(SHIPPED)
+    assert 'preprocessing' not in card
+    path = save_nifti(np.random.default_rng(0).normal(9, 4, (33, 50, 31)).astype(np.float32),
+                      np.eye(4), tmp_path/'crop.nii.gz')
+    label, _ = read(predict_file(model, path, tmp_path/'out.nii', **settings, progress=False))
+    image, _ = load_nifti(path)
+    by_itself = predict_volume(model, standardize(image[None], 'volume', None), settings['patch'],
+                               progress=False)
+    assert (label == by_itself.argmax(0)).all()
+    assert len(np.unique(label)) == 3
 
 def test_label_volumes(tmp_path):
     "Twelve voxels of 2 x 2.5 x 4 mm are 0.24 ml"

@@ -3,7 +3,8 @@ or those of some notebooks: `python tools/fold.py nbs/01_dicom.ipynb`
 
 Each host has metadata of its own for it. JupyterLab hides source and outputs by `jupyter`, and
 shows the outputs again once the cell is run; older front ends hide outputs by `collapsed`. Colab
-hides the source by `cellView`. The site folds the whole cell by its directive `code-fold`."""
+hides the source by `cellView`. The site folds the whole cell, where of other cells with the
+directive `code-fold` it folds the code alone."""
 import sys
 from pathlib import Path
 

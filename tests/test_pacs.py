@@ -1,0 +1,457 @@
+"Archives: found, fetched and stored, over both protocols, also where something goes wrong"
+import errno
+import json
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.data import get_testdata_file
+from pydicom.uid import generate_uid
+
+from medtut import pacs_access, pacs_start
+from medtut.pacs import Access, ArchiveError, archive, fetch_series, find_series, store
+from medtut.volumes import load_series
+
+KINDS = ['stand-in', pytest.param('Orthanc', marks=pytest.mark.skipif(
+    pacs_start._orthanc() is None,
+    reason='Orthanc is not installed: apt-get install orthanc orthanc-dicomweb'))]
+BOTH = ['web', 'dicom']
+
+def write_series(folder, n, rows=16, patient='PHANTOM-7', orientation=(1, 0, 0, 0, 1, 0)):
+    "A series of `n` slices of random numbers; its UID"
+    folder.mkdir()
+    ds = pydicom.dcmread(get_testdata_file('MR_small.dcm'))
+    del ds[0xFFFCFFFC] # trailing padding, which means nothing and which Orthanc's C-GET leaves out
+    ds.StudyInstanceUID, ds.SeriesInstanceUID = generate_uid(), generate_uid()
+    ds.PatientID, ds.PatientName, ds.SeriesDescription = patient, 'Phantom^Seven', 'PHANTOM t1'
+    ds.ImageOrientationPatient, ds.Rows, ds.Columns = list(orientation), rows, rows
+    normal = np.cross(*np.split(np.array(orientation, float), 2))
+    rng = np.random.default_rng(n)
+    for i in range(n):
+        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        ds.ImagePositionPatient, ds.InstanceNumber = [round(p, 4) for p in 3*i*normal], i + 1
+        ds.PixelData = rng.integers(0, 1000, (rows, rows), np.int16).tobytes()
+        ds.save_as(folder/f'{i:04d}.dcm')
+    return ds.SeriesInstanceUID
+
+def same_series(a, b):
+    "Whether two folders hold data sets that are equal"
+    def by_uid(folder):
+        return {ds.SOPInstanceUID: ds for ds in map(pydicom.dcmread, folder.glob('*.dcm'))}
+    return by_uid(a) == by_uid(b)
+
+def quiet_store(address, paths, **options):
+    return store(address, paths, progress=False, **options)
+
+def quiet_fetch(address, uid, folder, **options):
+    return fetch_series(address, uid, folder, progress=False, **options)
+
+@pytest.fixture(scope='module', params=KINDS)
+def here(request, tmp_path_factory):
+    "An archive with one series"
+    top = tmp_path_factory.mktemp('archive')
+    port = pacs_start._free_ports(1)[0]
+    with archive(request.param, peers=dict(MEDTUT=port)) as a:
+        a.sent, a.port = top/'sent', port
+        a.uid = write_series(a.sent, 5)
+        assert set(quiet_store(a.web, a.sent).status) == {'stored'}
+        yield a
+
+# --- the way there and back
+
+ORIENTATIONS = dict(axial=(1, 0, 0, 0, 1, 0), sagittal=(0, 1, 0, 0, 0, -1),
+    oblique=(.9397, 0, -.342, .0594, .9848, .1632))
+
+@pytest.mark.parametrize('protocol', BOTH)
+@pytest.mark.parametrize('plane', ORIENTATIONS)
+def test_there_and_back(here, tmp_path, plane, protocol):
+    address = getattr(here, protocol)
+    uid = write_series(tmp_path/'sent', 4, orientation=ORIENTATIONS[plane], patient=f'P-{plane}')
+    assert quiet_store(address, tmp_path/'sent').status.tolist() == ['stored']*4
+    for i, access in enumerate((None, Access(port=here.port) if protocol == 'dicom' else None)):
+        back = quiet_fetch(address, uid, tmp_path/f'back{i}', access=access)
+        assert same_series(tmp_path/'sent', back)
+        volume, affine = load_series(back, progress=False)
+        wanted, wanted_affine = load_series(tmp_path/'sent', progress=False)
+        np.testing.assert_array_equal(volume, wanted)
+        np.testing.assert_array_equal(affine, wanted_affine)
+
+@pytest.mark.parametrize('protocol', BOTH)
+def test_find(here, protocol):
+    found = find_series(getattr(here, protocol), PatientID='PHANTOM-7')
+    assert found.uid.tolist() == [here.uid]
+    row = found.iloc[0]
+    assert (row.images, row.modality, row.description) == (5, 'MR', 'PHANTOM t1')
+    assert 'Phantom^Seven' not in found.to_string() and 'name' not in found
+    named = find_series(getattr(here, protocol), names=True, PatientName='Phantom*')
+    assert set(named.name) == {'Phantom^Seven'}
+    assert find_series(getattr(here, protocol), PatientID='nobody').empty
+
+def test_a_key_that_is_none(here):
+    with pytest.raises(ValueError, match='no keyword'): find_series(here.web, Patient='x')
+
+@pytest.mark.parametrize('protocol', BOTH)
+def test_a_second_time_nothing_is_sent(here, protocol):
+    again = quiet_store(getattr(here, protocol), here.sent)
+    assert set(again.status) == {'there already'}
+    found = find_series(here.web, SeriesInstanceUID=here.uid)
+    assert found.images.tolist() == [5]
+
+@pytest.mark.parametrize('protocol', BOTH)
+def test_a_row_and_a_reason_for_each_file(here, tmp_path, protocol):
+    write_series(tmp_path/'new', 2)
+    good = sorted((tmp_path/'new').glob('*.dcm'))
+    shutil.copy(good[0], tmp_path/'copy.dcm')
+    (tmp_path/'text.dcm').write_text('no image')
+    paths = [*good, tmp_path/'copy.dcm', tmp_path/'text.dcm', tmp_path/'absent.dcm']
+    with pytest.warns(UserWarning, match='2 of 5 files not stored'):
+        table = quiet_store(getattr(here, protocol), paths)
+    assert table.status.tolist() == ['stored', 'stored', 'left out', 'failed', 'failed']
+    assert all(table.reason[2:])
+    assert 'FileNotFoundError' in table.reason[4]
+
+def test_dicomweb_client_finds_the_same(here):
+    "The field's own library as a witness"
+    client = pytest.importorskip('dicomweb_client').DICOMwebClient(here.web)
+    rows = client.search_for_series(search_filters=dict(PatientID='PHANTOM-7'))
+    assert {row['0020000E']['Value'][0] for row in rows} >= {here.uid}
+    study = rows[0]['0020000D']['Value'][0]
+    images = client.retrieve_series(study, rows[0]['0020000E']['Value'][0])
+    assert len(images) == len(client.search_for_instances(study))
+
+# --- cut off, and called again
+
+@pytest.mark.parametrize('protocol', BOTH)
+def test_a_missing_file_comes_again(here, tmp_path, protocol):
+    folder = quiet_fetch(here.web, here.uid, tmp_path/'series')
+    first, *others = sorted(folder.glob('*.dcm'))
+    times = [path.stat().st_mtime_ns for path in others]
+    first.unlink()
+    (folder/f'.{first.name}.0123abcd.part').write_bytes(b'left by a kill')
+    quiet_fetch(getattr(here, protocol), here.uid, folder)
+    assert same_series(here.sent, folder)
+    assert [path.stat().st_mtime_ns for path in others] == times
+    assert not list(folder.glob('.*.part'))
+
+def test_a_folder_with_something_else(here, tmp_path):
+    (tmp_path/'other.dcm').write_text('')
+    with pytest.raises(ValueError, match='other.dcm'): quiet_fetch(here.web, here.uid, tmp_path)
+
+def killed_after(a, n, folder):
+    "Kill an archive as soon as `folder` holds `n` files"
+    def watch():
+        deadline = time.monotonic() + 60
+        while len(list(folder.rglob('*'))) < n and time.monotonic() < deadline: time.sleep(.002)
+        a.process.kill()
+    thread = threading.Thread(target=watch)
+    thread.start()
+    return thread
+
+@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('protocol', BOTH)
+def test_killed_in_the_middle(kind, protocol, tmp_path):
+    "Of a store, and of a fetch; each is run again: whole, and nothing doubled"
+    n, held, back = 60, tmp_path/'held', tmp_path/'back'
+    uid = write_series(tmp_path/'sent', n, rows=64)
+    back.mkdir()
+    hasty = Access(timeout=5)
+    with archive(kind, folder=held) as a:
+        n_files = len(list(held.rglob('*')))
+        killer = killed_after(a, n_files + 10, held)
+        with pytest.warns(UserWarning, match='not stored'):
+            table = quiet_store(getattr(a, protocol), tmp_path/'sent', access=hasty)
+        killer.join()
+    counts = Counter(table.status)
+    assert counts['stored'] and counts['failed'] and len(table) == n
+    assert table.reason[table.status == 'failed'].str.len().min() > 0
+    with archive(kind, folder=held) as a:
+        table = quiet_store(getattr(a, protocol), tmp_path/'sent')
+        assert set(table.status) == {'stored', 'there already'}
+        assert find_series(a.web).images.tolist() == [n]
+        killer = killed_after(a, 12, back)
+        with pytest.raises(ArchiveError, match='Call again|not reached'):
+            quiet_fetch(getattr(a, protocol), uid, back, access=hasty)
+        killer.join()
+    n_arrived = len(list(back.glob('*.dcm')))
+    assert 0 < n_arrived < n
+    with archive(kind, folder=held) as a: quiet_fetch(getattr(a, protocol), uid, back)
+    assert same_series(tmp_path/'sent', back)
+    assert len(list(back.glob('*.dcm'))) == n
+
+@pytest.mark.parametrize('protocol', BOTH)
+def test_a_full_disk(here, tmp_path, protocol, monkeypatch):
+    "An error that names the folder; what had arrived stays, and nothing half"
+    real, written = pacs_access.atomic_write, []
+    @contextmanager
+    def on_a_small_disk(path, **options):
+        if len(written) == 2: raise OSError(errno.ENOSPC, 'No space left on device')
+        with real(path, **options) as f: yield f
+        written.append(path)
+    monkeypatch.setattr(pacs_access, 'atomic_write', on_a_small_disk)
+    with pytest.raises(OSError, match='the disk is full; 2 images') as e:
+        quiet_fetch(getattr(here, protocol), here.uid, tmp_path/'series')
+    assert e.value.errno == errno.ENOSPC
+    assert len(list((tmp_path/'series').glob('*.dcm'))) == 2
+    assert not list((tmp_path/'series').glob('.*.part'))
+    monkeypatch.undo()
+    quiet_fetch(getattr(here, protocol), here.uid, tmp_path/'series')
+    assert same_series(here.sent, tmp_path/'series')
+
+# --- who may do what
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_who_does_not_say_who_it_is(kind, tmp_path, capfd, caplog):
+    uid = write_series(tmp_path/'sent', 1)
+    caplog.set_level(0)
+    with archive(kind, users=dict(reader='open-sesame')) as a:
+        for access in (None, Access('reader', 'wrong-one'), Access(token='a-token')):
+            with pytest.raises(ArchiveError, match='401') as e: find_series(a.web, access)
+            assert 'wrong-one' not in str(e.value) and 'a-token' not in str(e.value)
+        me = Access('reader', 'open-sesame')
+        quiet_store(a.web, tmp_path/'sent', access=me)
+        quiet_fetch(a.web, uid, tmp_path/'back', access=me)
+        config = a.folder.parent/'config.json'
+        assert config.parent.stat().st_mode & 0o077 == 0
+    assert same_series(tmp_path/'sent', tmp_path/'back')
+    said = ''.join(capfd.readouterr()) + caplog.text
+    for secret in ('open-sesame', 'wrong-one', 'a-token', 'Phantom^Seven'): assert secret not in said
+    files = [path.read_bytes() for path in (tmp_path/'back').iterdir()]
+    assert not any(b'open-sesame' in data for data in files)
+
+def test_strangers_are_refused(here, tmp_path):
+    stranger = Access(title='STRANGER', timeout=10)
+    with pytest.raises(ArchiveError): find_series(here.dicom, stranger)
+    with pytest.raises(ArchiveError): quiet_fetch(here.dicom, here.uid, tmp_path/'x', access=stranger)
+    assert not list(tmp_path.rglob('*.dcm'))
+    write_series(tmp_path/'new', 1)
+    with pytest.warns(UserWarning, match='not stored'):
+        table = quiet_store(here.dicom, tmp_path/'new', access=stranger, ask=False)
+    assert table.status.tolist() == ['failed']
+    wrong = here.dicom.replace('ARCHIVE', 'ANOTHER')
+    with pytest.raises(ArchiveError, match='refuses MEDTUT'): find_series(wrong)
+
+def own_certificate(folder):
+    if shutil.which('openssl') is None: pytest.skip('no openssl here to make a certificate with')
+    paths = str(folder/'cert.pem'), str(folder/'key.pem')
+    subprocess.run(['openssl', 'req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2',
+        '-subj', '/CN=archive', '-addext', 'subjectAltName=IP:127.0.0.1', '-out', paths[0],
+        '-keyout', paths[1]], check=True, capture_output=True)
+    return paths
+
+def test_certificates(tmp_path):
+    (tmp_path/'other').mkdir()
+    tls, other = own_certificate(tmp_path), own_certificate(tmp_path/'other')
+    uid = write_series(tmp_path/'sent', 2)
+    with archive(tls=tls) as a:
+        assert a.web.startswith('https://')
+        for access in (None, Access(ca=other[0])):
+            with pytest.raises(ArchiveError, match='no trusted connection'):
+                find_series(a.web, access)
+        trusted = Access(ca=tls[0])
+        quiet_store(a.web, tmp_path/'sent', access=trusted)
+        quiet_fetch(a.web, uid, tmp_path/'back', access=trusted)
+    assert same_series(tmp_path/'sent', tmp_path/'back')
+
+def test_no_secret_in_plain_text():
+    with pytest.raises(ValueError, match='https'):
+        find_series('http://pacs.example/dicom-web', Access('me', 'open-sesame'))
+    with pytest.raises(ValueError) as e: find_series('https://me:open-sesame@pacs.example')
+    assert 'sesame' not in str(e.value)
+    assert 'sesame' not in repr(Access('me', 'open-sesame', token='sesame'))
+
+def test_nothing_from_the_environment(here, monkeypatch, tmp_path):
+    "No proxy, no password of a .netrc"
+    monkeypatch.setenv('http_proxy', 'http://127.0.0.1:9')
+    (tmp_path/'netrc').write_text('machine 127.0.0.1 login me password open-sesame')
+    monkeypatch.setenv('NETRC', str(tmp_path/'netrc'))
+    assert len(find_series(here.web, PatientID='PHANTOM-7'))
+    with answering(200, b'[]') as (url, asked): find_series(url)
+    assert all('Authorization' not in headers for _, headers in asked)
+
+def test_a_token(tmp_path):
+    with answering(200, b'[]') as (url, asked): find_series(url, Access(token='abc'))
+    assert asked[0][1]['Authorization'] == 'Bearer abc'
+
+# --- archives that misbehave
+
+@contextmanager
+def answering(status, body, kind='application/dicom+json', length=None, pause=0, headers=()):
+    "An archive that answers everything alike; gives its address and what it was asked"
+    asked = []
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *args): pass
+        def do_GET(self):
+            asked.append((self.path, dict(self.headers)))
+            self.send_response(status)
+            self.send_header('Content-Type', kind)
+            for name, value in headers: self.send_header(name, value)
+            if length != 'none': self.send_header('Content-Length', str(length or len(body)))
+            self.end_headers()
+            with suppress(OSError):
+                for i in range(len(body)) if pause else ():
+                    time.sleep(pause)
+                    self.wfile.write(body[i:i + 1])
+                if not pause: self.wfile.write(body)
+        def do_POST(self):
+            self.rfile.read(int(self.headers['Content-Length']))
+            self.do_GET()
+    server = ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, args=(.02,), daemon=True).start()
+    try: yield f'http://127.0.0.1:{server.server_port}/dicom-web', asked
+    finally:
+        server.shutdown()
+        server.server_close()
+
+@pytest.mark.parametrize('status, said', {401: 'who asks', 403: 'may not', 404: 'not there',
+    500: 'fault of the archive', 503: 'fault of the archive', 302: 'not followed'}.items())
+def test_refusals(status, said):
+    with answering(status, b'no', headers=[('Location', 'http://127.0.0.1:9')]) as (url, asked):
+        with pytest.raises(ArchiveError, match=f'{status}.*{said}'):
+            find_series(url, PatientName='Secret*')
+    assert len(asked) == 1
+
+@pytest.mark.parametrize('body', [b'<html>log in</html>', b'[1, 2]', b'{"a": ', b'[{}]',
+    b'[{"0020000E": {"vr": "UI", "Value": ["../../x"]}}]', b'\xff\xfe'])
+def test_nonsense(body):
+    with answering(200, body) as (url, _):
+        with pytest.raises(ArchiveError) as e: find_series(url, PatientName='Secret*')
+    assert 'Secret' not in str(e.value)
+
+def test_half_an_answer():
+    with answering(200, b'[{"0020', length=5000) as (url, _):
+        with pytest.raises(ArchiveError, match='broke off') as e:
+            find_series(url, PatientName='Secret*')
+    assert 'Secret' not in str(e.value)
+
+def test_late_answers():
+    start = time.monotonic()
+    with answering(200, b'[]', pause=3) as (url, _):
+        with pytest.raises(ArchiveError, match='nothing came for 0.5 s'):
+            find_series(url, Access(timeout=.5))
+    with answering(200, b' '*1000, pause=.1) as (url, _):
+        with pytest.raises(ArchiveError, match='took more than 1 s'):
+            find_series(url, Access(limit=1))
+    assert time.monotonic() - start < 15
+
+def test_nobody_there():
+    port = pacs_start._free_ports(1)[0]
+    with pytest.raises(ArchiveError, match='not reached'): find_series(f'http://127.0.0.1:{port}')
+    with pytest.raises(ArchiveError, match='no association'):
+        find_series(f'dicom://ARCHIVE@127.0.0.1:{port}', Access(timeout=2))
+
+def test_a_silent_listener_over_dimse():
+    import socket
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        s.listen()
+        start = time.monotonic()
+        with pytest.raises(ArchiveError, match='no association'):
+            find_series(f'dicom://ARCHIVE@127.0.0.1:{s.getsockname()[1]}', Access(timeout=1))
+    assert time.monotonic() - start < 10
+
+def part(data, end=b'--'): return b'--x\r\nContent-Type: application/dicom\r\n\r\n' + data + b'\r\n--x' + end
+
+@contextmanager
+def one_series(answer, kind='multipart/related; type="application/dicom"; boundary=x',
+               listed=('1.2.3.1',), count=1, length=None):
+    "An archive that lists a series and answers the question for an image as told"
+    series = [{'0020000D': dict(vr='UI', Value=['1.2']), '0020000E': dict(vr='UI', Value=['1.2.3']),
+               '00201209': dict(vr='IS', Value=[count])}]
+    images = [{'00080018': dict(vr='UI', Value=[uid])} for uid in listed]
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *args): pass
+        def do_GET(self):
+            path = self.path.partition('?')[0]
+            own_kind, body, size = 'application/dicom+json', json.dumps(series).encode(), None
+            if path.endswith('/instances'): body = json.dumps(images).encode()
+            elif '/instances/' in path: own_kind, body, size = kind, answer, length
+            self.send_response(200)
+            self.send_header('Content-Type', own_kind)
+            if size != 'none': self.send_header('Content-Length', str(size or len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+    server = ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(.02,), daemon=True).start()
+    try: yield f'http://127.0.0.1:{server.server_port}/dicom-web'
+    finally:
+        server.shutdown()
+        server.server_close()
+
+IMAGE = Path(get_testdata_file('MR_small.dcm')).read_bytes()
+
+@pytest.mark.parametrize('said, options', [
+    ('no DICOM file', dict(answer=part(b'some text'))),
+    ('was asked for', dict(answer=part(IMAGE))),
+    ('broke off', dict(answer=part(IMAGE)[:-9000], length=len(part(IMAGE)))),
+    ('broke off', dict(answer=part(IMAGE)[:-9000], length='none')),
+    ('broke off', dict(answer=part(IMAGE, b'\r\n\r\n') + part(IMAGE))),
+    ('came', dict(answer=b'<html>', kind='text/html')),
+    ('counts 7 images', dict(answer=b'', count=7))])
+def test_images_that_are_none(tmp_path, said, options):
+    with one_series(**options) as url:
+        with pytest.raises(ArchiveError, match=said): quiet_fetch(url, '1.2.3', tmp_path/'series')
+    assert not list(tmp_path.rglob('*.dcm')) and not list(tmp_path.rglob('*.part'))
+
+@pytest.mark.parametrize('status, body, said', [
+    (500, b'', '500'), (200, b'<html>', 'without saying'), (200, b'{}', 'without saying'),
+    (409, b'{"00081198": {"vr": "SQ", "Value": [{"00081197": {"vr": "US", "Value": [42752]}}]}}',
+     'A700h')])
+def test_answers_to_a_store(tmp_path, status, body, said):
+    write_series(tmp_path/'sent', 1)
+    with answering(status, body) as (url, _), pytest.warns(UserWarning, match='not stored'):
+        table = quiet_store(url, tmp_path/'sent', ask=False)
+    assert table.status.tolist() == ['failed']
+    assert said in table.reason[0]
+
+# --- the archives that are started here
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_it_stops_and_leaves_nothing(kind):
+    with pytest.raises(RuntimeError, match='stop'):
+        with archive(kind) as a:
+            top = a.folder.parent
+            raise RuntimeError('stop')
+    assert a.process.poll() is not None
+    assert not top.exists()
+
+def test_no_such_archive(monkeypatch):
+    with pytest.raises(ValueError, match='kind'): archive('PACS').__enter__()
+    monkeypatch.setattr(pacs_start, '_orthanc', lambda: None)
+    with pytest.raises(ArchiveError, match='apt-get install orthanc'): archive('Orthanc').__enter__()
+    with archive() as a: assert a.kind == 'stand-in'
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='ports are listed in /proc on Linux alone')
+def test_the_stand_in_listens_here_alone():
+    with archive('stand-in') as a:
+        lines = Path('/proc/net/tcp').read_text().splitlines()[1:]
+        listening = [line.split()[1].split(':') for line in lines if line.split()[3] == '0A']
+        ports = a.settings['http'], a.settings['dicom']
+        hosts = {host for host, port in listening if int(port, 16) in ports}
+    assert hosts == {'0100007F'} # 127.0.0.1
+
+@pytest.mark.minutes
+@pytest.mark.parametrize('protocol', BOTH)
+def test_memory_does_not_grow_with_the_series(tmp_path, protocol):
+    code = ('import resource, sys; from medtut.pacs import fetch_series, store\n'
+            'store(sys.argv[1], sys.argv[3], progress=False)\n'
+            'fetch_series(sys.argv[1], sys.argv[2], sys.argv[4], progress=False)\n'
+            'print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)')
+    peaks = []
+    with archive('stand-in') as a:
+        for n in (10, 150): # slices of half a megabyte: 5 and 75 MB
+            uid = write_series(tmp_path/f'sent{n}', n, rows=512)
+            arguments = [getattr(a, protocol), uid, tmp_path/f'sent{n}', tmp_path/f'back{n}']
+            command = [sys.executable, '-c', code, *map(str, arguments)]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            peaks.append(int(done.stdout)*(1024 if sys.platform == 'linux' else 1))
+    assert peaks[1] - peaks[0] < 25e6
