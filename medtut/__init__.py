@@ -12,6 +12,7 @@ Tools:
   cli               the package from a shell
   cli_folders       its commands for folders of DICOM
   cli_data          its commands for data sets
+  cli_results       its outlines as DICOM, from an archive and to one
   cli_outlines      its commands that outline scans and judge outlines
   show              pictures with window and unit, in grids
   overlays          masks, classes and heat maps on a picture
@@ -37,8 +38,14 @@ Tools:
   metrics           how good is it: sensitivity, AUC
   intervals         how sure are we: the bootstrap by patient
   few_patients      intervals that hold for few patients: shares, means, AUCs, predictive values
+  curves            ROC and reliability of one or several models, drawn with intervals
   comparing         two models on the same cases: higher, lower or undecided
   masks             how well outlines agree: Dice, distances, a report
+  results           masks as DICOM segmentations, and all that is written about a series
+  segments          masks of DICOM segmentations, of any program, on a grid
+  reports           volumes and diameters as structured reports, and such reports as tables
+  captures          slices with masks painted on them, for archives that show no segmentation
+  sources           the series that results are made from: slices, headers, grid
   summaries         many reports in one table, in which a missed structure counts
   splits            tables split so that no patient is on both sides
   pictures          an image as it should look, and all of a folder as PNG
@@ -50,6 +57,9 @@ Tools:
   stacks            slices in order, and where their voxels lie
   planes            where a slice lies in the patient
   labels            what else tells it from other slices
+  films             a radiograph of any format as eight bits of grey
+  film_tables       a folder of films and a table of patients and classes, checked
+  film_models       own films into batches, a log of runs, a model with its card, its answers
   exercises         an answer typed into a lesson is right, or wrong with a reason
   answers           what may be typed, and which mistake a wrong answer shows
   pacs              find series in a hospital's archive, fetch them, store results
@@ -87,6 +97,7 @@ Plumbing:
   summary           what a table can hold of one file
   profile           what the basic profile of de-identification says of each element
   hidden_data       pixel data without what hides in it
+  coding            names of what is outlined, in the codes that DICOM asks for
   errors            one kind of error for whatever is wrong with a file
   tables            tables from outside, read without trust
   rle               run-length codes of masks

@@ -32,6 +32,7 @@ from torch import nn
 from .dicom import read_dicom, scan
 from .display import to_display
 from .errors import DicomError, data_set_name
+from .films import is_picture, read_film
 from .splits import check_ids, split_by_patient
 
 # %% ../nbs/03_pneumothorax.ipynb #chest3021
@@ -150,15 +151,18 @@ class PILRadiograph(PILImageBW):
 
     @classmethod
     def create(cls,
-        source,   # DICOM file, its bytes, or a data set read from it; also a Pillow image or an
-                  # open file of one, or an array or tensor (rows, columns) of uint8, uint16 (white
-                  # is 65535), bool, or floats from 0, black, to 1
+        source,   # DICOM file, its bytes, or a data set read from it; PNG or JPEG file (see
+                  # `read_film`); also a Pillow image or an open file of one, or an array or
+                  # tensor (rows, columns) of uint8, uint16 (white is 65535), bool, or floats
+                  # from 0, black, to 1
         **kwargs, # fastai's; unused
     ):
         """Window, photometric interpretation and bits as `medtut.display.to_display` handles them.
 
         Raises `DicomError` for DICOM that can't be shown, and `ValueError` for pictures of another
         shape or type."""
+        if isinstance(source, (str, Path)) and Path(source).is_file() and is_picture(source):
+            source = read_film(source).grey
         if isinstance(source, (str, Path, bytes, Dataset)): return cls(cls._from_dicom(source))
         if hasattr(source, 'read'): source = _opened(source)
         if not isinstance(source, (Image.Image, np.ndarray, torch.Tensor)):

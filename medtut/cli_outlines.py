@@ -13,6 +13,7 @@ import typer
 
 from .cli_base import (
     Jobs, Quiet, app, checked_jobs, counts, for_a_table, say, stop_if_failed, write_csv)
+from .cli_results import check_wishes, fetch, send, write_results
 from .files import nifti_stem
 
 # %% ../nbs/toolbox/cli_outlines.ipynb #cli024
@@ -26,9 +27,15 @@ def _is_one_file(out, images, force, uid):
     if force and not is_file:
         raise typer.BadParameter('is for a single file; to predict a case of a folder anew, '
                                  'delete its file', param_hint='--force')
+    if not images:
+        raise typer.BadParameter('name a scan, or an archive with --from and a series with --uid')
     if uid and not any(path.is_dir() for path in images):
         raise typer.BadParameter('is for a folder of DICOM; there is none', param_hint='--uid')
     return is_file
+
+def _results_folder(out):
+    "The folder that gets the results"
+    return out.parent if out.name.endswith(('.nii', '.nii.gz')) else out
 
 def _scans(images, uids, jobs, quiet):
     "Case and NIfTI file or DICOM series, of all that was named"
@@ -81,20 +88,31 @@ def _judge(written, true, labels, quiet):
 
 @app.command('predict', short_help='Outline what a network was trained to find in scans.')
 def _predict(
-    images: Annotated[list[Path], typer.Argument(
-        metavar='IMAGE', exists=True,
-        help='NIfTI files or folders of DICOM, each a scan with all its channels; '
-             'with a file as --out, the channels of one scan.')],
     weights: Annotated[Path, typer.Option(
         '--weights', '-w', exists=True, dir_okay=False,
         help='Of a 3D U-Net, with its card, as lesson 6 saves them (.safetensors).')],
     out: Annotated[Path, typer.Option(
         '--out', '-o', help='A file, .nii or .nii.gz; or a folder, which gets a file for each '
                             'scan, and in which what an earlier run wrote is kept.')],
+    images: Annotated[Optional[list[Path]], typer.Argument(
+        metavar='IMAGE', exists=True, show_default=False,
+        help='NIfTI files or folders of DICOM, each a scan with all its channels; '
+             'with a file as --out, the channels of one scan. Not needed with --from.')] = None,
     uid: Annotated[Optional[list[str]], typer.Option(
         '--uid', help='SeriesInstanceUID of the series wanted of each folder, as medtut series '
                       'prints it; may be given several times. '
                       'Not needed where there is only one.')] = None,
+    source: Annotated[Optional[str], typer.Option(
+        '--from', metavar='URL', help='Fetch the series that --uid names from this archive: '
+                                      'https://host/dicom-web, or dicom://TITLE@host:104.')] = None,
+    seg: Annotated[bool, typer.Option(
+        '--seg', help='Of DICOM: write a segmentation, too, beside each label file.')] = False,
+    sr: Annotated[bool, typer.Option(
+        '--sr', help='The same, and a report of volumes and longest diameters.')] = False,
+    to: Annotated[Optional[str], typer.Option(
+        '--to', metavar='URL', help='Send these to this archive, and to no other.')] = None,
+    dry_run: Annotated[bool, typer.Option(
+        '--dry-run', help='Write them, and say what would be sent, but send nothing.')] = False,
     truth: Annotated[Optional[Path], typer.Option(
         exists=True, help='True labels: a folder with files named like the scans, or one file. '
                           'Their agreement goes to standard error; see medtut evaluate.')] = None,
@@ -115,15 +133,20 @@ def _predict(
 
     Writes labels as NIfTI on the grid of the scan, and to standard output the volume of each label
     as CSV: case, label, ml. A case is named like its NIfTI file, or, of DICOM, as medtut convert
-    names the series.
+    names the series. With --from a user and password, or a token, are read from the environment:
+    MEDTUT_ARCHIVE_USER, MEDTUT_ARCHIVE_PASSWORD, MEDTUT_ARCHIVE_TOKEN; the series fetched lie
+    beside the results, in the folder fetched.
 
-    Exit status 1 if a scan could not be predicted."""
+    Exit status 1 if a scan could not be predicted, or a result not be sent."""
+    images = list(images or [])
+    if source is not None: images += fetch(source, uid, _results_folder(out)/'fetched', quiet)
     is_file = _is_one_file(out, images, force, uid)
     import torch
     from medtut.predict import label_volumes, load_predictor, predict_cases, predict_file
     model, settings, card = load_predictor(weights)
     _to_device(model, device)
     scans = _scans(images, uid, jobs, quiet)
+    check_wishes(seg, sr, to, dry_run, scans)
     true = None if truth is None else _check_truth(truth, [case for case, _ in scans])
     typer.echo(f'{weights}: {card["use"]}', err=True)
     settings |= dict(overlap=overlap, batch=batch, progress=not quiet)
@@ -144,6 +167,9 @@ def _predict(
             if message: say(message)
     write_csv(label_volumes(written, card['labels']).round(3), None)
     if true is not None: _judge(written, true, card['labels'], quiet)
+    if seg or sr:
+        results = write_results(dict(scans), written, card['labels'], weights.stem, sr)
+        if to is not None: send(results, to, dry_run, quiet)
     if table is not None: stop_if_failed(table)
 
 # %% ../nbs/toolbox/cli_outlines.ipynb #clo028

@@ -112,8 +112,9 @@ class DimseArchive:
     def check(self, status, doing):
         "Raise `ArchiveError` for a status that is none, or a failure"
         if 'Status' not in status:
-            raise ArchiveError(f'{self.name}: the line was cut, or nothing came for '
-                f'{self.access.timeout:g} s, while {doing}. Call again: what has arrived is kept')
+            raise ArchiveError(f'{self.name}: no answer while {doing}. The line was cut, '
+                f'{self.access.title} may not ask this, or nothing came for '
+                f'{self.access.timeout:g} s. Call again: what has arrived is kept')
         code = status.Status
         if code not in (0, *PENDING) and code >> 12 != 0xB: # B...: done, with a warning
             raise ArchiveError(f'{self.name}, while {doing}: {status_words(code)}')

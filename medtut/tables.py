@@ -66,21 +66,35 @@ def _read_xlsx(path, wanted, max_bytes):
     raise ValueError(said[0] if 'memory' in said[0] else said[-1])
 
 # %% ../nbs/toolbox/tables.ipynb #tables008
+def _encoding(path):
+    "UTF-8, or UTF-16 where a byte order mark says so, as spreadsheets write it"
+    with open(path, 'rb') as f: head = f.read(2)
+    return 'utf-16' if head in (b'\xff\xfe', b'\xfe\xff') else 'utf-8-sig'
+
+def _separator(path):
+    "Comma, semicolon or tab, whichever is most frequent in the header"
+    with open(path, encoding=_encoding(path)) as f: header = f.readline()
+    return max(',;\t', key=header.count)
+
 def _read_csv(path):
     "`_Sheet` of a .csv"
     import pandas as pd
-    table = pd.read_csv(path, encoding='utf-8-sig', dtype=object)
+    table = pd.read_csv(path, encoding=_encoding(path), sep=_separator(path), dtype=object, keep_default_na=False,
+        skip_blank_lines=False)
     return _Sheet(list(table), range(table.shape[1]), table.itertuples(index=False))
 
 def read_table(
-    path:str|Path,       # .xlsx (its first sheet) or .csv, in UTF-8
+    path:str|Path,       # .xlsx (its first sheet) or .csv, in UTF-8 or UTF-16, between commas,
+                         # semicolons or tabs
     wanted:list,         # columns that must be there; case, spaces and punctuation do not matter
     optional:list|tuple=(), # of columns that may be missing
     max_bytes:int=2**32, # of memory that reading a .xlsx may take
+    row:str|None=None,   # name of a column with the number of each row, the header being 1
 )->'pd.DataFrame':       # columns named as in `wanted` and `optional`, values as stored
     """Read some columns of a table, found by name. Rows without any value are left out.
 
-    Raises `ValueError` for a file that is missing or no table, and for a column that is missing"""
+    Raises `ValueError` for a file that is missing or no table, and for a column that is missing
+    or there twice"""
     import pandas as pd # not above: the process that reads a sheet starts sooner without
     path = Path(path)
     if not path.is_file():
@@ -94,6 +108,9 @@ def read_table(
         raise ValueError(f'{path}: not a readable .xlsx or .csv table ({e}); '
                          'was a web page saved in its place? Download it again') from e
     place = {_plain(sheet.header[column]): i for i, column in enumerate(sheet.columns)}
+    named = [_plain(sheet.header[column]) for column in sheet.columns]
+    twice = [name for name in asked if named.count(_plain(name)) > 1]
+    if twice: raise ValueError(f'{path}: more than one column {twice}; found {sheet.header}')
     absent = [name for name in wanted if _plain(name) not in place]
     if absent: raise ValueError(f'{path}: no column {absent}; found {sheet.header}')
     names = [name for name in asked if _plain(name) in place]
@@ -102,4 +119,5 @@ def read_table(
     def chosen(row): return [row[i] for i in places]
     table = pd.DataFrame(map(chosen, sheet.rows), columns=names)
     has_value = (table.fillna('') != '').any(axis=1)
+    if row is not None: table[row] = range(2, len(table) + 2)
     return table[has_value].reset_index(drop=True)

@@ -120,6 +120,10 @@ def _choose(candidates, volume, name):
     return chosen[0]
 
 # %% ../nbs/toolbox/volumes.ipynb #volumes48b
+def _name_of(folder):
+    "What a message calls the files of a series"
+    return str(folder) if isinstance(folder, (str, Path)) else 'these files'
+
 def _fill(array, fill, name):
     "Put `fill` in the place of nan"
     padding = np.isnan(array)
@@ -145,6 +149,27 @@ def _volumes_wanted(candidates, volume, volumes, images, name):
         f'{name}: {len(candidates)} volumes: choose one with volume=..., or take all with '
         f'volumes=True ({_listed(candidates)})')
 
+# %% ../nbs/toolbox/volumes.ipynb #volumes48c
+def series_stacks(folder, uid=None, volume=None, volumes=False, tolerance=.1, progress=True):
+    """The volumes of a series that `load_series` is asked for, without their pixels:
+    pairs of a `Volume`, which says what it is, and its `Stack`, all on one grid"""
+    name = _name_of(folder)
+    images = read_images(folder, progress=progress)
+    images = without_copies(one_series(images, uid, name))
+    for image in images:
+        if image.problem: raise VolumeError(image.problem)
+    planes = [p for image in images for p in image.planes]
+    candidates = split_volumes(planes, tolerance)
+    chosen = _volumes_wanted(candidates, volume, volumes, images, name)
+    stacks = []
+    for v in chosen:
+        stacks.append(stack(v.planes, name, tolerance))
+    first = stacks[0]
+    for v, other in zip(chosen, stacks):
+        names = chosen[0].name, v.name
+        check_same_grid(first.shape, first.affine, other.shape, other.affine, names)
+    return list(zip(chosen, stacks))
+
 # %% ../nbs/toolbox/volumes.ipynb #volumes050
 def load_series(
     folder,                # searched with all below; or a file, paths, a table with a column `path`
@@ -165,28 +190,15 @@ def load_series(
 
     Raises `VolumeError` where it is not clear which series or volume is wanted, or where sizes,
     directions or places make no volume, and `DicomError` for pixels that can't be decoded."""
-    name = str(folder) if isinstance(folder, (str, Path)) else 'these files'
-    images = read_images(folder, progress=progress)
-    images = without_copies(one_series(images, uid, name))
-    for image in images:
-        if image.problem: raise VolumeError(image.problem)
-    planes = [p for image in images for p in image.planes]
-    candidates = split_volumes(planes, tolerance)
-    chosen = _volumes_wanted(candidates, volume, volumes, images, name)
-    stacks = []
-    for v in chosen:
-        stacks.append(stack(v.planes, name, tolerance))
-    first = stacks[0]
-    for v, other in zip(chosen, stacks):
-        names = chosen[0].name, v.name
-        check_same_grid(first.shape, first.affine, other.shape, other.affine, names)
-    array = read_voxels([s.planes for s in stacks], progress)
-    _fill(array, fill, name)
+    series = series_stacks(folder, uid, volume, volumes, tolerance, progress)
+    affine = series[0][1].affine
+    array = read_voxels([stacked.planes for _, stacked in series], progress)
+    _fill(array, fill, _name_of(folder))
     if not volumes:
-        return Voxels(array[..., 0], first.affine)
-    rows = [dict(name=v.name, **v.labels, slices=len(v.planes)) for v in chosen]
+        return Voxels(array[..., 0], affine)
+    rows = [dict(name=v.name, **v.labels, slices=len(v.planes)) for v, _ in series]
     numbers = pd.RangeIndex(len(rows), name='volume')
-    return SeriesVoxels(array, first.affine, pd.DataFrame(rows, index=numbers))
+    return SeriesVoxels(array, affine, pd.DataFrame(rows, index=numbers))
 
 # %% ../nbs/toolbox/volumes.ipynb #volumes05a
 def _geometry(stacked):

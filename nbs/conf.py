@@ -16,6 +16,7 @@ from sphinx.util.logging import getLogger
 nbs = Path(__file__).parent
 sys.path.insert(0, str(nbs.parent/'tools'))
 from api import api_index, documented, exported_module, module_of_page, modules, public, target
+from browser import EDITIONS, build as build_browser
 from fold import gives_away
 from glossary import with_targets, within_the_site
 from lessons import config, filled, notebooks, read_lesson
@@ -41,11 +42,12 @@ html_theme_options = dict(
     repository_url=config.git_url, repository_branch=config.branch, path_to_docs=nbs.name,
     use_repository_button=True,
     launch_buttons=dict(colab_url='https://colab.research.google.com'),
+    pygments_light_style='a11y-high-contrast-light',
     navbar_persistent=[])  # the theme's default is a second search box
 html_context = dict(default_mode='auto')  # light or dark, as the reader's system is
 html_static_path = ['_static']
 html_css_files = ['site.css']
-html_js_files = ['quiz.js']
+html_js_files = ['quiz.js', 'access.js']
 html_favicon = '_static/favicon.svg'
 
 # Quarto cell options, which nbdev's directives become, and the tags that MyST-NB knows them by
@@ -56,6 +58,22 @@ TAGS = {('include', 'false'): 'remove-cell', ('echo', 'false'): 'remove-input',
 pages = [path.relative_to(nbs) for path in notebooks()]
 lesson_pages = [path for path in pages if path.name[0].isdigit()]
 toolbox_pages = [path for path in pages if path.parts[0] == 'toolbox']
+
+# Words that readers look for and that a page does not use: the site's search finds it by them
+SYNONYMS = {
+    '01_dicom': 'hounsfield anonymize anonymise anonymization window windowing level PACS',
+    '02_breast_mri': 'bounding box detection leakage mammography',
+    '03_pneumothorax': 'x-ray xray radiograph chest',
+    '06_segmentation': 'contour mask nnunet',
+    'at_work': 'anonymize convert dicom nifti png export command line',
+    'install': 'pip conda offline firewall proxy cpu pytorch setup windows',
+    'toolbox/conversion': 'convert dicom nifti dcm2niix nii series',
+    'toolbox/display': 'window windowing level brightness',
+    'toolbox/identity': 'anonymize anonymise anonymization phi hipaa gdpr privacy',
+    'toolbox/masks': 'bounding box dice hausdorff',
+    'toolbox/pseudonyms': 'anonymize anonymise anonymization folder',
+    'toolbox/units': 'hounsfield hu suv rescale',
+    'your_file': 'viewer view open upload anonymize header tags browser'}
 
 # --- Markdown
 
@@ -149,7 +167,8 @@ def toolbox_contents():
 def contents():
     "The site's contents, what a reader wants first before what holds it up"
     yield toctree('Lessons', lesson_pages)
-    yield toctree('Around the lessons', ['at_work.ipynb', 'checklist', 'glossary', 'teaching'])
+    around = ['your_file', 'install', 'at_work.ipynb', 'checklist', 'glossary', 'teaching']
+    yield toctree('Around the lessons', around)
     for room, docs in toolbox_contents().items():
         if room == 'Data': docs = ['data', 'real', *docs]
         yield toctree(room, docs)
@@ -160,7 +179,14 @@ def contents():
 def lesson_line(lesson):
     "What stands under a lesson's title, apart from what the lesson says itself"
     time = f' Minutes on two CPU cores: {lesson.time}, measured.' if lesson.time else ''
-    return f'{lesson.badge}{time}'
+    return f'{lesson.badge} {run_here(lesson.path.relative_to(nbs))}{time}'
+
+def run_here(path):
+    "A link to a notebook's edition in the browser, if it has one"
+    if path.as_posix() not in EDITIONS: return ''
+    up = '../'*(len(path.parts) - 1)
+    address = f'{up}lite/notebooks/index.html?path={path.name}'
+    return f'<a class="run-here" href="{address}">Run it here, in your browser</a>'
 
 def prepare_notebook(path, text):
     "A notebook's text for MyST-NB"
@@ -171,6 +197,7 @@ def prepare_notebook(path, text):
     for cell in nb.cells: site_cell(path, cell)
     if path in lesson_pages:
         nb.cells.insert(1, mk_cell(lesson_line(read_lesson(nbs/path)), 'markdown'))
+    elif run_here(path): nb.cells.insert(1, mk_cell(run_here(path), 'markdown'))
     if path.stem == 'index': nb.cells += contents()
     return nb2str(nb)
 
@@ -182,6 +209,10 @@ def prepare(app, docname, source):
     made_from_other_pages = docname == 'index' or path not in pages
     if made_from_other_pages: app.env.note_reread()
 
+def add_synonyms(app, doctree):
+    words = SYNONYMS.get(app.env.docname, '')
+    if words: doctree += nodes.meta(name='keywords', content=', '.join(words.split()))
+
 def describes_pictures(app, doctree, docname):
     "Warn of each picture without words for those who can't see it; `make site` takes no warning"
     warn = getLogger(__name__).warning
@@ -192,6 +223,13 @@ def describes_pictures(app, doctree, docname):
             described = re.search(r'\balt=(["\'])\s*[^"\'\s]', tag)
             if not described: warn('a picture without alt text: %s', tag[:80], location=raw)
 
+def run_in_the_browser(app, exception):
+    "Beside the pages, what runs in the reader's browser"
+    is_the_site = app.builder.format == 'html' and app.config.root_doc == 'index'
+    if is_the_site and not exception: build_browser(Path(app.outdir)/'lite')
+
 def setup(app):
+    app.connect('build-finished', run_in_the_browser)
     app.connect('source-read', prepare)
+    app.connect('doctree-read', add_synonyms)
     app.connect('doctree-resolved', describes_pictures)

@@ -1,4 +1,6 @@
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -17,9 +19,24 @@ if 'PYTEST_XDIST_WORKER' in os.environ:
 def root(): return Path(__file__).parent.parent
 
 
+@pytest.fixture(scope='session')
+def npm_package(tmp_path_factory):
+    "Fetches a package from npm: the folder of its files. Skips where that can't be had"
+    def fetch(name):
+        if not shutil.which('npm'): pytest.skip(f'no npm on the PATH, which fetches {name}')
+        folder = tmp_path_factory.mktemp('npm')
+        command = ['npm', 'pack', '--silent', '--fetch-retries=0', '--fetch-timeout=30000', name]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+        if done.returncode: pytest.skip(f'npm has no {name} for us: {done.stderr[-200:]}')
+        archive, = folder.glob('*.tgz')
+        shutil.unpack_archive(archive, folder)
+        return folder/'package'
+    return fetch
+
+
 # Files that take minutes, or most of one, and about how many seconds: kills, set-ups, pages in a
 # browser
-SECONDS = dict(test_site=200, test_crash=120, test_dicom_damaged=100, test_benchmarks=80,
+SECONDS = dict(test_site=200, test_edition=60, test_crash=120, test_dicom_damaged=100, test_benchmarks=80,
     test_scale=70, test_folders=60, test_fuzz=60, test_cli=50, test_datasets=50, test_packaging=50,
     test_slices=40, test_cli_outlines=20, test_evaluate=20)
 # and pages of the toolbox; lessons say their minutes themselves

@@ -136,3 +136,77 @@ def test_predict_gives_no_mean_without_the_scans_that_failed(network, tmp_path):
     assert done.returncode == 1
     assert 'no summary: 1 of 2' in done.stderr
     assert 'Patients:' not in done.stderr
+
+# --- from an archive, and back
+
+@pytest.fixture(scope='module')
+def one_channel(tmp_path_factory):
+    "A network for one channel, never trained, and a series"
+    import torch
+    from test_results import write_series
+
+    from medtut.unet import UNet3D, save_unet
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp('one_channel')
+    card = dict(patch=(8, 8, 8), spacing=None, per='volume', inside=None, channels=['CT'],
+                labels={'1': 'liver', '2': 'lesion'})
+    weights = save_unet(UNet3D(1, 3, filters=2, depth=2), folder/'w.safetensors',
+                        data='', seed=0, scores={}, **card)
+    return weights, write_series(folder/'series')
+
+def test_predict_writes_dicom(one_channel, tmp_path):
+    pytest.importorskip('highdicom')
+    from medtut.results import read_seg, read_sr
+    from medtut.volumes import load_series
+    series = one_channel[1]
+    url = 'http://127.0.0.1:9/dicom-web'  # where nothing listens, and nothing is sent
+    call = [series], tmp_path/'out', '--seg', '--sr', '--to', url, '--dry-run'
+    done = predict(one_channel, *call, call=medtut)
+    assert done.returncode == 0, done.stderr
+    assert f'would send 2 files to {url}, and sends nothing' in done.stderr
+    (nifti,), (seg,), (report,) = [list((tmp_path/'out').glob(p)) for p in (
+        '*.nii.gz', '*_seg.dcm', '*_sr.dcm')]
+    voxels = load_series(series, progress=False)
+    like, names = (voxels.array.shape, voxels.affine), {1: 'liver', 2: 'lesion'}
+    label, _ = load_nifti(nifti, dtype=np.uint8)
+    np.testing.assert_array_equal(read_seg(seg, like, names).array, label)
+    volumes = read_sr(report).query('measurement == "Volume"')
+    printed = pd.read_csv(io.StringIO(done.stdout))
+    np.testing.assert_allclose(volumes.value, printed.ml, atol=1e-3)
+    kept = seg.read_bytes(), report.read_bytes()
+    assert predict(one_channel, *call, call=medtut).returncode == 0
+    assert (seg.read_bytes(), report.read_bytes()) == kept
+
+@pytest.mark.parametrize('args, words', [
+    (['--to', 'http://127.0.0.1:9/dicom-web'], 'needs --seg or --sr'),
+    (['--seg', '--dry-run'], 'name the archive'),
+    (['--seg', '--to', 'archive'], 'no address of an archive'),
+    (['--from', 'http://127.0.0.1:9/dicom-web'], 'needs --uid')])
+def test_predict_refuses_before_any_work(one_channel, tmp_path, args, words):
+    pytest.importorskip('pynetdicom')
+    done = predict(one_channel, [one_channel[1]], tmp_path/'out', *args, call=medtut)
+    assert done.returncode
+    assert words in done.stderr.replace('\n', ' ')
+    assert 'Traceback' not in done.stderr
+    assert not list(tmp_path.glob('out/*.nii.gz'))
+
+def test_predict_writes_no_dicom_of_nifti(network, tmp_path):
+    done = predict(network, network[1][:1], tmp_path/'out', '--seg', call=medtut)
+    assert done.returncode
+    assert 'is NIfTI' in done.stderr
+
+def test_predict_from_an_archive_and_back(one_channel, tmp_path):
+    pytest.importorskip('pynetdicom')
+    pytest.importorskip('highdicom')
+    import pydicom
+
+    from medtut.pacs import archive, find_series, store
+    uid = pydicom.dcmread(next(one_channel[1].iterdir())).SeriesInstanceUID
+    with archive() as a:
+        store(a.web, one_channel[1], progress=False)
+        for word in ('stored', 'there already'):
+            done = predict(one_channel, [], tmp_path/'out', '--from', a.web, '--uid', uid, '--seg',
+                           '--sr', '--to', a.web, call=medtut)
+            assert done.returncode == 0, done.stderr
+            assert f'2 results {word}' in done.stderr
+        assert sorted(find_series(a.web).modality) == ['CT', 'SEG', 'SR']

@@ -40,17 +40,21 @@ may_import = dict(
     summary={'decoding', 'display', 'headers', 'orientation', 'profile', 'units'},
     # lessons
     dicom=one_file, slices=for_lessons | one_file | {'dicom'},
-    chest=for_lessons | one_file | {'dicom'},
+    chest=for_lessons | one_file | {'dicom', 'films'},
     heatmaps=set(), cam=for_lessons | {'heatmaps'},
     grading=for_lessons, segmentation=for_lessons,
     # slices in space, and volumes of them
     labels=set(), planes={'dicom', 'headers', 'labels'},
     series={'dicom', 'labels', 'planes', 'units'}, stacks={'dicom', 'planes', 'series', 'units'},
     volumes={'checks', 'planes', 'series', 'stacks'}, nifti={'files', 'planes', 'volumes'},
+    # own films
+    films={'dicom', 'display', 'errors'}, film_tables={'films', 'splits', 'tables'},
+    film_models={'chest', 'film_tables', 'films', 'files', 'modes', 'splits', 'weights'},
     # scores
     splits={'datasets'}, metrics=set(), masks={'checks', 'metrics'},
     intervals={'metrics', 'splits'}, few_patients={'intervals', 'metrics'},
     comparing={'few_patients', 'intervals', 'metrics'},
+    curves={'few_patients', 'metrics', 'show'},
     summaries={'comparing', 'few_patients', 'intervals', 'metrics'},
     # pictures
     window=set(), show={'checks', 'window'}, overlays={'show', 'window'}, moving={'show'},
@@ -80,6 +84,12 @@ may_import = dict(
     predict={'batch', 'conversion', 'files', 'masks', 'nifti', 'planes', 'preprocessing', 'series',
         'tiles', 'unet', 'volumes'},
     evaluate={'files', 'masks', 'metrics', 'nifti', 'planes', 'summaries', 'volumes'},
+    # results as DICOM
+    coding=set(), sources={'dicom', 'files', 'planes', 'volumes'},
+    results={'coding', 'overlays', 'planes', 'sources'},
+    segments={'coding', 'dicom', 'errors', 'headers', 'planes', 'sources', 'volumes'},
+    reports={'coding', 'dicom', 'errors', 'planes', 'segments', 'sources'},
+    captures={'coding', 'display', 'overlays', 'sources', 'stacks'},
     # archives of hospitals
     pacs_access={'files'}, pacs_web={'pacs_access'}, pacs_dimse={'pacs_access'},
     pacs_stand_in={'files', 'pacs_dimse'}, pacs_start={'pacs_access'},
@@ -89,17 +99,21 @@ may_import = dict(
     cli_folders={'cli_base', 'conversion', 'dicom', 'identity', 'pictures', 'pseudonyms',
         'volumes'},
     cli_data={'archives', 'cli_base', 'datasets', 'pngs', 'slices', 'splits'},
-    cli_outlines={'cli_base', 'evaluate', 'files', 'predict', 'tables'},
+    cli_results={'files', 'nifti', 'pacs', 'pacs_access', 'results'},
+    cli_outlines={'cli_base', 'cli_results', 'evaluate', 'files', 'predict', 'tables'},
     cli={'cli_base', 'cli_data', 'cli_folders', 'cli_outlines', 'download'})
 # what a table of DICOM files, a volume or a score must not make anyone wait for
 light = one_file | {'', 'answers', 'exercises', 'batch', 'brain_cases', 'brain_sets', 'cases', 'intensities',
     'checks', 'outlines', 'pairs', 'preprocessing',
-    'cli', 'cli_base', 'cli_data', 'cli_folders', 'cli_outlines', 'conversion', 'dicom', 'evaluate',
-    'files', 'folders',
+    'captures', 'coding', 'reports', 'results', 'segments', 'sources',
+    'cli', 'cli_base', 'cli_data', 'cli_folders', 'cli_outlines', 'cli_results', 'conversion', 'dicom',
+    'evaluate',
+    'files', 'film_tables', 'films', 'folders',
     'hidden_data', 'intervals', 'labels', 'layout', 'masks', 'metrics', 'nifti', 'pictures', 'planes',
     'pacs', 'pacs_access', 'pacs_dimse', 'pacs_start', 'pacs_web',
     'pseudonyms', 'series', 'splits', 'stacks', 'tables', 'volumes',
     'wording'}
+with_fastai = {'chest', 'film_models'}
 frameworks = {'torch', 'torchvision', 'fastai'}
 notebook_tools = {'nbdev', 'IPython', 'ipywidgets', 'ipyniivue', 'jupyterlab', 'notebook', 'sphinx', 'myst_nb'}
 
@@ -155,9 +169,9 @@ def test_phantoms_only_when_asked(module):
         assert 'phantoms' not in {layer(m) for m in own(imports(node, module))}
 
 @each_module
-def test_only_chest_imports_fastai(module):
+def test_only_those_that_train_films_import_fastai(module):
     packages = {layer(name) for name in imports(parsed(module), module)}
-    assert module == 'chest' or 'fastai' not in packages
+    assert module in with_fastai or 'fastai' not in packages
 
 @each_module
 def test_no_star_imports(module):
@@ -205,12 +219,12 @@ def test_light_import(light_imports, module):
     assert not error
     assert not loaded & (frameworks | notebook_tools)
 
-not_chest = sorted(set(files) - {'chest'})  # fastai itself needs IPython
+without_fastai = sorted(set(files) - with_fastai)  # fastai itself needs IPython
 
 @pytest.fixture(scope='module')
-def imports_without_tools(): return imported(not_chest, without=notebook_tools)
+def imports_without_tools(): return imported(without_fastai, without=notebook_tools)
 
-@pytest.mark.parametrize('module', not_chest)
+@pytest.mark.parametrize('module', without_fastai)
 def test_imports_without_notebook_tools(imports_without_tools, module):
     error, loaded = imports_without_tools[module]
     assert not error

@@ -1,33 +1,26 @@
 """The site as a reader meets it: built, served on 127.0.0.1, walked in headless Chromium with no
 other address to be had"""
 import re
-import shutil
+import runpy
 import subprocess
 import sys
-import threading
-from functools import cache, partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from functools import cache
 from typing import NamedTuple
 from urllib.error import HTTPError
-from urllib.parse import unquote, urlparse
+from urllib.parse import quote, unquote, urlparse
 from urllib.request import urlopen
 
 import pytest
+from browser import EDITIONS
+from chromium import chromium, serving
 from lessons import all_lessons, config, nbs, notebooks
-from playwright.sync_api import TimeoutError, sync_playwright
+from playwright.sync_api import TimeoutError
 
 sources = [*notebooks(), *sorted(nbs.glob('*.md'))]
 pages = [path.relative_to(nbs).with_suffix('.html').as_posix() for path in sources]
 pages.append('search.html')
 lesson_pages = [lesson.path.with_suffix('.html').name for lesson in all_lessons()]
 each_lesson = pytest.mark.parametrize('page_name', lesson_pages)
-flags = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
-    '--disable-background-networking', '--disable-component-update', '--disable-sync',
-    '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1']  # no other address is to be had
-BROWSERS = 'chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable'
-
-class QuietHandler(SimpleHTTPRequestHandler):
-    def log_message(self, *args): pass
 
 def build_site(*args):
     command = [sys.executable, '-m', 'sphinx', '-W', '--keep-going', '--quiet', *args]
@@ -44,20 +37,11 @@ def html(root, tmp_path_factory):
 @pytest.fixture(scope='module')
 def address(html):
     "Where the site is served"
-    handler = partial(QuietHandler, directory=html)
-    with ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f'http://127.0.0.1:{server.server_port}/'
-        server.shutdown()
+    with serving(html) as address: yield address
 
 @pytest.fixture(scope='module')
 def browser():
-    installed = [path for path in map(shutil.which, BROWSERS) if path]
-    if not installed: pytest.skip('no Chromium on the PATH: on Debian, apt-get install chromium')
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=installed[0], args=flags)
-        yield browser
-        browser.close()
+    with chromium() as browser: yield browser
 
 def watched_page(context, address, troubles):
     "A new page of a browser's context that adds to `troubles` whatever goes wrong in it"
@@ -212,12 +196,22 @@ def test_fits_a_phone(visit, name):
 
 # --- single pages
 
-def test_search_finds(open_page):
-    page = open_page('search.html?q=photometric')
+@pytest.mark.parametrize('words, name', [
+    ('photometric', '01_dicom'), ('hounsfield', 'units'), ('anonymize', 'identity'),
+    ('convert dicom to nifti', 'conversion'), ('window', 'display'), ('bounding box', 'masks'),
+    ('pip', 'install')])
+def test_search_finds(open_page, words, name):
+    "In the reader's words too, which the page may not use"
+    page = open_page(f'search.html?q={quote(words)}')
     links = page.locator('#search-results li a').filter(visible=True)
     links.first.wait_for()
     hrefs = links.evaluate_all('all => all.map(a => a.href)')
-    assert '01_dicom.html' in {urlparse(href).path.rpartition('/')[2] for href in hrefs}
+    assert f'{name}.html' in {urlparse(href).path.rpartition('/')[2] for href in hrefs}
+
+def test_synonyms_are_of_pages(root):
+    conf = runpy.run_path(str(root/'nbs/conf.py'))
+    docs = {path.relative_to(nbs).with_suffix('').as_posix() for path in sources}
+    assert set(conf['SYNONYMS']) <= docs
 
 @each_lesson
 def test_colab_and_download(open_page, address, page_name):
@@ -231,6 +225,14 @@ def test_colab_and_download(open_page, address, page_name):
     assert page.locator(f'article {to_colab} img').is_visible()
     download = page.locator('a.btn-download-source-button').get_attribute('href')
     assert page.request.get(address + download).body() == (nbs/notebook).read_bytes()
+
+@pytest.mark.parametrize('name', EDITIONS)
+def test_runs_here(open_page, is_there, address, name):
+    "A button leads to the edition in the browser"
+    button = open_page(name.replace('.ipynb', '.html')).locator('article a.run-here')
+    assert button.is_visible()
+    assert is_there(button.evaluate('a => a.href'))
+    assert is_there(f'{address}lite/files/{name.rpartition("/")[2]}')
 
 @each_lesson
 def test_solutions_unfold(open_page, page_name):
@@ -281,6 +283,39 @@ def test_lesson_in_use(open_page, width, scheme):
     assert wrong.get_attribute('class') == 'wrong'
     assert 'Usual mistakes' in fold.locator('.cell_output').inner_text()
     assert page.evaluate('document.documentElement.scrollWidth') <= width
+
+def test_keyboard_alone(open_page):
+    "Tab leads to a quiz, Enter opens a choice, and what has the focus can be seen to have it"
+    page = open_page(lesson_pages[1])
+    choice = page.locator('article details[name="quiz-1"] summary').first
+    page.locator('article details[name="quiz-1"]').first.evaluate("""quiz => {
+        const before = [...document.querySelectorAll('article a, article summary')]
+        before.filter(e => quiz.compareDocumentPosition(e) & 2).at(-1).focus()
+    }""")
+    for _ in range(5):
+        page.keyboard.press('Tab')
+        if choice.evaluate('e => e === document.activeElement'): break
+    assert choice.evaluate('e => e === document.activeElement')
+    assert choice.evaluate("e => getComputedStyle(e).outlineStyle !== 'none'")
+    page.keyboard.press('Enter')
+    assert page.locator('article details[name="quiz-1"] p').first.is_visible()
+
+@pytest.fixture(scope='module')
+def axe(npm_package):
+    "The program that looks for what shuts readers out"
+    return (npm_package('axe-core@4.14.1')/'axe.min.js').read_text(encoding='utf-8')
+
+@pytest.mark.parametrize('scheme', ['light', 'dark'])
+@pytest.mark.parametrize('name', ['index', '01_dicom', 'toolbox/metrics', 'your_file'])
+def test_shuts_nobody_out(open_page, axe, name, scheme):
+    "axe-core finds nothing that it calls serious or critical"
+    page = open_page(f'{name}.html', color_scheme=scheme)
+    page.set_default_timeout(120_000)
+    page.evaluate(axe)
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")['violations']
+    severe = [f'{rule["id"]}: {rule["nodes"][0]["html"]}' for rule in found
+              if rule['impact'] in ('serious', 'critical')]
+    assert severe == []
 
 def test_quiz_without_scripts(open_page):
     page = open_page(lesson_pages[0], java_script_enabled=False)

@@ -55,7 +55,8 @@ QUESTIONS = {
     4: 'Where did the classifier look?',
     5: 'What is a volume, and which grade does this glioma have?',
     6: 'Where exactly does the tumour end, and how good is the outline?',
-    7: 'Does all this hold on real patients?'}
+    7: 'Does all this hold on real patients?',
+    8: 'How does a result get to the images in the hospital, and back?'}
 
 def lesson_table():
     "Markdown table of the lessons, its links relative to the notebooks"

@@ -60,6 +60,13 @@ def on_two_cores():
     os.sched_setaffinity(0, cores)
     return len(cores) == 2
 
+def time_left(paths):
+    """How long these notebooks take, in words: the sum of the minutes that lessons say of
+    themselves, '' where none says any"""
+    of_lesson = {lesson.path: lesson.minutes or 0 for lesson in all_lessons()}
+    minutes = sum(of_lesson.get(path, 0) for path in paths)
+    return f' (all that is left: about {max(round(minutes), 1)} min)' if minutes else ''
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('paths', nargs='*', type=lambda p: Path(p).resolve(), metavar='notebook')
@@ -70,9 +77,9 @@ def main():
     names = {l.path: f'Lesson {l.number}: {l.title}' for l in all_lessons()}
     chosen = args.paths or (notebooks() if args.save else names)
     failed = []
-    for path in chosen:
+    for i, path in enumerate(chosen):
         name = names.get(path, str(path.relative_to(nbs)))
-        print(f'{name} ...', end=' ', flush=True)
+        print(f'{name}{time_left(chosen[i:])} ...', end=' ', flush=True)
         seconds, error = run(path, args.save)
         print(f'FAILED after {seconds:.0f} s\n{error}' if error else f'{seconds:.0f} s', flush=True)
         if error: failed.append(name)

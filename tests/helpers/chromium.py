@@ -1,0 +1,35 @@
+"A browser for tests of the site, and what serves it: on 127.0.0.1, with no other address to be had"
+import shutil
+import threading
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
+    '--disable-background-networking', '--disable-component-update', '--disable-sync',
+    '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1']  # no other address is to be had
+BROWSERS = 'chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable'
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *args): pass
+
+@contextmanager
+def serving(folder, handler=QuietHandler):
+    "The address at which a folder is served"
+    with ThreadingHTTPServer(('127.0.0.1', 0), partial(handler, directory=folder)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f'http://127.0.0.1:{server.server_port}/'
+        server.shutdown()
+
+@contextmanager
+def chromium():
+    "A browser; the test is skipped where none is installed"
+    installed = [path for path in map(shutil.which, BROWSERS) if path]
+    if not installed: pytest.skip('no Chromium on the PATH: on Debian, apt-get install chromium')
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=installed[0], args=FLAGS)
+        yield browser
+        browser.close()

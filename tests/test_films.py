@@ -1,0 +1,373 @@
+"""Own films: every format ends in a picture or a message, every fault of a table in one sentence
+that names its rows"""
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from fastai.vision.all import CrossEntropyLossFlat, Learner
+from PIL import Image
+
+from medtut.chest import PILRadiograph, small_xresnet
+from medtut.curves import plot_reliability, plot_roc, reliability, roc_curve
+from medtut.film_models import (
+    RunLog,
+    film_dataloaders,
+    load_film_model,
+    predict_films,
+    prepare_film,
+    save_film_model,
+)
+from medtut.film_tables import FilmTableError, read_film_table
+from medtut.films import is_picture, read_film
+from medtut.phantoms.chest import chest
+from medtut.phantoms.chest_files import to_dicom
+
+GREY = np.arange(48*40).reshape(48, 40) % 256
+
+
+# --- one film
+
+def image_of(kind):
+    eight = Image.fromarray(GREY.astype(np.uint8))
+    if kind == '16 bits': return Image.fromarray((GREY*257).astype(np.uint16))
+    if kind == 'opaque': return eight.convert('RGBA')
+    if kind == 'grey with alpha': return eight.convert('LA')
+    return eight.convert(kind)
+
+@pytest.mark.parametrize('kind', ['L', 'P', 'RGB', 'opaque', 'grey with alpha', '16 bits'])
+def test_png(tmp_path, kind):
+    path = tmp_path/'film.png'
+    image_of(kind).save(path)
+    film = read_film(path)
+    assert film.grey.dtype == np.uint8
+    assert film.note == ''
+    assert np.abs(film.grey.astype(int) - GREY).max() <= 1
+
+@pytest.mark.parametrize('ending', ['tif', 'bmp', 'png', 'dat'])
+def test_known_by_content(tmp_path, ending):
+    path = tmp_path/f'film.{ending}'
+    image_of('L').save(path, 'TIFF' if ending == 'tif' else 'BMP' if ending == 'bmp' else 'PNG')
+    assert is_picture(path)
+    assert np.array_equal(read_film(path).grey, GREY)
+
+def test_jpeg_lies_as_its_file_says(tmp_path):
+    path = tmp_path/'film.jpg'
+    exif = Image.Exif()
+    exif[0x112] = 6 # to be turned by 90 degrees
+    image_of('L').save(path, exif=exif)
+    assert read_film(path).grey.shape == GREY.T.shape
+
+def test_twelve_bits_in_sixteen(tmp_path):
+    path = tmp_path/'film.png'
+    Image.fromarray((GREY*16).astype(np.uint16)).save(path)
+    with pytest.raises(ValueError, match='film.png.*4080.*white=4095'): read_film(path)
+    assert np.abs(read_film(path, white=4095).grey.astype(int) - GREY).max() <= 1
+
+def test_whole_and_real_numbers_do_not_say_what_is_white(tmp_path):
+    path = tmp_path/'film.tif'
+    Image.fromarray(GREY.astype(np.float32)).save(path)
+    with pytest.raises(ValueError, match='which value is white'): read_film(path)
+    assert np.array_equal(read_film(path, white=255).grey, GREY)
+
+@pytest.mark.parametrize('kind', ['RGBA', 'P', 'LA'])
+def test_transparent(tmp_path, kind):
+    path = tmp_path/'film.png'
+    if kind == 'P': image_of('P').save(path, transparency=0)
+    else:
+        image = image_of('L').convert(kind)
+        image.putalpha(100)
+        image.save(path)
+    with pytest.raises(ValueError, match='film.png: transparent in places'): read_film(path)
+
+def test_colour_is_noted(tmp_path):
+    colours = np.stack([GREY, GREY.T.reshape(GREY.shape), GREY*0], -1).astype(np.uint8)
+    Image.fromarray(colours).save(tmp_path/'film.png')
+    assert read_film(tmp_path/'film.png').note == 'colour'
+
+@pytest.mark.parametrize('content, message', [
+    (b'\x89PNG and nothing', 'not a readable picture'), (b'a text', 'a film is a DICOM, PNG'),
+    (b'', 'a film is a DICOM, PNG')])
+def test_no_film(tmp_path, content, message):
+    path = tmp_path/'film.png'
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f'film.png.*{message}'): read_film(path)
+
+def test_cut_off(tmp_path):
+    path = tmp_path/'film.jpg'
+    image_of('L').save(path)
+    path.write_bytes(path.read_bytes()[:400])
+    with pytest.raises(ValueError, match='film.jpg: not a readable picture'): read_film(path)
+
+def test_several_pictures_in_one(tmp_path):
+    path = tmp_path/'films.tif'
+    image_of('L').save(path, save_all=True, append_images=[image_of('L')])
+    with pytest.raises(ValueError, match='2 pictures in one file'): read_film(path)
+
+def test_dicom_as_before(tmp_path):
+    ds = to_dicom(chest(3, True, size=128), 'one')
+    ds.save_as(tmp_path/'film', enforce_file_format=True)
+    film = np.asarray(PILRadiograph.create(tmp_path/'film'))
+    assert np.array_equal(read_film(tmp_path/'film').grey, film)
+
+def test_fastai_image_takes_pictures(tmp_path):
+    image_of('16 bits').save(tmp_path/'film.png')
+    film = np.asarray(PILRadiograph.create(tmp_path/'film.png'))
+    assert np.array_equal(film, read_film(tmp_path/'film.png').grey)
+
+
+# --- tables
+
+def write_films(folder, names):
+    rng = np.random.default_rng(0)
+    for name in names:
+        (folder/name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (40, 40)).astype(np.uint8)).save(folder/name)
+
+@pytest.fixture
+def folder(tmp_path):
+    write_films(tmp_path, [f'{i}.png' for i in range(8)])
+    return tmp_path
+
+def rows(**changes):
+    "A table without a fault, or with some"
+    table = pd.DataFrame(dict(file=[f'{i}.png' for i in range(8)],
+                              patient=[f'P{i}' for i in range(8)], label=['ill', 'well']*4))
+    return table.assign(**changes)
+
+def changed(column, row, value):
+    table = rows()
+    table.loc[row, column] = value
+    return table
+
+def faults(folder, table, **arguments):
+    with pytest.raises(FilmTableError) as caught: read_film_table(folder, table, **arguments)
+    return caught.value.faults
+
+def test_nothing_to_say(folder):
+    films, classes, notes = read_film_table(folder, rows(), positive='ill')
+    assert classes == ['well', 'ill']
+    assert notes == []
+    assert list(films.row) == list(range(2, 10))
+
+FAULTS = [
+    (changed('label', 3, ''), 'no label in row 5'),
+    (changed('patient', 0, None), 'no patient in row 2'),
+    (changed('file', 3, 'gone.png'), 'row 5: gone.png'),
+    (changed('patient', 1, 'p0 '), "'P0' and 'p0'"),
+    (changed('patient', 1, 'P-00'), "'P-00' and 'P0'"),
+    (changed('label', 2, '1'), 'words and as numbers'), (changed('label', 2, 'N/A'), 'in row 4'),
+    (rows(label='ill'), 'one class only'),
+    (rows(label=[f'{i}.5' for i in range(8)]*1), '1 patient of class'),
+    (changed('file', 1, '0.png'), 'rows 2, 3 with different entries')]
+
+@pytest.mark.parametrize('table, message', FAULTS, ids=[message for _, message in FAULTS])
+def test_faults(folder, table, message):
+    said = faults(folder, table)
+    assert any(message in fault for fault in said), said
+
+def test_a_measurement_is_no_class(folder):
+    write_films(folder, [f'more/{i}.png' for i in range(30)])
+    table = pd.DataFrame(dict(file=[f'more/{i}.png' for i in range(30)], patient=range(30),
+                              label=np.linspace(0, 1, 30)))
+    assert '30 different labels' in faults(folder, table)[0]
+
+def test_all_faults_at_once(folder):
+    table = rows()
+    table.loc[1, 'file'], table.loc[2, 'label'], table.loc[3, 'patient'] = 'gone.png', '1', 'p-0'
+    assert len(faults(folder, table)) == 3
+
+def test_what_to_do_about_them(folder):
+    table = rows()
+    table.loc[1, 'file'], table.loc[2, 'label'], table.loc[3, 'patient'] = 'gone.png', '1', 'p-0'
+    kept = read_film_table(folder, table, positive='ill', missing='drop', classes={1: 'ill'},
+                           patients={'p-0': 'P0'})
+    assert len(kept.films) == 7
+    assert any('row 3' in note for note in kept.notes)
+    assert any('two classes: P0' in note for note in kept.notes)
+
+def test_similar_ids_may_be_kept_if_not_only_case_differs(folder):
+    assert len(read_film_table(folder, changed('patient', 1, 'P-0'), similar='keep').films) == 8
+    assert 'differ in type, case' in faults(folder, changed('patient', 1, 'p0'), similar='keep')[0]
+
+@pytest.mark.parametrize('written', [
+    'sub/x.PNG', 'sub\\x.png', './sub/x.png', 'x', 'X.png', 'C:\\old\\x.png'])
+def test_names_that_are_nearly_right(folder, written):
+    write_films(folder, ['sub/x.png'])
+    kept = read_film_table(folder, changed('file', 0, written))
+    assert kept.films.file[0] == 'sub/x.png'
+
+def test_absolute_paths(folder):
+    kept = read_film_table(folder, changed('file', 0, str(folder/'0.png')))
+    assert kept.films.file[0] == '0.png'
+    said = faults(folder, changed('file', 0, '/elsewhere/film.png'))
+    assert '/elsewhere/film.png' in said[0]
+
+def test_a_name_of_two_files(folder):
+    write_films(folder, ['a/x.png', 'b/x.png'])
+    assert 'may be a/x.png; b/x.png' in faults(folder, changed('file', 0, 'x.png'))[0]
+
+def test_copies_of_a_picture(folder):
+    (folder/'1.png').write_bytes((folder/'0.png').read_bytes())
+    assert 'one picture, byte for byte' in faults(folder, rows())[0]
+    same = rows(label=['ill', 'ill', 'well', 'well']*2)
+    same.loc[1, 'patient'] = 'P0'
+    assert any('it counts twice' in note for note in read_film_table(folder, same).notes)
+
+def test_rows_twice_and_films_without_a_row(folder):
+    table = pd.concat([rows().iloc[:7], rows().iloc[:1]])
+    kept = read_film_table(folder, table)
+    assert len(kept.films) == 7
+    assert 'left out: row 9' in kept.notes[-1] or 'left out: row 9' in kept.notes[0]
+    assert any('without a row, left out: 7.png' in note for note in kept.notes)
+
+def test_several_classes(folder):
+    table = rows(label=['a', 'b', 'c', 'a', 'b', 'c', 'a', 'b'])
+    assert read_film_table(folder, table, positive='b').classes == ['not b', 'b']
+    assert "2 patients of class 'c'" in faults(folder, table)[0]
+
+@pytest.mark.parametrize('write', [
+    lambda t, p: t.to_csv(p, index=False), lambda t, p: t.to_csv(p, index=False, sep=';'),
+    lambda t, p: t.to_csv(p, index=False, sep=';', encoding='utf-8-sig'),
+    lambda t, p: t.to_csv(p, index=False, sep='\t', encoding='utf-16')])
+def test_csv_of_any_kind(folder, write):
+    write(rows(label=['None', 'ill']*4), folder/'table.csv')
+    kept = read_film_table(folder, folder/'table.csv', file='File', patient='PATIENT',
+                           label='Label', positive='ill')
+    assert kept.classes == ['None', 'ill']
+
+def test_xlsx(folder):
+    rows(patient=range(8), label=[0, 1]*4).to_excel(folder/'table.xlsx', index=False)
+    kept = read_film_table(folder, folder/'table.xlsx', positive=1)
+    assert kept.classes == ['0', '1']
+    assert list(kept.films.patient) == list('01234567')
+
+@pytest.mark.parametrize('arguments, message', [
+    (dict(patient='who'), "no column"), (dict(positive='dead'), "no label 'dead'"),
+    (dict(similar='yes'), 'similar must be'), (dict(missing='yes'), 'missing must be'),
+    (dict(classes={'dead': 'ill'}), 'does not say')])
+def test_arguments(folder, arguments, message):
+    rows().to_csv(folder/'table.csv', index=False)
+    with pytest.raises(ValueError, match=message):
+        read_film_table(folder, folder/'table.csv', **arguments)
+
+def test_table_in_another_encoding(folder):
+    (folder/'table.csv').write_bytes('file,patient,label\n0.png,Müller,ill'.encode('cp1252'))
+    with pytest.raises(ValueError, match='table.csv: not a readable'):
+        read_film_table(folder, folder/'table.csv')
+
+
+# --- batches, models, answers
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('films')
+    names = [f'{i}.png' for i in range(24)]
+    write_films(folder, names)
+    Image.fromarray(np.zeros((30, 60), np.uint8)).save(folder/'0.png')
+    table = pd.DataFrame(dict(file=names, patient=[f'P{i}' for i in range(24)],
+                              label=['ill', 'well', 'well']*8))
+    dls = film_dataloaders(folder, read_film_table(folder, table, positive='ill'), size=32,
+                           augment=False, device='cpu')
+    torch.manual_seed(0)
+    learn = Learner(dls, small_xresnet(2, widths=(4, 8)), CrossEntropyLossFlat())
+    return folder, learn
+
+def test_training_and_prediction_prepare_alike(trained):
+    folder, learn = trained
+    for part in range(1, 3):
+        x, y = learn.dls[part].one_batch()
+        items = learn.dls[part].items
+        for film, label, row in zip(x, y, items.itertuples()):
+            alone = prepare_film(folder/row.file, learn.dls.film_settings)
+            assert torch.allclose(film.as_subclass(torch.Tensor), alone, atol=1e-6)
+            assert learn.dls.vocab[label] == row.label
+
+def test_answers_of_a_file_are_those_of_training(trained, tmp_path):
+    folder, learn = trained
+    path = save_film_model(learn, tmp_path/'m.safetensors', dict(widths=(4, 8)), threshold=.4)
+    loaded = load_film_model(path)
+    with learn.no_bar(): p, _ = learn.get_preds(dl=learn.dls[2])
+    answers = predict_films(loaded, [folder/name for name in learn.dls[2].items.file])
+    assert np.allclose(answers.ill, p[:, 1], atol=1e-5)
+    assert list(answers.called) == list(answers.ill >= .4)
+    assert loaded.card['classes'] == ['well', 'ill']
+    assert sum(part['films'] for part in loaded.card['counts'].values()) == 24
+
+def test_a_file_without_an_answer(trained, tmp_path):
+    folder, learn = trained
+    path = save_film_model(learn, tmp_path/'m.safetensors', dict(widths=(4, 8)))
+    answers = predict_films(load_film_model(path), [tmp_path/'none.png', folder/'1.png'])
+    assert 'none.png' in answers.error[0]
+    assert np.isnan(answers.ill[0])
+    assert answers.error[1] == ''
+    assert abs(answers.ill[1] + answers.well[1] - 1) < 1e-6
+
+def test_unequal_sizes_are_noted(trained):
+    assert any('2 sizes' in note for note in trained[1].dls.notes)
+
+def test_another_network_is_not_saved(trained, tmp_path):
+    with pytest.raises(ValueError, match='is another network'):
+        save_film_model(trained[1], tmp_path/'m.safetensors', dict(widths=(4, 4)))
+    assert not list(tmp_path.iterdir())
+
+def test_every_damaged_film_is_named(folder):
+    (folder/'1.png').write_bytes(b'\x89PNG')
+    (folder/'2.png').write_bytes(b'\xff\xd8\xff')
+    table = read_film_table(folder, rows())
+    with pytest.raises(FilmTableError) as caught: film_dataloaders(folder, table, size=32)
+    assert ['1.png' in caught.value.faults[0], '2.png' in caught.value.faults[1]] == [True]*2
+
+def test_split_of_ones_own(folder):
+    split = ['train', 'train', 'valid', 'valid', 'test', 'test', 'train', 'train']
+    table = read_film_table(folder, rows(split=split), keep=['split'])
+    dls = film_dataloaders(folder, table, size=32, device='cpu')
+    assert list(dls[2].items.file) == ['4.png', '5.png']
+    halves = rows(split=['train', 'valid', 'test', 'test']*2)
+    one_class = read_film_table(folder, halves, keep=['split'])
+    with pytest.raises(ValueError, match='no film of class'):
+        film_dataloaders(folder, one_class, size=32)
+
+def test_log_goes_to_tensorboard_where_it_is_installed(trained, tmp_path):
+    pytest.importorskip('tensorboard')
+    learn = trained[1]
+    with learn.no_bar(), learn.no_logging():
+        learn.fit(1, cbs=RunLog(tmp_path/'runs.csv', 'one', tensorboard=tmp_path/'board'))
+    assert list((tmp_path/'board'/'one').glob('events*'))
+
+def test_log_says_that_tensorboard_is_missing(trained, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'torch.utils.tensorboard', None)
+    learn = trained[1]
+    missing = pytest.raises(ImportError, match='pip install tensorboard')
+    with learn.no_bar(), learn.no_logging(), missing:
+        learn.fit(1, cbs=RunLog(tmp_path/'runs.csv', tensorboard=tmp_path))
+
+
+# --- curves
+
+def test_roc_curve_is_scikit_learns():
+    from sklearn.metrics import roc_curve as theirs
+    rng = np.random.default_rng(1)
+    truth, score = rng.integers(0, 2, 80), rng.integers(0, 9, 80)
+    false_alarms, sensitivity, _ = theirs(truth, score, drop_intermediate=False)
+    ours = roc_curve(truth, score)
+    assert np.allclose(ours.false_alarms, false_alarms)
+    assert np.allclose(ours.sensitivity, sensitivity)
+
+def test_reliability_of_true_probabilities():
+    rng = np.random.default_rng(0)
+    p = rng.random(4000)
+    table = reliability(rng.random(4000) < p, p, bins=8)
+    within = [row.share.low <= row.given <= row.share.high for row in table.itertuples()]
+    assert sum(within) >= 7
+
+def test_pictures_say_what_they_show():
+    truth, score = [0, 1]*10, np.linspace(0, 1, 20)
+    assert 'AUC' in repr(plot_roc(truth, score, title='phantoms'))
+    assert 'phantoms' in repr(plot_reliability(truth, score, title='phantoms'))
+
+def test_curves_perfect_scores_keep_a_band():
+    picture = plot_roc([0]*6 + [1]*6, range(12), threshold=6)
+    band = picture.axes[0].collections[0].get_paths()[0].vertices
+    assert band[:, 1].min() < .9

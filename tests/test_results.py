@@ -1,0 +1,539 @@
+"""Results as DICOM, against the truth in millimetres, highdicom, SimpleITK and dciodvfy of
+dicom3tools"""
+import shutil
+import subprocess
+import warnings
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+from medtut.coding import coded
+from medtut.errors import DicomError
+from medtut.planes import VolumeError
+from medtut.results import read_seg, read_sr, save_overlay, save_seg, save_sr
+from medtut.volumes import load_series, reorient
+
+highdicom = pytest.importorskip('highdicom')
+from highdicom import seg as hdseg  # noqa: E402
+
+AXIAL, SAGITTAL, CORONAL = (1, 0, 0, 0, 1, 0), (0, 1, 0, 0, 0, -1), (1, 0, 0, 0, 0, -1)
+turned, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))
+OBLIQUE = tuple(np.round(turned[:2], 10).ravel())
+ORIENTATIONS = dict(axial=AXIAL, sagittal=SAGITTAL, coronal=CORONAL, oblique=OBLIQUE)
+# odd, so that no frame of bits ends at the end of a byte
+ROWS, COLUMNS, SLICES, PIXEL, STEP = 13, 11, 9, (.7, .5), 2.5
+LPS_TO_RAS = np.array([-1, -1, 1])
+
+each_orientation = pytest.mark.parametrize('iop', ORIENTATIONS.values(), ids=list(ORIENTATIONS))
+
+def slice_(z, iop, study, jitter=0., rows=ROWS, columns=COLUMNS, **elements):
+    "One slice of a CT, with what the standard asks for"
+    ds = Dataset()
+    ds.SOPClassUID, ds.SOPInstanceUID = CTImageStorage, generate_uid()
+    ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.FrameOfReferenceUID = study
+    ds.PatientName, ds.PatientID, ds.PatientBirthDate, ds.PatientSex = 'Doe^Jane', 'p1', '', 'F'
+    ds.StudyDate, ds.StudyTime, ds.StudyID, ds.AccessionNumber = '20260102', '101112', 's1', 'a1'
+    ds.ReferringPhysicianName, ds.Modality, ds.SeriesNumber = '', 'CT', 3
+    ds.InstanceNumber, ds.ImageType = SLICES - z, ['ORIGINAL', 'PRIMARY', 'AXIAL']
+    right, down = np.array(iop, float).reshape(2, 3)
+    place = np.array((-30, 12, 5)) + (z*STEP + jitter)*np.cross(right, down)
+    ds.ImagePositionPatient = [f'{x:.10g}'[:16] for x in place]
+    ds.ImageOrientationPatient = [f'{x:.10g}'[:16] for x in iop]
+    ds.PixelSpacing, ds.SliceThickness = list(PIXEL), STEP
+    ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, 'MONOCHROME2'
+    ds.Rows, ds.Columns = rows, columns
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 16, 15, 1
+    ds.RescaleIntercept, ds.RescaleSlope = 0, 1
+    values = np.arange(rows*columns, dtype=np.int16).reshape(rows, columns) + 200*z
+    ds.add_new('PixelData', 'OW', values.tobytes())
+    for keyword, value in elements.items(): setattr(ds, keyword, value)
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
+    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+    return ds
+
+def write_series(folder, iop=AXIAL, slices=range(SLICES), jitter=0., **elements):
+    "Slices in files whose order says nothing"
+    study = generate_uid(), generate_uid(), generate_uid()
+    slices = list(slices)
+    offsets = np.random.default_rng(4).uniform(-jitter, jitter, len(slices))
+    order = np.random.default_rng(0).permutation(len(slices))
+    folder.mkdir(parents=True, exist_ok=True)
+    for z, offset, name in zip(slices, offsets, order):
+        ds = slice_(z, iop, study, offset, **elements)
+        ds.save_as(folder/f'{name:03}.dcm', enforce_file_format=True)
+    return folder
+
+def random_labels(n=2, shape=(COLUMNS, ROWS, SLICES)):
+    "Labels 0 to `n`, in no symmetry; the lowest and the highest slice are empty"
+    labels = np.random.default_rng(3).integers(0, n + 1, shape).astype(np.uint8)
+    labels[:, :, [0, -1]] = 0
+    labels[:4] = 0
+    return labels
+
+def places_in_file(path, number=1):
+    """Where the voxels of a segment lie, LPS mm, sorted: from the elements of its frames alone
+    (PS3.3 C.7.6.2.1.1)"""
+    ds = pydicom.dcmread(path)
+    shared = ds.SharedFunctionalGroupsSequence[0]
+    iop = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, float)
+    down_mm, right_mm = map(float, shared.PixelMeasuresSequence[0].PixelSpacing)
+    frames = ds.pixel_array.reshape(-1, ds.Rows, ds.Columns)
+    places = []
+    for group, frame in zip(ds.PerFrameFunctionalGroupsSequence, frames):
+        named = group.get('SegmentIdentificationSequence') or shared.SegmentIdentificationSequence
+        if named[0].ReferencedSegmentNumber != number: continue
+        first = np.array(group.PlanePositionSequence[0].ImagePositionPatient, float)
+        row, column = np.nonzero(frame)
+        places.append(first + column[:, None]*iop[:3]*right_mm + row[:, None]*iop[3:]*down_mm)
+    return sorted(map(tuple, np.round(np.concatenate(places), 3)))
+
+def verify(path):
+    "Fail if dciodvfy finds an error"
+    if shutil.which('dciodvfy') is None:
+        pytest.skip('dciodvfy is not installed: apt-get install dicom3tools')
+    said = subprocess.run(['dciodvfy', '-new', str(path)], capture_output=True, text=True).stderr
+    errors = [line for line in said.splitlines() if line.startswith('Error')]
+    assert said and not errors, said
+
+@pytest.fixture
+def case(tmp_path):
+    "A series, its volume and a mask of two labels"
+    series = write_series(tmp_path/'series')
+    return series, load_series(series, progress=False), random_labels()
+
+NAMES = {1: 'liver', 2: 'lesion'}
+
+# --- there and back
+
+@each_orientation
+def test_comes_back_bit_for_bit(tmp_path, iop):
+    series = write_series(tmp_path/'series', iop)
+    voxels = load_series(series, progress=False)
+    mask = random_labels()
+    path = save_seg(mask, voxels.affine, series, tmp_path/'seg.dcm', NAMES)
+    back = read_seg(path, (mask.shape, voxels.affine))
+    np.testing.assert_array_equal(back.array, mask)
+    assert back.table.name.tolist() == ['liver', 'lesion']
+    assert back.table.voxels.tolist() == [(mask == 1).sum(), (mask == 2).sum()]
+
+@each_orientation
+def test_lies_where_it_lay_in_the_patient(tmp_path, iop):
+    "In millimetres: a fault that writing and reading share would not show in arrays"
+    series = write_series(tmp_path/'series', iop)
+    affine = load_series(series, progress=False).affine
+    mask = random_labels()
+    path = save_seg(mask, affine, series, tmp_path/'seg.dcm', NAMES)
+    for label in NAMES:
+        ras = np.argwhere(mask == label) @ affine[:3, :3].T + affine[:3, 3]
+        expected = sorted(map(tuple, np.round(ras*LPS_TO_RAS, 3)))
+        np.testing.assert_allclose(places_in_file(path, label), expected, atol=2e-3)
+
+@each_orientation
+def test_on_another_orientation_of_the_grid(tmp_path, iop):
+    "Axes permuted and flipped: each voxel stays in its place"
+    series = write_series(tmp_path/'series', iop)
+    affine = load_series(series, progress=False).affine
+    mask = random_labels()
+    path = save_seg(mask, affine, series, tmp_path/'seg.dcm', NAMES)
+    ras = reorient(mask, affine, 'RAS')
+    back = read_seg(path, (ras.array.shape, ras.affine))
+    np.testing.assert_array_equal(back.array, ras.array)
+
+def test_every_slice_is_the_one_it_names(case, tmp_path):
+    "Each frame refers to the image that lies where it lies"
+    series, voxels, mask = case
+    path = save_seg(mask, voxels.affine, series, tmp_path/'seg.dcm', NAMES)
+    place_of = {}
+    for file in series.iterdir():
+        ds = pydicom.dcmread(file)
+        place_of[ds.SOPInstanceUID] = ds.ImagePositionPatient
+    frames = pydicom.dcmread(path).PerFrameFunctionalGroupsSequence
+    for frame in frames:
+        image = frame.DerivationImageSequence[0].SourceImageSequence[0]
+        position = frame.PlanePositionSequence[0].ImagePositionPatient
+        np.testing.assert_allclose(place_of[image.ReferencedSOPInstanceUID], position, atol=1e-6)
+
+def test_positions_of_real_scanners(tmp_path):
+    "Up to 0.07 voxels off an even row"
+    series = write_series(tmp_path/'series', jitter=.04*STEP)
+    affine = load_series(series, progress=False).affine
+    mask = random_labels()
+    path = save_seg(mask, affine, series, tmp_path/'seg.dcm', NAMES)
+    np.testing.assert_array_equal(read_seg(path, (mask.shape, affine)).array, mask)
+
+def test_one_slice(tmp_path):
+    series = write_series(tmp_path/'series', slices=[0])
+    affine = load_series(series, progress=False).affine
+    mask = np.random.default_rng(0).random((COLUMNS, ROWS, 1)) < .3
+    path = save_seg(mask, affine, series, tmp_path/'seg.dcm')
+    np.testing.assert_array_equal(read_seg(path, (mask.shape, affine)).array, mask)
+
+def test_tilted_gantry(tmp_path):
+    study = generate_uid(), generate_uid(), generate_uid()
+    (tmp_path/'series').mkdir()
+    for z in range(SLICES):
+        ds = slice_(z, AXIAL, study)
+        ds.ImagePositionPatient = [-30, 12 + .4*z, 5 + STEP*z]
+        ds.save_as(tmp_path/f'series/{z}.dcm', enforce_file_format=True)
+    with pytest.warns(UserWarning, match='slice lies 0.4 mm beside'):
+        affine = load_series(tmp_path/'series', progress=False).affine
+    mask = random_labels()
+    with pytest.warns(UserWarning, match='slice lies 0.4 mm beside'):
+        path = save_seg(mask, affine, tmp_path/'series', tmp_path/'seg.dcm', NAMES)
+    np.testing.assert_array_equal(read_seg(path, (mask.shape, affine)).array, mask)
+
+def test_labels_with_gaps(case, tmp_path):
+    series, voxels, mask = case
+    mask[mask == 2] = 4
+    names = {1: 'edema', 2: 'non-enhancing', 4: 'enhancing'}
+    with pytest.warns(UserWarning, match='no voxel of non-enhancing'):
+        path = save_seg(mask, voxels.affine, series, tmp_path/'seg.dcm', names)
+    like = mask.shape, voxels.affine
+    np.testing.assert_array_equal(read_seg(path, like, names).array, mask)
+    assert sorted(np.unique(read_seg(path, like).array)) == [0, 1, 3]  # the file's own numbers
+    only = read_seg(path, like, {7: 'enhancing'})
+    np.testing.assert_array_equal(only.array, np.where(mask == 4, 7, 0))
+    with pytest.raises(VolumeError, match="no segment named .*'necrosis'.*; there is edema"):
+        read_seg(path, like, {1: 'necrosis'})
+
+def test_empty_mask(case, tmp_path):
+    series, voxels, mask = case
+    with pytest.warns(UserWarning, match='no voxel of lesion'):
+        path = save_seg(np.zeros(mask.shape, bool), voxels.affine, series, tmp_path/'seg.dcm')
+    back = read_seg(path, (mask.shape, voxels.affine))
+    assert not back.array.any()
+    assert back.table.voxels.tolist() == [0]
+    verify(path)
+
+def test_probabilities(case, tmp_path):
+    series, voxels, mask = case
+    p = np.random.default_rng(5).random((*mask.shape, 2)).astype(np.float32)
+    path = save_seg(p, voxels.affine, series, tmp_path/'seg.dcm', NAMES, probabilities=True)
+    back = read_seg(path, (mask.shape, voxels.affine)).array
+    np.testing.assert_array_equal(back, np.rint(p*255).astype(np.float32)/np.float32(255))
+    verify(path)
+    for wrong in (p*2, np.where(mask[..., None] > 0, np.nan, p)):
+        with pytest.raises(VolumeError, match='between 0 and 1'):
+            save_seg(wrong, voxels.affine, series, path, NAMES, probabilities=True)
+    with pytest.raises(VolumeError, match='probabilities=True writes probabilities'):
+        save_seg(p, voxels.affine, series, path, NAMES)
+    with pytest.raises(VolumeError, match='probabilities, which have no volume'):
+        save_sr(path, series, tmp_path/'sr.dcm')
+
+def test_overlapping_segments(case, tmp_path):
+    series, voxels, mask = case
+    both = np.stack([mask > 0, mask > 1], axis=-1)
+    path = save_seg(both, voxels.affine, series, tmp_path/'seg.dcm', NAMES)
+    like = mask.shape, voxels.affine
+    np.testing.assert_array_equal(read_seg(path, like, separate=True).array, both)
+    with pytest.raises(VolumeError, match='of several segments at a time .liver; lesion.'):
+        read_seg(path, like)
+
+# --- what is refused
+
+def test_another_grid_is_refused_and_both_are_named(case, tmp_path):
+    series, voxels, mask = case
+    shifted = voxels.affine.copy()
+    shifted[2, 3] += 1
+    tests = [
+        (mask[:-1], voxels.affine, '10 x 13 x 9 voxels.*11 x 13 x 9 voxels'),
+        (mask, shifted, r'first at \(30.0, -12.0, 6.0\).*first at \(30.0, -12.0, 5.0\)'),
+        (*reorient(mask, voxels.affine, 'RAS'), 'Mask: .*Series: ')]
+    for array, affine, words in tests:
+        with pytest.raises(VolumeError, match=words):
+            save_seg(array, affine, series, tmp_path/'seg.dcm', NAMES)
+    assert not (tmp_path/'seg.dcm').exists()
+
+def test_reading_on_another_grid_is_refused(case, tmp_path):
+    series, voxels, mask = case
+    path = save_seg(mask, voxels.affine, series, tmp_path/'seg.dcm', NAMES)
+    shift, finer, thicker = np.eye(4), np.diag([.5, .5, 1, 1]), np.diag([1, 1, 2, 1])
+    shift[0, 3] = .4
+    for change, words in (shift, '0.4 voxels off'), (finer, 'voxels off'), (thicker, 'voxels off|mm apart'):
+        with pytest.raises(VolumeError, match=words) as e:
+            read_seg(path, (mask.shape, voxels.affine @ change))
+        assert 'Frame ' in str(e.value) and 'Wanted: 11 x 13 x 9 voxels' in str(e.value)
+    with pytest.raises(VolumeError, match='voxels? outside'):
+        read_seg(path, ((5, 5, 5), voxels.affine))
+
+def test_half_the_slices_are_no_grid(case, tmp_path):
+    "Where frames fall on every second slice of a finer grid, the rest would stay empty unseen"
+    series, voxels, mask = case
+    path = save_seg(mask, voxels.affine, series, tmp_path/'seg.dcm', NAMES)
+    with pytest.raises(VolumeError, match='2.5 mm apart'):
+        read_seg(path, ((*mask.shape[:2], 2*SLICES), voxels.affine @ np.diag([1, 1, .5, 1])))
+
+def test_a_missing_slice_is_refused_in_words(tmp_path):
+    affine = load_series(write_series(tmp_path/'whole'), progress=False).affine
+    series = write_series(tmp_path/'gap', slices=[z for z in range(SLICES) if z != 4])
+    with pytest.raises(VolumeError, match='1 of 5 mm, the largest between'):
+        save_seg(random_labels(), affine, series, tmp_path/'seg.dcm', NAMES)
+
+def test_two_series_are_refused_in_words(tmp_path):
+    write_series(tmp_path/'all/one')
+    affine = load_series(tmp_path/'all', progress=False).affine
+    uid = pydicom.dcmread(next((tmp_path/'all/one').iterdir())).SeriesInstanceUID
+    write_series(tmp_path/'all/two')
+    with pytest.raises(VolumeError, match='2 series: choose one with uid='):
+        save_seg(random_labels(), affine, tmp_path/'all', tmp_path/'seg.dcm', NAMES)
+    path = save_seg(random_labels(), affine, tmp_path/'all', tmp_path/'seg.dcm', NAMES, uid=uid)
+    assert pydicom.dcmread(path).ReferencedSeriesSequence[0].SeriesInstanceUID == uid
+
+def test_labels_without_a_name_are_refused(case, tmp_path):
+    series, voxels, mask = case
+    with pytest.raises(VolumeError, match=r'label \[2\], and names are given for \[1\]'):
+        save_seg(mask, voxels.affine, series, tmp_path/'seg.dcm', 'liver')
+    with pytest.raises(VolumeError, match='found float64'):
+        save_seg(mask.astype(float), voxels.affine, series, tmp_path/'seg.dcm', NAMES)
+
+def test_no_slice_is_written_over(case):
+    series, voxels, mask = case
+    target = next(series.iterdir())
+    before = target.read_bytes()
+    with pytest.raises(VolumeError, match='is a slice of the series'):
+        save_seg(mask, voxels.affine, series, target, NAMES)
+    assert target.read_bytes() == before
+
+def test_what_is_no_segmentation(case, tmp_path):
+    series, voxels, mask = case
+    with pytest.raises(DicomError, match='CT Image Storage, not a segmentation'):
+        read_seg(next(series.iterdir()), (mask.shape, voxels.affine))
+    with pytest.raises(DicomError, match='CT, not a structured report'):
+        read_sr(next(series.iterdir()))
+
+def test_headers_that_lack_what_a_result_needs(tmp_path):
+    series = write_series(tmp_path/'series', FrameOfReferenceUID='')
+    affine = load_series(series, progress=False).affine
+    with pytest.raises(VolumeError, match='no FrameOfReferenceUID'):
+        save_seg(random_labels(), affine, series, tmp_path/'seg.dcm', NAMES)
+
+def test_headers_that_lack_what_may_be_empty(tmp_path):
+    series = write_series(tmp_path/'series')
+    for file in series.iterdir():
+        ds = pydicom.dcmread(file)
+        del ds.PatientName, ds.PatientSex, ds.StudyDate, ds.AccessionNumber, ds.PatientBirthDate
+        ds.save_as(file)
+    affine = load_series(series, progress=False).affine
+    mask = random_labels()
+    path = save_seg(mask, affine, series, tmp_path/'seg.dcm', NAMES)
+    np.testing.assert_array_equal(read_seg(path, (mask.shape, affine)).array, mask)
+    verify(path)
+
+# --- what the files say
+
+def test_says_what_it_is(case, tmp_path):
+    series, voxels, mask = case
+    path = save_seg(mask, voxels.affine, series, tmp_path/'seg.dcm', NAMES, algorithm='net 6')
+    ds, source = pydicom.dcmread(path), pydicom.dcmread(next(series.iterdir()))
+    for keyword in ('PatientName', 'PatientID', 'PatientSex', 'StudyInstanceUID', 'StudyDate',
+                    'AccessionNumber', 'FrameOfReferenceUID'):
+        assert ds[keyword].value == source[keyword].value, keyword
+    assert ds.SeriesInstanceUID != source.SeriesInstanceUID
+    assert ds.ContentQualification == 'RESEARCH'
+    assert ds.SeriesDescription == 'Segmentation: research, not for clinical use'
+    assert 'not for clinical use' in ds.ContentDescription
+    liver, lesion = ds.SegmentSequence
+    assert liver.SegmentLabel == 'liver'
+    assert liver.SegmentedPropertyTypeCodeSequence[0].CodeValue == '10200004'
+    assert lesion.SegmentedPropertyCategoryCodeSequence[0].CodeValue == '49755003'
+    for segment in (liver, lesion):
+        assert segment.SegmentAlgorithmType == 'AUTOMATIC'
+        assert segment.SegmentAlgorithmName == 'net 6'
+        assert segment.SegmentDescription == 'research, not for clinical use'
+        assert segment.TrackingUID
+    with pytest.raises(ValueError, match='10 fewer'):
+        save_seg(mask, voxels.affine, series, path, NAMES, description='x'*42)
+
+def test_colours_are_those_of_the_pictures(case, tmp_path):
+    from matplotlib.colors import to_rgb
+    from skimage.color import lab2rgb
+
+    from medtut.overlays import class_colors
+    series, voxels, mask = case
+    path = save_seg(mask, voxels.affine, series, tmp_path/'seg.dcm', NAMES)
+    colors = class_colors(NAMES.values())
+    for segment in pydicom.dcmread(path).SegmentSequence:
+        # L from 0 to 100, a and b from -128 to 127, each in 16 bits (PS3.3 C.10.7.1.1)
+        scaled = np.array(segment.RecommendedDisplayCIELabValue)/65535
+        rgb = lab2rgb(scaled*(100, 255, 255) - (0, 128, 128))
+        np.testing.assert_allclose(rgb, to_rgb(colors[segment.SegmentLabel]), atol=.02)
+
+def test_names_with_letters_beyond_ascii(tmp_path):
+    series = write_series(tmp_path/'series', SpecificCharacterSet='ISO_IR 100',
+                          PatientName='Müller^Jürgen')
+    affine = load_series(series, progress=False).affine
+    mask = random_labels(1)
+    path = save_seg(mask, affine, series, tmp_path/'seg.dcm', 'Läsion')
+    ds = pydicom.dcmread(path)
+    assert str(ds.PatientName) == 'Müller^Jürgen'
+    assert read_seg(path, (mask.shape, affine)).table.name[0] == 'Läsion'
+
+def test_no_name_of_a_patient_in_a_warning(tmp_path):
+    series = write_series(tmp_path/'series', PatientName='JaneDoe')
+    affine = load_series(series, progress=False).affine
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        path = save_seg(random_labels(), affine, series, tmp_path/'seg.dcm', NAMES)
+        save_sr(path, series, tmp_path/'sr.dcm')
+        save_overlay(random_labels(), affine, series, tmp_path/'overlay', NAMES)
+
+@each_orientation
+def test_dciodvfy_finds_no_error(tmp_path, iop):
+    series = write_series(tmp_path/'series', iop)
+    affine = load_series(series, progress=False).affine
+    names = NAMES | {3: 'left thumb', 4: coded('mass')._replace(region=coded('breast').kind)}
+    mask = random_labels(4)
+    path = save_seg(mask, affine, series, tmp_path/'seg.dcm', names)
+    verify(path)
+    verify(save_sr(path, series, tmp_path/'sr.dcm'))
+    pictures = save_overlay(mask, affine, series, tmp_path/'overlay', names)
+    verify(pictures[0])
+    verify(pictures[-1])
+
+def test_simpleitk_opens_it_in_its_place(tmp_path):
+    "Compared in mm. GDCM, on which it stands, misreads frames of bits that end within a byte"
+    sitk = pytest.importorskip('SimpleITK')
+    series = write_series(tmp_path/'series', rows=16, columns=12)
+    affine = load_series(series, progress=False).affine
+    mask = random_labels(1, (12, 16, SLICES)) > 0
+    path = save_seg(mask, affine, series, tmp_path/'seg.dcm')
+    image = sitk.ReadImage(str(path))
+    shown = np.argwhere(sitk.GetArrayFromImage(image).T > 0).tolist()
+    lps = [image.TransformIndexToPhysicalPoint(index) for index in shown]
+    ras = np.argwhere(mask) @ affine[:3, :3].T + affine[:3, 3]
+    expected = sorted(map(tuple, np.round(ras*LPS_TO_RAS, 3)))
+    np.testing.assert_allclose(sorted(map(tuple, np.round(lps, 3))), expected, atol=2e-3)
+
+def test_highdicom_reads_it(case, tmp_path):
+    series, voxels, mask = case
+    path = save_seg(mask, voxels.affine, series, tmp_path/'seg.dcm', NAMES)
+    ds = hdseg.segread(path)
+    files = [pydicom.dcmread(f, stop_before_pixels=True) for f in series.iterdir()]
+    files.sort(key=lambda f: f.ImagePositionPatient[2])
+    by_slice = ds.get_pixels_by_source_instance(
+        [f.SOPInstanceUID for f in files], combine_segments=True,
+        assert_missing_frames_are_empty=True)
+    np.testing.assert_array_equal(by_slice.transpose(2, 1, 0), mask)
+
+# --- other makers' files
+
+def by_highdicom(series, frames, kind, **settings):
+    "A SEG as highdicom's users write it: frames (z, y, x) in any order of the files"
+    files = [pydicom.dcmread(f) for f in series.iterdir()]
+    files.sort(key=lambda f: f.ImagePositionPatient[2], reverse=settings.pop('downward', False))
+    codes = pydicom.sr.codedict.codes
+    descriptions = [
+        hdseg.SegmentDescription(i, name, codes.SCT.Organ, codes.SCT.Liver, 'MANUAL')
+        for i, name in enumerate(('one', 'two'), 1)]
+    return hdseg.Segmentation(
+        files, frames, kind, descriptions, generate_uid(), 1, generate_uid(), 1, 'maker', 'model',
+        '1', '2', **settings)
+
+@pytest.mark.parametrize('settings', [{}, dict(omit_empty_frames=False), dict(downward=True)],
+                         ids=['no empty frames', 'all frames', 'from the top'])
+@pytest.mark.parametrize('kind', ['BINARY', 'LABELMAP'])
+def test_reads_what_highdicom_writes(case, tmp_path, kind, settings):
+    series, voxels, mask = case
+    frames = mask.transpose(2, 1, 0)
+    if settings.get('downward'): frames = frames[::-1]
+    by_highdicom(series, frames, kind, **settings).save_as(tmp_path/'seg.dcm')
+    back = read_seg(tmp_path/'seg.dcm', (mask.shape, voxels.affine))
+    np.testing.assert_array_equal(back.array, mask)
+    assert back.table.name.tolist() == ['one', 'two']
+    separate = read_seg(tmp_path/'seg.dcm', (mask.shape, voxels.affine), separate=True).array
+    np.testing.assert_array_equal(separate, np.stack([mask == 1, mask == 2], axis=-1))
+
+def test_reads_overlapping_segments_of_highdicom(case, tmp_path):
+    series, voxels, mask = case
+    both = np.stack([mask > 0, mask > 1], axis=-1).transpose(2, 1, 0, 3)
+    by_highdicom(series, both, 'BINARY').save_as(tmp_path/'seg.dcm')
+    back = read_seg(tmp_path/'seg.dcm', (mask.shape, voxels.affine), separate=True)
+    np.testing.assert_array_equal(back.array, both.transpose(2, 1, 0, 3))
+
+# --- reports and pictures
+
+def test_report_comes_back(case, tmp_path):
+    series, voxels, _ = case
+    mask = np.zeros((COLUMNS, ROWS, SLICES), np.uint8)
+    mask[2:6, 3:5, 2:4] = 1
+    mask[8, 9, 5] = 2
+    names = NAMES | {3: 'cyst'}
+    with pytest.warns(UserWarning, match='no voxel of cyst'):
+        seg = save_seg(mask, voxels.affine, series, tmp_path/'seg.dcm', names, algorithm='net')
+    path = save_sr(seg, series, tmp_path/'sr.dcm')
+    verify(path)
+    table = read_sr(path)
+    values = table.pivot(index='segment', columns='measurement', values='value')
+    voxel_ml = .5*.7*2.5/1000
+    assert values.loc[1, 'Volume'] == pytest.approx(16*voxel_ml, abs=1e-4)
+    assert values.loc[2, 'Volume'] == pytest.approx(voxel_ml, abs=1e-4)
+    assert values.loc[3, 'Volume'] == 0
+    assert np.isnan(values.loc[3, 'Long axis'])
+    # from the upper face of one voxel to the lower face of the farthest
+    farthest = np.linalg.norm(np.array([3, 1, 2])*(.5, .7, 2.5))
+    assert values.loc[1, 'Long axis'] == pytest.approx(farthest, abs=1e-3)
+    assert values.loc[2, 'Long axis'] == 2.5
+    assert table.unit.tolist() == ['mL', 'mm', 'mL', 'mm', 'mL']
+    assert table.finding.unique().tolist() == ['Liver', 'Lesion', 'Cyst']
+    ds = pydicom.dcmread(seg)
+    assert set(table.seg_uid) == {ds.SOPInstanceUID}
+    assert list(table.tracking_uid.unique()) == [s.TrackingUID for s in ds.SegmentSequence]
+    assert 'not for clinical use' in pydicom.dcmread(path).SeriesDescription
+    report = highdicom.sr.srread(path)
+    groups = report.content.get_volumetric_roi_measurement_groups()
+    assert [g.tracking_identifier for g in groups] == ['liver', 'lesion', 'cyst']
+
+def test_report_of_another_study_is_refused(case, tmp_path):
+    series, voxels, mask = case
+    seg = save_seg(mask, voxels.affine, series, tmp_path/'seg.dcm', NAMES)
+    other = write_series(tmp_path/'other')
+    with pytest.raises(VolumeError, match='of another study'):
+        save_sr(seg, other, tmp_path/'sr.dcm')
+
+@each_orientation
+def test_pictures_are_of_their_slices(tmp_path, iop):
+    series = write_series(tmp_path/'series', iop)
+    affine = load_series(series, progress=False).affine
+    mask = random_labels()
+    paths = save_overlay(mask, affine, series, tmp_path/'overlay', NAMES)
+    source_of = {}
+    for file in series.iterdir():
+        ds = pydicom.dcmread(file)
+        source_of[ds.SOPInstanceUID] = ds
+    series_uids = set()
+    for z, path in enumerate(paths):
+        ds = pydicom.dcmread(path)
+        source = source_of[ds.SourceImageSequence[0].ReferencedSOPInstanceUID]
+        for keyword in ('PatientName', 'PatientID', 'StudyInstanceUID', 'FrameOfReferenceUID'):
+            assert ds[keyword].value == source[keyword].value
+        for keyword in ('ImagePositionPatient', 'ImageOrientationPatient'):
+            np.testing.assert_allclose(ds[keyword].value, source[keyword].value, atol=1e-6)
+        has_colour = np.ptp(ds.pixel_array.astype(int), axis=-1) > 0
+        np.testing.assert_array_equal(has_colour, mask[:, :, z].T > 0)
+        assert 'not for clinical use' in ds.SeriesDescription
+        series_uids.add(ds.SeriesInstanceUID)
+    assert len(series_uids) == 1
+    assert series_uids.isdisjoint(s.SeriesInstanceUID for s in source_of.values())
+
+def test_sides_of_an_axial_picture(case, tmp_path):
+    series, voxels, mask = case
+    paths = save_overlay(mask, voxels.affine, series, tmp_path/'overlay', NAMES)
+    assert list(pydicom.dcmread(paths[0]).PatientOrientation) == ['L', 'P']
+
+def test_a_folder_that_holds_something_is_left_alone(case, tmp_path):
+    series, voxels, mask = case
+    with pytest.raises(ValueError, match='holds something already'):
+        save_overlay(mask, voxels.affine, series, series, NAMES)
+
+def test_says_in_one_sentence_that_highdicom_is_missing(case, tmp_path, monkeypatch):
+    import sys
+    series, voxels, mask = case
+    monkeypatch.setitem(sys.modules, 'highdicom', None)
+    with pytest.raises(ImportError, match=r"medtut.results needs highdicom, not installed here: "
+                                          r"pip install 'medtut\[archive\]'"):
+        save_seg(mask, voxels.affine, series, tmp_path/'seg.dcm', NAMES)
