@@ -288,14 +288,14 @@ def test_keyboard_alone(open_page):
     "Tab leads to a quiz, Enter opens a choice, and what has the focus can be seen to have it"
     page = open_page(lesson_pages[1])
     choice = page.locator('article details[name="quiz-1"] summary').first
-    page.locator('article details[name="quiz-1"]').first.evaluate("""quiz => {
-        const before = [...document.querySelectorAll('article a, article summary')]
-        before.filter(e => quiz.compareDocumentPosition(e) & 2).at(-1).focus()
-    }""")
-    for _ in range(5):
+    has_focus = 'e => e === document.activeElement'
+    page.keyboard.press('Tab')
+    assert page.evaluate('document.activeElement.innerText') == 'Skip to main content'
+    page.keyboard.press('Enter')
+    for _ in range(500): # links and folds of the whole lesson
         page.keyboard.press('Tab')
-        if choice.evaluate('e => e === document.activeElement'): break
-    assert choice.evaluate('e => e === document.activeElement')
+        if choice.evaluate(has_focus): break
+    assert choice.evaluate(has_focus)
     assert choice.evaluate("e => getComputedStyle(e).outlineStyle !== 'none'")
     page.keyboard.press('Enter')
     assert page.locator('article details[name="quiz-1"] p').first.is_visible()
