@@ -1,4 +1,4 @@
-"""Lessons 6 and 7 against their peers, each pair in one run: `python benchmarks/segmentation.py`
+"""Lesson 6 against its peers, each pair in one run: `python benchmarks/segmentation.py`
 
 Patches of a small tumour by `PatchSampler` and by rejection; `standardize` and a double loop;
 `predict_volume` and MONAI's `sliding_window_inference`; a training step of `UNet3D` and of MONAI's
@@ -81,20 +81,12 @@ def standardize_by_loop(shape):
         return out
     return loop, 1
 
-def brain_network():
-    "Lesson 6's: four sequences"
-    return channels_last(filters=(8, 8, 16, 32, 64))
-
-def hippocampus_network():
-    "Lesson 7's: one sequence, two parts and what is around them"
-    return channels_last(1, 3, filters=(16, 32, 64, 64))
-
-def channels_last(*args, **kwargs):
+def lesson_network():
     import torch
 
     from medtut.unet import UNet3D
     torch.manual_seed(0)
-    model = UNet3D(*args, **kwargs)
+    model = UNet3D(filters=(8, 8, 16, 32, 64))
     return model.to(memory_format=torch.channels_last_3d).eval()
 
 def identity():
@@ -106,42 +98,40 @@ def noise(*size):
 
 def predict_ours(make_model, shape, patch):
     from medtut.tiles import predict_volume
-    image = noise(*shape)
+    image = noise(4, *shape)
     model = make_model()
     def predict():
-        return predict_volume(model, image, patch, progress=False)
+        return predict_volume(model, image, (patch,)*3, progress=False)
     return predict, 1
 
 def predict_monai(make_model, shape, patch):
     import torch
     from monai.inferers import sliding_window_inference
-    image = torch.from_numpy(noise(1, *shape))
+    image = torch.from_numpy(noise(1, 4, *shape))
     model = make_model()
     def probabilities(tiles): return model(tiles).softmax(1)
     def predict():
         with torch.inference_mode():
             batch = sliding_window_inference(
-                image, patch, sw_batch_size=4, predictor=probabilities,
+                image, (patch,)*3, sw_batch_size=4, predictor=probabilities,
                 overlap=.5, mode='gaussian')
             return batch[0].numpy()
     return predict, 1
 
-def network(name, inputs, outputs, filters):
-    "Two U-Nets of as many weights"
-    if name == 'UNet3D': return channels_last(inputs, outputs, filters=filters)
+def network(name):
+    if name == 'UNet3D': return lesson_network()
     from monai.networks.nets import BasicUNet
-    return BasicUNet(in_channels=inputs, out_channels=outputs, features=(*filters, filters[0]))
+    return BasicUNet(in_channels=4, out_channels=4, features=(8, 8, 16, 32, 64, 8))
 
-def training_step(name, last, shape, outputs, filters):
+def training_step(name, channels_last, size):
     import torch
 
     from medtut.segmentation import dice_ce_loss
     torch.manual_seed(0)
-    batch, inputs, *size = shape
-    model = network(name, inputs, outputs, filters).train()
-    x = torch.randn(shape)
-    y = torch.randint(0, outputs, (batch, *size))
-    if last:
+    model = network(name).train()
+    x = torch.randn(2, 4, size, size, size)
+    y = torch.randint(0, 4, (2, size, size, size))
+    if channels_last:
         model = model.to(memory_format=torch.channels_last_3d)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
     def step():
@@ -280,11 +270,10 @@ def compare_standardize(args):
     hand_over(args, title, 'standardize', 'a loop over channels and slices in numpy',
               speed, memory, least_speed=2, packages=['numpy'])
 
-def compare_predictions(args, model_words, make_model, full_shape, full_patch):
-    shape = (full_shape[0], 40, 32, 32) if args.quick else full_shape
-    patch = (32, 32, 32) if args.quick else full_patch
-    title = (f'Predict {by(shape[1:])} voxels with {model_words}, '
-             f'tiles of {by(patch)} half overlapping')
+def compare_predictions(args, model_words, make_model, full_shape):
+    shape = (40, 32, 32) if args.quick else full_shape
+    patch = 32 if args.quick else 48
+    title = f'Predict {by(shape)} voxels with {model_words}, tiles of {patch} half overlapping'
     contenders = {
         'predict_volume': (predict_ours, make_model, shape, patch),
         'MONAI': (predict_monai, make_model, shape, patch)}
@@ -292,17 +281,16 @@ def compare_predictions(args, model_words, make_model, full_shape, full_patch):
     hand_over(args, title, 'predict_volume', 'MONAI sliding_window_inference',
               speed, memory, least_speed=1, packages=['monai'])
 
-def count_weights(*parts):
-    return sum(p.numel() for p in network(*parts).parameters())
+def count_weights(name):
+    return sum(p.numel() for p in network(name).parameters())
 
-def compare_training(args, words, full_shape, outputs, filters):
-    shape = (*full_shape[:2], 32, 32, 32) if args.quick else full_shape
-    title = f'A training step, {words} {by(shape[2:])}'
+def compare_training(args):
+    size = 32 if args.quick else 48
+    title = f'A training step, two patches of {size} x {size} x {size}'
     contenders = {}
     for name, order in ('UNet3D', 'last'), ('BasicUNet', 'last'), ('BasicUNet', 'first'):
-        weights = count_weights(name, shape[1], outputs, filters)
-        words = f'{name} of {weights:,} weights, channels {order}'
-        contenders[words] = training_step, name, order == 'last', shape, outputs, filters
+        words = f'{name} of {count_weights(name):,} weights, channels {order}'
+        contenders[words] = (training_step, name, order == 'last', size)
     ours = next(iter(contenders))
     ratios = compare(title, contenders, args)
     fastest = min(ratios, key=lambda name: ratios[name][0])
@@ -316,12 +304,6 @@ if __name__ == '__main__':
     args = options(parser, rounds=1)
     compare_patches(args)
     compare_standardize(args)
-    cube = 48, 48, 48
-    compare_predictions(args, 'a model that returns its input', identity,
-                        (4, 160, 160, 128), cube)
-    compare_predictions(args, "lesson 6's network", brain_network, (4, 80, 80, 52), cube)
-    # a crop of the hippocampus, and lesson 7's patches
-    crop, patch = (1, 36, 52, 36), (32, 48, 32)
-    compare_predictions(args, "lesson 7's network", hippocampus_network, crop, patch)
-    compare_training(args, 'two patches of', (2, 4, *cube), 4, (8, 8, 16, 32, 64))
-    compare_training(args, 'four patches of', (4, 1, *patch), 3, (16, 32, 64, 64, 64))
+    compare_predictions(args, 'a model that returns its input', identity, (160, 160, 128))
+    compare_predictions(args, "the lesson's network", lesson_network, (80, 80, 52))
+    compare_training(args)
