@@ -8,7 +8,7 @@ stamp := .venv/.whole
 min_python := $(shell sed -n 's/^min_python *= *//p' settings.ini)
 
 .DEFAULT_GOAL := help
-.PHONY: help course test quick lint hooks fuzz audit lab bench memory colab site export outputs constraints clean distclean
+.PHONY: help course test quick lint hooks fuzz audit lab bench memory colab archive site export outputs constraints clean distclean
 
 help:  ## Show the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1  /p' $(MAKEFILE_LIST) | awk -F'  ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -58,6 +58,12 @@ audit:  ## Compare constraints.txt with the known vulnerabilities (needs the net
 
 lab: $(stamp)  ## Open JupyterLab on the notebooks, at lesson 0
 	@$(bin)/jupyter lab nbs/00_start.ipynb
+
+# A folder with OHIF's prebuilt files (`npm pack @ohif/app`, then package/dist), if the viewer is wanted
+OHIF ?=
+
+archive: $(stamp)  ## Start an archive with phantoms and results (OHIF=folder: with the viewer), until Ctrl-C
+	@$(bin)/python tools/archive.py $(if $(OHIF),--ohif $(OHIF))
 
 bench: $(stamp)  ## Compare with other libraries, and write the site's page on it
 	@$(bin)/python tools/bench.py

@@ -167,7 +167,8 @@ def toolbox_contents():
 def contents():
     "The site's contents, what a reader wants first before what holds it up"
     yield toctree('Lessons', lesson_pages)
-    around = ['your_file', 'install', 'at_work.ipynb', 'checklist', 'glossary', 'teaching']
+    around = ['your_file', 'install', 'at_work.ipynb', 'capstone_volumes.ipynb', 'checklist',
+              'glossary', 'teaching']
     yield toctree('Around the lessons', around)
     for room, docs in toolbox_contents().items():
         if room == 'Data': docs = ['data', 'real', *docs]

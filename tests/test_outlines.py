@@ -153,8 +153,15 @@ def test_a_mask_of_another_scan_is_refused(image, tmp_path):
     moved = AFFINE.copy()
     moved[0, 3] += 24
     path = save_nifti(truth(), moved, tmp_path/'moved.nii')
-    with pytest.raises(VolumeError, match='moved.nii: .*outside of the image'):
+    with pytest.raises(VolumeError, match='moved.nii: .* a mask of another image, perhaps'):
         import_outline(path, image)
+    path = write_slicer(tmp_path/'out.seg.nrrd', [truth()], [('a', 0, 1)], start=(10, 0, 0))
+    with pytest.raises(VolumeError, match='out.seg.nrrd: 66 of 132 .*outside of the image'):
+        import_outline(path, image)
+    part = save_nifti(truth()[:-1], AFFINE, tmp_path/'part.nii')
+    with pytest.raises(VolumeError, match=r'part.nii: it has \(13, 19, 10\) voxels, and the image'):
+        import_outline(part, image)
+    assert (import_outline(part, image, resampled=True).label == truth()).all()
     moved[0, 3] += 300.3
     path = save_nifti(truth(), moved, tmp_path/'far.nii')
     with pytest.raises(VolumeError, match='far.nii: its voxels do not lie'):

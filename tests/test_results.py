@@ -12,6 +12,8 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from medtut.coding import coded
 from medtut.errors import DicomError
+from medtut.nifti import save_nifti
+from medtut.outlines import import_outline
 from medtut.planes import VolumeError
 from medtut.results import read_seg, read_sr, save_overlay, save_seg, save_sr
 from medtut.volumes import load_series, reorient
@@ -537,3 +539,18 @@ def test_says_in_one_sentence_that_highdicom_is_missing(case, tmp_path, monkeypa
     with pytest.raises(ImportError, match=r"medtut.results needs highdicom, not installed here: "
                                           r"pip install 'medtut\[archive\]'"):
         save_seg(mask, voxels.affine, series, tmp_path/'seg.dcm', NAMES)
+
+@each_orientation
+def test_a_segmentation_is_imported_like_other_outlines(tmp_path, iop):
+    series = write_series(tmp_path/'series', iop)
+    voxels, mask = load_series(series, progress=False), random_labels()
+    path = save_seg(mask, voxels.affine, series, tmp_path/'seg.dcm', NAMES)
+    image = save_nifti(voxels.array, voxels.affine, tmp_path/'image.nii')
+    outline = import_outline(path, image, NAMES)
+    assert (outline.label == mask).all()
+    assert outline.names == NAMES
+    only = import_outline(path, (mask.shape, voxels.affine), {5: 'lesion'})
+    assert (only.label == 5*(mask == 2)).all()
+    with pytest.raises(VolumeError, match='seg.dcm: .*on the grid of its series'):
+        import_outline(path, image, resampled=True)
+    with pytest.raises(DicomError): import_outline(next(series.glob('*')), image)

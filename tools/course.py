@@ -1,8 +1,8 @@
 """What a learner does in each lesson: `python tools/course.py` counts it
 
 exercises, and those of them that answer; the fewest mistakes that one of them knows; quiz questions;
-lines of code in the longest stretch without an output or a task; lines of the median teaching
-cell"""
+lines of code in the longest stretch without an output or a task; lines of the median and of the
+longest teaching cell"""
 import ast
 import re
 import statistics
@@ -98,10 +98,10 @@ def longest_stretch(cells):
         if task or cell.get('outputs'): lines = 0
     return longest
 
-def median_cell(cells):
-    "Lines of code in the median cell that is read"
-    lengths = [code_lines(cell) for cell in cells if is_read(cell)]
-    return statistics.median([length for length in lengths if length])
+def lengths(cells):
+    "Lines of code in each cell that is read"
+    lines = [code_lines(cell) for cell in cells if is_read(cell)]
+    return [n for n in lines if n]
 
 class Counts(NamedTuple):
     "What is counted in a lesson"
@@ -111,6 +111,7 @@ class Counts(NamedTuple):
     quiz: int
     stretch: int
     median: float
+    longest: int
 
 def counts(path):
     cells = read_nb(path).cells
@@ -119,7 +120,7 @@ def counts(path):
     known = [mistakes(declared(e.solution)) for e in answering]
     prose = '\n\n'.join(c.source for c in cells if c.cell_type == 'markdown')
     return Counts(len(found), len(answering), min(known, default=0), len(quiz_in(prose)),
-                  longest_stretch(cells), median_cell(cells))
+                  longest_stretch(cells), statistics.median(lengths(cells)), max(lengths(cells)))
 
 def main():
     print(f'{"lesson":28}', *Counts._fields)
