@@ -9,8 +9,8 @@
 
 FOLDER holds the Decathlon's Task04, WORK gets nnU-Net's folders. Needs `pip install nnunetv2 monai`
 in an environment of its own. nnU-Net's plans, augmentation and mirroring are its own; its thousand
-epochs of 250 steps are cut to twenty short ones that fill the minutes, so that its learning rate
-falls to nothing as it was meant to. It was made for a day on a GPU: a table of minutes says how
+epochs of 250 steps are cut to at most twenty that fill the minutes, so that its learning rate falls
+as it was meant to. It was made for a day on a GPU: a table of minutes says how
 soon a result can be had, not which is better when time does not count."""
 import argparse
 import json
@@ -156,7 +156,8 @@ def train_nnunet(cases, minutes, seed, device, work):
     measured.on_train_start()
     n = steps_that_fit(minutes, start, nnunet_step(measured), 3 if device == 'cpu' else 20)
     trainer = nnunet_trainer(work, device)
-    trainer.num_epochs = min(EPOCHS, n)
+    # each epoch ends with a step of validation: at most one in ten steps
+    trainer.num_epochs = max(1, min(EPOCHS, n//10))
     trainer.num_iterations_per_epoch = max(1, n//trainer.num_epochs)
     trainer.num_val_iterations_per_epoch = 1
     trainer.run_training()

@@ -183,10 +183,7 @@ def key_lines(cell):
     first = cell.outputs[0]
     return ''.join(first.get('text') or first.data['text/plain']).splitlines()
 
-# Lesson 7 is still to be cut into smaller steps
-IN_SMALL_STEPS = [lesson for lesson in lessons if lesson.number != 7]
-
-@pytest.mark.parametrize('lesson', IN_SMALL_STEPS, ids=lambda l: l.path.stem)
+@each_lesson
 def test_code_is_read_in_small_steps(lesson):
     "What is longer is folded, and there is something to see, or to do, before much is read"
     found = counts(lesson.path)
@@ -215,14 +212,10 @@ def test_keys(lesson):
         reasons = [line.partition(': ')[2] for line in lines]
         assert not figures(solution) & figures(' '.join(reasons)), printed
 
-# Its outputs are of real patients, and are stored when it is run on them
-STORED_ON_REAL_PATIENTS = {7}
-
 @each_lesson
 def test_keys_fold_themselves(lesson):
     """Also where all cells are run, which shows the outputs of folded cells: a key has one output,
     and that is folded"""
-    if lesson.number in STORED_ON_REAL_PATIENTS: pytest.skip('its keys were stored before')
     for exercise in exercises(lesson):
         if not exercise.answers: continue
         output, = exercise.key.outputs

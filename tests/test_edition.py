@@ -68,7 +68,7 @@ def test_what_is_left_out_says_why():
     assert said.count('*Left out here: ') == len(NOT_HERE)
     for reason in NOT_HERE.values(): assert reason in said
     code = '\n'.join(source for name in EDITIONS for source in cells_of(name, 'code'))
-    assert code.count('# Shorter here: ') == len(CHANGED)
+    assert code.count('# Changed here: ') == len(CHANGED)
     assert 'jpeg2k' not in code
 
 @pytest.fixture(scope='module')

@@ -21,6 +21,7 @@ from medtut.tiles import predict_volume
 LESSON = nbs/'07_hippocampus.ipynb'
 WEIGHTS = LESSON.with_suffix('.safetensors')
 RUNS = LESSON.with_suffix('.jsonl')
+MINUTES = LESSON.with_name('07_hippocampus_minutes.jsonl')
 FILES = os.environ.get('MEDTUT_REAL_FILES')
 
 @pytest.fixture(scope='module')
@@ -67,6 +68,14 @@ def test_stored_runs():
         for scores in run['cases'].values():
             assert set(scores) == {'anterior', 'posterior'}
             assert all(0 <= s['dice'] <= 1 for s in scores.values())
+
+def test_stored_minutes():
+    "nnU-Net, MONAI and medtut had the same minutes, cores and people, and were judged on the same"
+    runs = [json.loads(line) for line in MINUTES.read_text().splitlines()]
+    assert {run['tool'] for run in runs} == {'nnunet', 'monai', 'medtut'}
+    assert len({(run['minutes'], run['threads'], run['device'], *run['cases']) for run in runs}) == 1
+    # a run takes as long as it was given, but for the last steps
+    for run in runs: assert .8 < run['train_seconds']/60/run['minutes'] < 1.3
 
 # --- what is stored
 

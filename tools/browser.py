@@ -32,9 +32,12 @@ NOT_HERE = {
     'dicom056': NO_DECODER.format('JPEG-LS'),
     'dicom112b': 'some of these files need a decoder that no browser has',
     'metrics091': 'it calls medtut on the command line, and a browser has none',
-    'metrics093': 'it reads the files of the cell above'}
-# and those of which a part can: what is replaced, by what, and why
+    'metrics093': 'it reads the files of the cell above',
+    'metrics095': 'it calls medtut on the command line, and a browser has none'}
+# and those that can once something is replaced: what, by what, and why
 CHANGED = {
+    'splits006': (r'rng.integers\(20, 60, 40\)', 'rng.integers(20, 60, 40).astype(np.intp)',
+                  "Python in a browser counts in 32 bits, and NumPy's random numbers have 64"),
     'dicom061': (r'(?s)\nboth = .*', '', NO_DECODER.format('JPEG 2000')),
     'dicom085': (r'Slider\(draw.*', 'for level in -40, 40, 400: display(draw(level))',
                  'a slider needs widgets, which are left out to keep the first visit short'),
@@ -167,7 +170,7 @@ def edition_cell(cell, name):
     source = cell.source.strip()
     if cell.id in CHANGED:
         old, new, reason = CHANGED[cell.id]
-        source = f'# Shorter here: {reason}\n' + re.sub(old, new, source)
+        source = f'# Changed here: {reason}\n' + re.sub(old, new, source)
     made = mk_cell(source, 'code')
     if hidden: made.metadata = dict(jupyter=dict(source_hidden=True))
     return made
