@@ -1,4 +1,6 @@
 "The notebooks and all that is made from them agree"
+import ast
+import builtins
 import re
 import shutil
 import subprocess
@@ -62,6 +64,37 @@ def test_no_error_stored(path):
 
 @each_notebook
 def test_at_most_2_MB(path): assert path.stat().st_size <= 2_000_000
+
+def bound_names(tree):
+    "Names that code gives a meaning to, at any depth"
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store): names.add(node.id)
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)): names.add(node.name)
+        if isinstance(node, ast.arg): names.add(node.arg)
+        if isinstance(node, ast.alias): names.add((node.asname or node.name).partition('.')[0])
+    return names
+
+def used_names(tree):
+    nodes = (node for node in ast.walk(tree) if isinstance(node, ast.Name))
+    return {node.id for node in nodes if isinstance(node.ctx, ast.Load)}
+
+@each_notebook
+def test_pages_run_what_imports(path):
+    """nbdev runs each cell with an import when it builds the page of a module, and no others but
+    the exported ones: such a cell may not use what other cells made"""
+    cells = [cell for cell in read_nb(path).cells if cell.cell_type == 'code']
+    exported = [cell for cell in cells if {'export', 'exporti', 'exports'} & set(cell.directives)]
+    if not exported: pytest.skip('no module, so nothing is run')
+    known = set(dir(builtins)) | {'get_ipython', '__file__', '__name__'}
+    for cell in cells:
+        try: tree = ast.parse(cell.source)
+        except SyntaxError: continue # a command of the notebook, which is not run
+        imports = any(isinstance(node, (ast.Import, ast.ImportFrom)) for node in ast.walk(tree))
+        if not imports and cell not in exported: continue
+        known |= bound_names(tree)
+        missing = used_names(tree) - known
+        if cell not in exported: assert not missing, f'{cell.id} uses {sorted(missing)}'
 
 def test_outputs_are_stored():
     "The site and GitHub show what is stored: a lesson without an output was not run before"
