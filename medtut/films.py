@@ -25,7 +25,9 @@ def is_picture(
     path:str|Path, # of a file
 )->bool:
     "Is it a PNG, JPEG, TIFF or BMP, by its first bytes?"
-    with open(path, 'rb') as f: return f.read(4).startswith(_PICTURES)
+    with open(path, 'rb') as f: start = f.read(132)
+    # the preamble of a DICOM file may be the start of a TIFF (PS3.10, 7.1)
+    return start.startswith(_PICTURES) and start[128:] != b'DICM'
 
 def _from_white(x, white, path):
     "Values as uint8, `white` and all above it as 255"

@@ -1,6 +1,7 @@
 """Own films: every format ends in a picture or a message, every fault of a table in one sentence
 that names its rows"""
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,9 +9,12 @@ import pytest
 import torch
 from fastai.vision.all import CrossEntropyLossFlat, Learner
 from PIL import Image
+from pydicom.data import get_testdata_file
 
 from medtut.chest import PILRadiograph, small_xresnet
 from medtut.curves import plot_reliability, plot_roc, reliability, roc_curve
+from medtut.dicom import read_dicom
+from medtut.display import to_display
 from medtut.film_models import (
     RunLog,
     film_dataloaders,
@@ -35,6 +39,12 @@ def image_of(kind):
     if kind == 'opaque': return eight.convert('RGBA')
     if kind == 'grey with alpha': return eight.convert('LA')
     return eight.convert(kind)
+
+def test_a_dicom_file_that_begins_as_a_tiff_does():
+    "Its preamble is that of a TIFF, as PS3.10, 7.1 allows; 'DICM' behind it says what it is"
+    path = get_testdata_file('CT_small.dcm', download=False)
+    assert Path(path).read_bytes()[:2] == b'II' and not is_picture(path)
+    assert (read_film(path).grey == to_display(read_dicom(path))).all()
 
 @pytest.mark.parametrize('kind', ['L', 'P', 'RGB', 'opaque', 'grey with alpha', '16 bits'])
 def test_png(tmp_path, kind):
