@@ -21,22 +21,29 @@ RATE = 5e-3 # the highest of the one-cycle learning rate
 FILTERS = 16, 32, 64, 64
 CLASSES = {1: 'anterior', 2: 'posterior'}
 
-def pack(folder, path):
-    "Standardised crops, labels and split in one file"
-    from medtut.cases import find_cases, load_case
+def split_table(folder):
+    "The crops with lesson 7's split"
+    from medtut.cases import find_cases
     from medtut.splits import split_by_patient
     table = find_cases(folder)
     table = table[table.seg.notna()].reset_index(drop=True)
-    # crops 2k - 1 and 2k are the two sides of a person: lesson 7 shows why
     number = table.case.str.extract(r'(\d+)$')[0].astype(int)
+    # crops 2k - 1 and 2k are the two sides of a person: lesson 7 shows why
     table['patient'] = (number + 1)//2
-    split = split_by_patient(table, (.7, .05, .25), stratify=None, seed=0)
-    content = dict(case=table.case.to_numpy(str), patient=table.patient, split=split.to_numpy(str))
+    table['split'] = split_by_patient(table, (.7, .05, .25), stratify=None, seed=0)
+    return table
+
+def pack(folder, path):
+    "Standardised crops, labels and split in one file"
+    from medtut.cases import load_case
+    table = split_table(folder)
+    content = dict(case=table.case.to_numpy(str), patient=table.patient,
+                   split=table.split.to_numpy(str))
     for i, row in table.iterrows():
         case = load_case(row)
         content[f'image{i}'], content[f'label{i}'] = prepared(case.image), case.label
     np.savez_compressed(path, **content)
-    print(split.value_counts().to_string())
+    print(table.split.value_counts().to_string())
 
 def prepared(image):
     from medtut.intensities import standardize

@@ -10,8 +10,8 @@
 FOLDER holds the Decathlon's Task04, WORK gets nnU-Net's folders. Needs `pip install nnunetv2 monai`
 in an environment of its own. nnU-Net's plans, augmentation and mirroring are its own; its thousand
 epochs of 250 steps are cut to at most twenty that fill the minutes, so that its learning rate falls
-as it was meant to. It was made for a day on a GPU: a table of minutes says how
-soon a result can be had, not which is better when time does not count."""
+as it was meant to. It was made for a day on a GPU: a table of minutes says how soon a result can be
+had, not which is better when time does not count."""
 import argparse
 import json
 import os
@@ -28,17 +28,6 @@ DATASET = f'Dataset{NUMBER:03d}_{NAME}'
 EPOCHS = 20 # nnU-Net lowers its learning rate once an epoch
 OVERLAP = .5 # of neighbouring tiles, for all three
 
-def split_table(folder):
-    "The crops with lesson 7's split"
-    from medtut.cases import find_cases
-    from medtut.splits import split_by_patient
-    table = find_cases(folder)
-    table = table[table.seg.notna()].reset_index(drop=True)
-    number = table.case.str.extract(r'(\d+)$')[0].astype(int)
-    table['patient'] = (number + 1)//2
-    table['split'] = split_by_patient(table, (.7, .05, .25), stratify=None, seed=0)
-    return table
-
 def folders(work):
     "nnU-Net's three folders, also in the environment, where it looks for them"
     places = {f'nnUNet_{kind}': work/kind for kind in ('raw', 'preprocessed', 'results')}
@@ -51,7 +40,7 @@ def prepare(args):
     "Write the cases, let nnU-Net plan and preprocess them, and hand it the split"
     from medtut.nnunet import export_nnunet, splits_final
     places = folders(args.work.absolute())
-    table = split_table(args.folder)
+    table = lesson.split_table(args.folder)
     if not (places['nnUNet_raw']/DATASET).exists():
         export_nnunet(table, places['nnUNet_raw'], NUMBER, NAME)
     command = ['nnUNetv2_plan_and_preprocess', '-d', str(NUMBER), '-c', '3d_fullres']
