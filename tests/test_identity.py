@@ -31,9 +31,10 @@ from pydicom.uid import (
     generate_uid,
 )
 
+from medtut.burned_in import burned_in_risk
 from medtut.dicom import find_dicoms, read_dicom
 from medtut.errors import DicomError
-from medtut.identity import burned_in_risk, deidentify, identifying_elements
+from medtut.identity import deidentify, identifying_elements
 from medtut.profile import OPTIONS
 from medtut.units import pixels
 
