@@ -144,8 +144,9 @@ class PatchSampler:
         self.classes, blocks, best = [], [], 0
         for c, inside in _foregrounds(label, classes):
             counts = _patch_counts(np.pad(inside, self.padding), patch)
-            best = max(best, counts.max())
-            if counts.max() < needed: continue
+            most = counts.max()
+            best = max(best, most)
+            if most < needed: continue
             self.classes.append(c)
             blocks.append(_blocks(counts >= needed))
         if not blocks: self._refuse(best, needed, classes)
