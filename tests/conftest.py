@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from fastcore.nbio import read_nb
+from site_build import build_site
 
 os.environ.setdefault('MPLBACKEND', 'Agg')  # no test opens a window
 os.environ.setdefault('MEDTUT_SOURCE', 'sample')  # no test waits for a real set
@@ -32,6 +33,26 @@ def npm_package(tmp_path_factory):
         shutil.unpack_archive(archive, folder)
         return folder/'package'
     return fetch
+
+
+@pytest.fixture(scope='session')
+def html(root, tmp_path_factory):
+    "The folder of the site, built once for all who look at it"
+    out = tmp_path_factory.mktemp('site')
+    build_site(root/'nbs', out)
+    return out
+
+
+@pytest.fixture(scope='session')
+def lite(request, tmp_path_factory):
+    """The folder of what runs in the reader's browser: the site's own, where the site is tested,
+    too; by itself it is built faster"""
+    if any(item.path.stem == 'test_site' for item in request.session.items):
+        return request.getfixturevalue('html')/'lite'
+    from browser import build
+    out = tmp_path_factory.mktemp('lite')/'lite'
+    build(out)
+    return out
 
 
 # Files that take minutes, or most of one, and about how many seconds: kills, set-ups, pages in a
@@ -75,7 +96,9 @@ def pytest_xdist_make_scheduler(config, log):
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid):
             file = nodeid.partition('::')[0]
-            return nodeid if file.endswith('test_notebooks.py') else file
+            if file.endswith('test_notebooks.py'): return nodeid
+            # one worker builds the site for both
+            return file.replace('test_edition', 'test_site')
 
     config.option.loadscopereorder = False
     return ByFile(config, log)
