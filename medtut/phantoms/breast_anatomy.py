@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from scipy.ndimage import find_objects
 from scipy.spatial import cKDTree
 
 # %% ../../nbs/toolbox/phantoms/breast_anatomy.ipynb #anatomy-016
@@ -30,9 +31,7 @@ def _spline(field, axis, mm, spacing):
     shape = np.where(np.arange(3) == axis, -1, 1)
     values = 0
     for k, weight in enumerate(np.stack(basis)/6):
-        nodes = np.take(field, node + k, axis)
-        nodes *= weight.reshape(shape)
-        values += nodes
+        values += weight.reshape(shape)*np.take(field, node + k, axis)
     return values
 
 class Noise(NamedTuple):
@@ -60,11 +59,8 @@ def draw_noise(
 # %% ../../nbs/toolbox/phantoms/breast_anatomy.ipynb #anatomy-022
 def bounding_box(inside:np.ndarray)->tuple:
     "Slices of the smallest box that holds all that is true in a volume, which is some of it"
-    box = []
-    for others in ((1, 2), (0, 2), (0, 1)):
-        where = np.flatnonzero(inside.any(others))
-        box.append(slice(where[0], where[-1] + 1))
-    return tuple(box)
+    box, = find_objects(inside.astype(np.int8))
+    return box
 
 def soft(
     depth,       # mm inside a surface, negative outside
@@ -312,8 +308,7 @@ def draw_gland(
     ducts:Ducts,
 )->Gland:
     "Draw how far gland reaches from the ducts of one breast"
-    reach = np.interp(ducts.steps, _REACH_STEPS, _REACH_MM)
-    reach = reach*_REACH_BY_DENSITY[density]
+    reach = _REACH_BY_DENSITY[density]*np.interp(ducts.steps, _REACH_STEPS, _REACH_MM)
     return Gland(cKDTree(ducts.points), reach, draw_noise(rng, 9), draw_noise(rng, 4))
 
 def gland_share(

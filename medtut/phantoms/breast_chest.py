@@ -218,6 +218,8 @@ def paint_liver(canvas, a, cavity, textures):
     canvas.paint(vessels, water=canvas.signals['blood'])
 
 # %% ../../nbs/toolbox/phantoms/breast_chest.ipynb #chest-13b
+_FRONT = -40 # y, mm: no organ is further in front
+
 def paint_chest(
     canvas,          # changed in place
     a:Anatomy,
@@ -225,7 +227,7 @@ def paint_chest(
     noise:ChestNoise,
 ):
     "Everything behind the breasts"
-    behind = slice(np.searchsorted(canvas.y.ravel(), -40), None) # no organ is further in front
+    behind = slice(np.searchsorted(canvas.y.ravel(), _FRONT), None)
     canvas, deep = canvas.part(y=behind), deep[:, behind]
     signals = canvas.signals
     textures = Textures(*[each.at(*canvas.at) for each in noise])

@@ -244,6 +244,11 @@ def draw_plan(p):
     return Plan(*surface, glands, draw_chest_noise(rng), draw_lesion_shape(p.lesion),
                 place_lesion(p.lesion, a, ducts))
 
+def bands(shape):
+    "A few slices at a time: what fits into a processor's cache is quicker"
+    slices = max(1, 256**2//(shape[1]*shape[2]))
+    return [slice(first, first + slices) for first in range(0, shape[0], slices)]
+
 def paint_patient(canvas, p, plan, phase):
     "Paint all of a patient; returns mm behind the skin, the share of gland, and of the lesion"
     body = draw_body(canvas, p.anatomy, plan.wobble)
@@ -280,10 +285,7 @@ def draw_breast_tissues(
     "Paint one patient, tissue by tissue"
     canvas, plan = empty_canvas(p.scanner, matrix, slices, phase), draw_plan(p)
     inside, gland, mass = np.empty((3, *canvas.water.shape), np.float32)
-    # a few slices at a time: what fits into a processor's cache is quicker
-    band = max(1, 256**2//matrix**2)
-    for first in range(0, len(canvas.z), band):
-        z = slice(first, first + band)
+    for z in bands(inside.shape):
         inside[z], gland[z], mass[z] = paint_patient(canvas.part(z), p, plan, phase)
     truth = mass >= min(.5, mass.max())
     return BreastTissues(*canvas.at, canvas.water, canvas.fat, gland, inside, truth,
