@@ -29,7 +29,8 @@ def grow_vessels(
 )->VesselTree:
     "Grow a vessel tree: each target joins it where the way back to the root stays short"
     most = 2*len(targets) + 1 # the root, then a bend and a target each time
-    places, detour = np.empty((3, most)), np.zeros(most)
+    places = np.empty((3, most)) # x, y, z of the points
+    detour = np.zeros(most)      # what the way from each back to the root adds to its cost
     places[:, 0], places[:, 2::2] = root, targets.T
     # single numbers are quicker in lists
     points, parent, way = [root.tolist()], [0], [0.]
