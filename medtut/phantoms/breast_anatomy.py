@@ -70,7 +70,7 @@ def soft(
     return np.clip(.5 + depth/width, 0, 1)
 
 # %% ../../nbs/toolbox/phantoms/breast_anatomy.ipynb #anatomy-025
-@dataclass
+@dataclass(frozen=True)
 class Anatomy:
     "A chest and two breasts; lengths in mm"
     width: float      # half the chest, left to right
@@ -89,7 +89,7 @@ class Anatomy:
     liver: float      # z of the liver's dome
     texture: int      # seed of everything that is not a number above
 
-@dataclass
+@dataclass(frozen=True)
 class Lesion:
     "One mass in one breast"
     side: int          # -1 right, 1 left

@@ -8,6 +8,7 @@ __all__ = ['T1_MS', 'PROTONS', 'AGENT_MM', 'RELAXIVITY', 'PHASES', 'spoiled_grad
 
 # %% ../../nbs/toolbox/phantoms/breast_scan.ipynb #scan-003
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import product
 from typing import NamedTuple
 
@@ -234,15 +235,16 @@ class Plan(NamedTuple):
     lesion: LesionShape
     lesion_at: list # z, y, x of its centre, mm
 
-def draw_plan(p):
+@lru_cache(maxsize=1) # one patient is often drawn in two phases
+def draw_plan(a, lesion):
     "Draw what is random in one patient"
-    rng, a = np.random.default_rng(p.anatomy.texture), p.anatomy
+    rng = np.random.default_rng(a.texture)
     surface = [draw_noise(rng, scale) for scale in ((50, 38, 38), (22, 17, 17), (10, 9, 9))]
     trees = [duct_tree(rng, a, side) for side in (-1, 1)]
     glands = [draw_gland(rng, a.density, ducts) for ducts in trees]
-    ducts = trees[0 if p.lesion.side < 0 else 1]
-    return Plan(*surface, glands, draw_chest_noise(rng), draw_lesion_shape(p.lesion),
-                place_lesion(p.lesion, a, ducts))
+    ducts = trees[0 if lesion.side < 0 else 1]
+    return Plan(*surface, glands, draw_chest_noise(rng), draw_lesion_shape(lesion),
+                place_lesion(lesion, a, ducts))
 
 def bands(shape):
     "A few slices at a time: what fits into a processor's cache is quicker"
@@ -283,7 +285,8 @@ def draw_breast_tissues(
     phase:str='pre', # or 'post_1', two minutes after contrast agent
 )->BreastTissues:
     "Paint one patient, tissue by tissue"
-    canvas, plan = empty_canvas(p.scanner, matrix, slices, phase), draw_plan(p)
+    canvas = empty_canvas(p.scanner, matrix, slices, phase)
+    plan = draw_plan(p.anatomy, p.lesion)
     inside, gland, mass = np.empty((3, *canvas.water.shape), np.float32)
     for z in bands(inside.shape):
         inside[z], gland[z], mass[z] = paint_patient(canvas.part(z), p, plan, phase)
