@@ -4,12 +4,12 @@ import math
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
-from medtut.phantoms import (
-    brain, brain_anatomy, breast_anatomy, breast_scan, chest_shadows, chest_vessels)
+from medtut.phantoms import brain, brain_anatomy, breast_anatomy, breast_scan, chest_vessels
 from medtut.phantoms.chest_anatomy import air_at, lung_thickness, lungs
 from medtut.phantoms.chest_patient import draw_chest_patient, draw_film, view
+from medtut.phantoms.chest_shadows import Samples, splat
 
 
 def slow_vessels(rng, targets, root):
@@ -66,7 +66,7 @@ def test_rim_of_a_lung(patient):
     thick = lung_thickness(patient, x, z)
     lung = chest_vessels._looks_like_lung(patient, one.side, x, z, thick)
     rim = (reach*lung).max(1)
-    assert_array_equal(one.rim, chest_vessels.gaussian_filter1d(rim, 1.2, mode='wrap'))
+    assert_array_equal(one.rim, gaussian_filter1d(rim, 1.2, mode='wrap'))
 
 
 def test_shadow(patient):
@@ -80,7 +80,7 @@ def test_shadow(patient):
     for r, c, w in zip(row, column, weight):
         if 0 <= r < 128 and 0 <= c < 128: fine[int(r), int(c)] += w
     shadow = fine.reshape(64, 2, 64, 2).sum((1, 3))/v.px**2
-    got = chest_shadows.splat([chest_shadows.Samples(x, z, weight)], v)
+    got = splat([Samples(x, z, weight)], v)
     assert_array_equal(got, gaussian_filter(shadow.astype(np.float32), .5))
 
 
