@@ -299,7 +299,7 @@ def test_lesson_in_use(open_page, width, scheme):
 
 def test_keyboard_alone(open_page):
     "Tab leads to a quiz, Enter opens a choice, and what has the focus can be seen to have it"
-    page = open_page(lesson_pages[1])
+    page = open_page(lesson_pages[8])
     choice = page.locator('article details[name="quiz-1"] summary').first
     has_focus = 'e => e === document.activeElement'
     choice.evaluate('e => e.addEventListener("focus", () => window.reached = true)')
