@@ -46,7 +46,7 @@ html_theme_options = dict(
     navbar_persistent=[])  # the theme's default is a second search box
 html_context = dict(default_mode='auto')  # light or dark, as the reader's system is
 html_static_path = ['_static']
-html_css_files = ['site.css']
+html_css_files = ['site.css', 'quiz.css']
 html_js_files = ['quiz.js', 'access.js']
 html_favicon = '_static/favicon.svg'
 
