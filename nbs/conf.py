@@ -90,7 +90,13 @@ def admonition(m):
     kind, text = m[1].lower(), re.sub('^> ?', '', m[2], flags=re.M).rstrip()
     return f'````{{{kind}}}\n{text}\n````\n'
 
+def page_here(m):
+    "A link to a page of the published site, as the README has it, as one to the page itself"
+    source, = (path for path in (f'{m[1]}.ipynb', f'{m[1]}.md') if (nbs/path).exists())
+    return f']({source})'
+
 def site_markdown(md):
+    md = re.sub(r'\]\(\{homepage\}([\w/]+)\.html\)', page_here, md)
     md = re.sub(r'^> \[!(\w+)\]\n((?:>.*\n?)+)', admonition, md, flags=re.M)
     # a name that is a link's text already, which nbdev links too
     md = re.sub(r'\[\[(`[^`]+`)\]\([^)]*\)\](?=\()', r'[\1]', filled(md))
@@ -214,6 +220,13 @@ def add_synonyms(app, doctree):
     words = SYNONYMS.get(app.env.docname, '')
     if words: doctree += nodes.meta(name='keywords', content=', '.join(words.split()))
 
+def colab_where_it_runs(app, pagename, templatename, context, doctree):
+    "The theme offers Colab on every notebook's page; here, on those that install medtut there"
+    source = nbs/f'{pagename}.ipynb'
+    if source.exists() and 'google.colab' in source.read_text(encoding='utf-8'): return
+    buttons = context.get('header_buttons', [])
+    context['header_buttons'] = [b for b in buttons if b['label'] != 'launch-buttons']
+
 def describes_pictures(app, doctree, docname):
     "Warn of each picture without words for those who can't see it; `make site` takes no warning"
     warn = getLogger(__name__).warning
@@ -234,3 +247,5 @@ def setup(app):
     app.connect('source-read', prepare)
     app.connect('doctree-read', add_synonyms)
     app.connect('doctree-resolved', describes_pictures)
+    # after the theme has made its buttons
+    app.connect('html-page-context', colab_where_it_runs, priority=600)

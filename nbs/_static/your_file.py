@@ -20,7 +20,7 @@ def _text(value, longest=80):
     return text if len(text) <= longest else f'{text[:longest]} ...'
 
 def _begins_as_dicom(head):
-    "As `read_dicom` has it, which needs NumPy: DICM after the preamble, or an element of group 2 or 8"
+    "By the rule of `read_dicom`, which needs NumPy: DICM, or an element of group 2 or 8"
     if head[128:132] == b'DICM': return True
     if len(head) < 8: return False
     has_vr = head[4:6].isalpha() and head[4:6].isupper()
