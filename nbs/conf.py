@@ -186,7 +186,10 @@ def contents():
 def lesson_line(lesson):
     "What stands under a lesson's title, apart from what the lesson says itself"
     time = f' Minutes on two CPU cores: {lesson.time}, measured.' if lesson.time else ''
-    return f'{lesson.badge} {run_here(lesson.path.relative_to(nbs))}{time}'
+    here = run_here(lesson.path.relative_to(nbs))
+    if lesson.number == 0: # where a first visit begins
+        here = '(which asks for an account; [lesson 1](01_dicom.ipynb) also runs without one)'
+    return f'{lesson.badge} {here}{time}'
 
 def run_here(path):
     "A link to a notebook's edition in the browser, if it has one"

@@ -25,7 +25,7 @@ from nbformat.v4 import new_code_cell
 # Colab's IPython and widgets are of older series: 7.34 and 7.7 in its list of January 2026,
 # github.com/googlecolab/backend-info
 PREINSTALLED = ['torch', 'torchvision', 'fastai', 'numpy', 'pandas', 'scikit-image', 'matplotlib',
-    'ipykernel<7', 'ipython<8', 'ipywidgets<8', 'setuptools']
+    'ipykernel<7', 'ipython<8', 'ipywidgets<8']
 SOURCE = f'git+{config.git_url}'
 
 # Run before a lesson's first cell: what tells it that this is Colab, imports that a restart would
