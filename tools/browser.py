@@ -128,8 +128,8 @@ def write_wheels(folder):
 WELCOME = '''> **You are in the browser edition.** Python runs in this window, on your own machine. Nothing
 > you type or open leaves it. Start at the top: click a cell, then Shift+Enter, cell by cell.
 > The first cell loads Python's packages, once for each visit, and takes from some seconds to a
-> minute. Your answers are kept in this browser (menu File, Save now); to begin again, delete the
-> notebook's copy in the list of files. The page as a whole, with all outputs: {page}'''
+> minute. What you type is kept in this browser, some seconds later, for your next visit; to begin
+> again, choose Clear Browser Data in the menu Help. The page as a whole, with all outputs: {page}'''
 INSTALL = '''print('Loading medtut and what it needs ...')
 %pip install -q medtut {others}
 import tqdm, warnings
