@@ -186,8 +186,8 @@ def edition_page(context, address, name):
     page = context.new_page()
     page.set_default_timeout(120_000)
     page.goto(f'{address}lite/notebooks/index.html?path={Path(name).name}')
+    page.wait_for_function(f'{CELLS}?.length > 1')
     page.locator('.jp-Notebook .jp-CodeCell').first.wait_for()
-    page.wait_for_function('window.jupyterapp?.shell.currentWidget?.content?.model')
     return page
 
 def test_quiz_counts(browser, site):
