@@ -23,12 +23,13 @@ const wheels = (base, wanted) =>
 async function startPicture(base) {
   const needed = name => !HEADER.includes(name)
   await python.loadPackage([...PICTURE, ...wheels(base, needed)])
-  // loadPackage only logs what it could not load; and pydicom looks for NumPy once, when imported
+  // loadPackage only logs what it could not load. And pydicom looks for NumPy once, when imported:
+  // only with NumPy there is it imported anew, so that the header can be read without
   python.runPython(`
-    import sys
+    import sys, numpy, pandas, PIL
     for name in list(sys.modules):
         if name.partition('.')[0] in ('pydicom', 'your_file'): del sys.modules[name]
-    import numpy, pandas, PIL, medtut.dicom`)
+    import medtut.dicom`)
   code = python.pyimport('your_file')
 }
 let started, pictureStarted
