@@ -160,9 +160,8 @@ def _label_faults(films, positive):
     labels = [label for label in counts if label not in unsaid]
     numbers = [label for label in labels if _is_number(label)]
     if numbers and len(numbers) < len(labels):
-        word = next(label for label in labels if label not in numbers)
-        yield (f'labels as words and as numbers: {listed}: say what each number means, '
-               f'classes={{{numbers[0]!r}: {word!r}, ...}}')
+        yield (f'labels as words and as numbers: {listed}: find out what each number means, and '
+               f'say so, classes={{{numbers[0]!r}: ...}}')
     if len(labels) > _MANY:
         yield (f'{len(labels)} different labels ({listed}): that is a measurement, or a text; '
                'make a few classes of it first')
