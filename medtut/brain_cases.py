@@ -13,7 +13,7 @@ from pathlib import Path
 from .brain_sets import LAYOUTS, layout_of, read_msd_task
 from .files import nifti_stem
 from .planes import VolumeError
-from .splits import check_ids
+from .splits import check_ids, written_alike
 
 # %% ../nbs/toolbox/brain_cases.ipynb #cases004
 _GRADES = 'HGG', 'LGG'
@@ -128,6 +128,16 @@ def check_spelling(
     "Raise `VolumeError` for a patient in two spellings"
     try: check_ids(sorted({row['patient'] for row in rows}.union(others)))
     except ValueError as e: raise VolumeError(f'{source}: {e}') from e
+
+def note_alike(
+    rows:list, # of `find_cases`, whose notes get a word where a patient may be another one
+):
+    "Note names of patients that differ in punctuation alone, such as p-01 and p01"
+    for names in written_alike(row['patient'] for row in rows):
+        for row in rows:
+            if row['patient'] not in names: continue
+            others = ', '.join(name for name in names if name != row['patient'])
+            row['note'] = '; '.join(filter(None, [row['note'], f'the same patient as {others}?']))
 
 def _without_folder(name, layout):
     "The row of a case of which the table alone knows"

@@ -15,7 +15,7 @@ import pandas as pd
 from typing import NamedTuple
 
 from .film_files import drop_missing, match_files, rows_in_words, same_files
-from .splits import check_ids
+from .splits import check_ids, written_alike
 from .tables import read_table
 from .wording import counted, some_of
 
@@ -92,17 +92,9 @@ def _no_patient(films):
         yield (f'ids that a spreadsheet has cut short, {ids} in {rows_in_words(cut.row)}: '
                'several patients may have become one; export the column again, as text')
 
-def _spelled_alike(patient):
-    "An id without case, spaces, punctuation and leading zeros; 7.0 is 7"
-    text = unicodedata.normalize('NFKC', patient).casefold().strip()
-    text = re.sub(r'^(\d+)[.,]0+$', r'\1', text)
-    text = ''.join(c for c in text if c.isalnum())
-    return re.sub(r'(?<!\d)0+(?=\d)', '', text)
-
 def _similar_patients(films, similar):
     "Faults: ids that may be one patient's"
-    by_key = films.groupby(films.patient.map(_spelled_alike)).patient.unique()
-    alike = [sorted(ids) for ids in by_key if len(ids) > 1]
+    alike = written_alike(films.patient)
     if not alike: return
     if similar == 'keep':
         try: check_ids(films.patient)

@@ -145,8 +145,7 @@ def read_drawing(
     """Outlines as they lie in their file. Raises `VolumeError`, which names the file, for one that
     can't be read, does not say how it lies in the patient, or holds something else."""
     path = Path(path)
-    if not path.exists(): raise VolumeError(f'{path}: no such file')
-    if is_nrrd(path): return _nrrd_drawing(path)
+    if is_nrrd(path) and path.exists(): return _nrrd_drawing(path)
     label, affine = load_nifti(path, dtype=np.int32)
     if label.ndim == 3: label = label[..., None]
     return Drawing(_whole(label, path), affine, [])
@@ -167,7 +166,8 @@ def _steps_between(affine, other, shape):
 
 def _voxels(shape, affine):
     mm = ' x '.join(f'{size:.4g}' for size in spacing(affine))
-    return f'{tuple(shape)} voxels of {mm} mm'
+    first = ', '.join(f'{place:.4g}' for place in affine[:3, 3])
+    return f'{tuple(shape)} voxels of {mm} mm, the first at ({first}) mm'
 
 def _refuse_grid(path, shape, affine, drawing):
     wanted, given = _voxels(shape, affine), _voxels(drawing.layers.shape[:3], drawing.affine)
@@ -180,11 +180,11 @@ def _is_whole(turn, offset, label_shape, shape):
     corners = np.array([(0, 0, 0), np.subtract(label_shape, 1)]) @ turn.T + offset
     return (corners.min(0) == 0).all() and (corners.max(0) == np.subtract(shape, 1)).all()
 
-def _refuse_part(path, shape, affine, label_shape):
+def _refuse_part(path, shape, affine, label_shape, label_affine):
     raise VolumeError(
-        f'{path}: it has {tuple(label_shape)} voxels, and the image {_voxels(shape, affine)}: a '
-        'mask of another image, perhaps. Find out; if it belongs to this one and covers a part of '
-        'it, say resampled=True')
+        f'{path}: it has {_voxels(label_shape, label_affine)}, and the image '
+        f'{_voxels(shape, affine)}: a mask of another image, perhaps. Find out; if it covers a '
+        'part of this one, say resampled=True')
 
 def _refuse_outside(is_inside, path):
     "Refuse a mask of which voxels lie outside of the image"
@@ -227,7 +227,7 @@ def on_grid(
     steps = _steps_between(image_affine, affine, label.shape)
     if steps is not None:
         fits = boxed or resampled or _is_whole(*steps, label.shape, shape)
-        if not fits: _refuse_part(name, shape, image_affine, label.shape)
+        if not fits: _refuse_part(name, shape, image_affine, label.shape, affine)
         return _copied(label, *steps, shape, name)
     if not resampled:
         _refuse_grid(name, shape, image_affine, Drawing(label[..., None], affine, []))

@@ -35,6 +35,23 @@ def _alike(names):
     for name in names: by_bare.setdefault(_bare(name), []).append(name)
     return [sorted(same, key=str) for same in by_bare.values() if len(same) > 1]
 
+def written_alike(
+    ids, # of patients
+)->list: # of lists of those that differ in case, spaces, leading zeros or punctuation alone
+    """Ids that may be one patient's, as tables and file names are typed by hand: 'P-01' and 'p01 '.
+    Punctuation between two digits counts: 1-11 is not 11-1"""
+    by_key = {}
+    for name in sorted(set(map(str, ids))): by_key.setdefault(_typed(name), []).append(name)
+    return [same for same in by_key.values() if len(same) > 1]
+
+def _typed(name):
+    "An id without what typing may change in it; 7.0 is 7"
+    text = re.sub(r'\s', '', unicodedata.normalize('NFKC', name).casefold())
+    text = re.sub(r'^(\d+)[.,]0+$', r'\1', text)
+    text = re.sub(r'(?<!\d)[\W_]+|[\W_]+(?!\d)', '', text) # not between two digits
+    text = re.sub(r'[\W_]+', '-', text)
+    return re.sub(r'(?<!\d)0+(?=\d)', '', text)
+
 def check_ids(
     ids, # the patient of each row: a column, an array or a list
     name:str='patient', # what messages call it

@@ -364,6 +364,13 @@ def test_ids_that_are_no_patient(folder, patient, message):
     said = faults(folder, rows(patient=[patient]*2 + [f'P{i}' for i in range(6)]))
     assert any(message in fault and 'rows 2, 3' in fault for fault in said), said
 
+def test_punctuation_between_numbers_counts(folder):
+    "Centre 1, patient 11, and centre 11, patient 1"
+    table = rows(patient=['1-11', '11-1', '111', 'P3', 'P4', 'P5', 'P6', 'P7'])
+    assert read_film_table(folder, table).notes == []
+    assert "'1-11' and '1/11'" in faults(folder, table.assign(patient=['1/11', *table.patient[:1],
+                                                                       *table.patient[2:]]))[0]
+
 def test_a_number_as_text_is_one_patient(folder):
     table = rows(patient=['7', '7.0', '70', 'P3', 'P4', 'P5', 'P6', 'P7'])
     assert "1 patient perhaps in two spellings: '7' and '7.0'" in faults(folder, table)[0]
