@@ -31,19 +31,29 @@ _MEANING = {
     413: 'the file is too large for it',
     429: 'it was asked too often: wait, and call again'}
 
-def _check_status(r, name):
-    "Raise `ArchiveError` for an answer that is a refusal or a fault"
-    if r.status_code < 300: return
+# what an archive says of one file, and others may fare better
+_ABOUT_ONE_FILE = 400, 409, 413, 415, 422
+
+def _refusal(r):
+    "A refusal or a fault in words"
     if r.status_code < 400: meaning = 'it sends you elsewhere, which is not followed'
     elif r.status_code >= 500: meaning = 'a fault of the archive: call again later'
     else: meaning = _MEANING.get(r.status_code, 'it refuses')
     reason = ''.join(c for c in str(r.reason)[:60] if c.isprintable())
-    raise ArchiveError(f'{name} answered {r.status_code} ({reason}): {meaning}')
+    return f'answered {r.status_code} ({reason}): {meaning}'
+
+def _check_status(r, name):
+    "Raise `ArchiveError` for an answer that is a refusal or a fault"
+    if r.status_code >= 300: raise ArchiveError(f'{name} {_refusal(r)}')
 
 # %% ../nbs/toolbox/pacs_web.ipynb #pacsweb008
 def _innermost(e):
     while e.__cause__ or e.__context__: e = e.__cause__ or e.__context__
     return e
+
+# alerts of TLS by which the other side refuses this one (RFC 8446, 6.2)
+_ABOUT_OUR_CERTIFICATE = ('CERTIFICATE_REQUIRED', 'ALERT_UNKNOWN_CA', 'ALERT_BAD_CERTIFICATE',
+                          'ALERT_HANDSHAKE_FAILURE', 'ALERT_ACCESS_DENIED')
 
 def _as_archive_error(e, name, timeout):
     "An `ArchiveError` for a fault of the network"
@@ -53,6 +63,9 @@ def _as_archive_error(e, name, timeout):
     if isinstance(e, timeouts) or isinstance(first, timeouts):
         return ArchiveError(f'{name}: nothing came for {timeout:g} s. '
                             'Call again, or allow more by Access(timeout=)')
+    if any(word in reason.upper() for word in _ABOUT_OUR_CERTIFICATE):
+        return ArchiveError(f'{name}: no trusted connection ({reason}). It wants to see a '
+            'certificate of yours that it trusts: Access(certificate=(file, key file))')
     if isinstance(e, requests.exceptions.SSLError) or 'SSL' in type(first).__name__:
         return ArchiveError(f'{name}: no trusted connection ({reason}). If the archive has a '
                             'certificate of its own, give its authority by Access(ca=)')
@@ -241,6 +254,7 @@ class WebArchive:
         if failed: return 'failed', f'refused, reason {_hex(failed[0].get("FailureReason"))}'
         if uid in [str(item.get('ReferencedSOPInstanceUID')) for item in stored]:
             return 'stored', ''
+        if r.status_code in _ABOUT_ONE_FILE: return 'failed', _refusal(r)
         _check_status(r, self.name)
         return 'failed', f'answered {r.status_code} without saying that the file is stored'
 

@@ -1,0 +1,216 @@
+"""What the viewer OHIF shows of medtut's segmentations, measured in its picture
+
+    python tools/ohif.py FOLDER              phantoms in four orientations; fails if one is off
+    python tools/ohif.py FOLDER --lesson     writes nbs/images/ohif.png, what lesson 8 sends
+
+FOLDER holds OHIF's prebuilt files (see tools/archive.py). Chromium is needed.
+
+Each phantom has three bright squares of different sizes, and a bar whose place tells the slice. The
+mask is a hook of another shape, which moves from slice to slice; it lies in the half to which the
+rows run, in an axial series the patient's left. From the squares in the picture follows where each
+voxel is drawn, flips included, and so where the mask must be; what is coloured is compared with it.
+The letter at the right edge, which OHIF takes from the header, is compared with the direction of
+the rows."""
+import argparse
+import sys
+import tempfile
+import threading
+from contextlib import contextmanager
+from http.server import ThreadingHTTPServer
+from io import BytesIO
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pydicom
+from archive import handler, name_types
+from fastcore.nbio import read_nb
+from lessons import config, nbs
+from PIL import Image
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from scipy import ndimage as ndi
+
+from medtut.pacs import archive, find_series, store
+from medtut.results import save_seg, save_sr
+from medtut.volumes import load_series
+
+sys.path.insert(0, str(config.config_path/'tests/helpers'))
+from chromium import WITH_GL, chromium  # noqa: E402
+
+COLUMNS, ROWS, SLICES = 96, 80, 9
+DOWN_MM, RIGHT_MM, STEP_MM = 1.2, .9, 2.5
+# directions of rows and columns (LPS), and the letter of the side to which rows run
+ORIENTATIONS = dict(
+    axial=((1, 0, 0, 0, 1, 0), 'L'), sagittal=((0, 1, 0, 0, 0, -1), 'P'),
+    coronal=((1, 0, 0, 0, 0, -1), 'L'), oblique=((.8, .6, 0, -.36, .48, .8), 'L'))
+# first column and row of the squares, and their sides, in voxels; the largest first
+SQUARES = [(10, 8, 12), (20, 60, 9), (78, 64, 6)]
+BAR = (2, 14)  # columns and rows of the bar that tells the slice
+
+def bar_column(z): return 26 + 2*z
+
+def phantom():
+    "Image and mask (x, y, z)"
+    image = np.full((COLUMNS, ROWS, SLICES), 100, np.int16)
+    mask = np.zeros(image.shape, bool)
+    for x, y, side in SQUARES: image[x:x + side, y:y + side] = 1000
+    for z in range(SLICES):
+        image[bar_column(z):bar_column(z) + BAR[0], 36:36 + BAR[1], z] = 1000
+        top = 14 + 2*z
+        mask[56:66, top:top + 20, z] = True  # a hook: its arm points to where the rows run
+        mask[66:78, top:top + 6, z] = True
+    return image, mask
+
+def write_phantom(folder, orientation):
+    "The slices as a CT series"
+    folder.mkdir()
+    image, _ = phantom()
+    ds = pydicom.Dataset()
+    ds.file_meta = pydicom.dataset.FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = CTImageStorage
+    ds.StudyInstanceUID, ds.SeriesInstanceUID = generate_uid(), generate_uid()
+    ds.FrameOfReferenceUID, ds.Modality, ds.SeriesNumber = generate_uid(), 'CT', 1
+    ds.PatientID = ds.PatientName = 'PHANTOM-OHIF'
+    ds.SeriesDescription, ds.StudyDescription = 'PHANTOM squares', 'PHANTOM'
+    ds.StudyDate, ds.StudyTime, ds.StudyID, ds.AccessionNumber = '20260105', '093000', '1', ''
+    ds.PatientBirthDate = ds.PatientSex = ds.ReferringPhysicianName = ''
+    ds.ImageType, ds.PatientPosition = ['ORIGINAL', 'PRIMARY', 'AXIAL'], 'HFS'
+    ds.ImageOrientationPatient = list(orientation)
+    ds.PixelSpacing, ds.SliceThickness = [DOWN_MM, RIGHT_MM], STEP_MM
+    ds.Columns, ds.Rows = COLUMNS, ROWS
+    ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, 'MONOCHROME2'
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 16, 15, 1
+    ds.RescaleSlope, ds.RescaleIntercept, ds.WindowCenter, ds.WindowWidth = 1, 0, 500, 1000
+    normal = np.cross(orientation[:3], orientation[3:])
+    for z in range(SLICES):
+        ds.ImagePositionPatient = [round(float(v), 6) for v in z*STEP_MM*normal]
+        ds.InstanceNumber = z + 1
+        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        ds.add_new('PixelData', 'OW', image[:, :, z].T.tobytes())
+        ds.save_as(folder/f'{z}.dcm', enforce_file_format=True)
+
+# --- the viewer
+
+@contextmanager
+def viewer(files, here):
+    "The address at which OHIF shows what an archive holds"
+    name_types()
+    server = ThreadingHTTPServer(('127.0.0.1', 0), handler(files, here.settings['http']))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try: yield f'http://127.0.0.1:{server.server_port}'
+    finally: server.shutdown()
+
+def picture(page):
+    "What the browser shows, (rows, columns, 3)"
+    return np.array(Image.open(BytesIO(page.screenshot())).convert('RGB')).astype(int)
+
+def open_study(page, url, study, seconds=90):
+    "Open a study in OHIF's mode for segmentations, and wait until its segmentation is drawn"
+    page.goto(f'{url}/segmentation?StudyInstanceUIDs={study}')
+    for _ in range(seconds):
+        page.wait_for_timeout(1000)
+        if is_colored(in_viewport(page)).sum() > 200: return
+    raise RuntimeError(f'no segmentation was drawn within {seconds} s')
+
+def in_viewport(page):
+    "The part of the picture that shows the image, without its edges, where words stand"
+    box = page.locator('canvas').first.bounding_box()
+    top, left = int(box['y']), int(box['x'])
+    bottom, right = int(box['y'] + box['height']), int(box['x'] + box['width'])
+    return picture(page)[top:bottom, left:right]
+
+def is_colored(rgb): return np.ptp(rgb, axis=-1) > 60
+
+def is_bright(rgb): return (rgb.min(axis=-1) > 200) & (np.ptp(rgb, axis=-1) < 20)
+
+def letters(page):
+    "What stands at the edges of the image: place -> letters"
+    found = {}
+    for marker in page.locator('[class*="orientation-marker"]').all():
+        found[marker.get_attribute('class')] = marker.inner_text().strip()
+    return found
+
+# --- measured
+
+class Measured(NamedTuple):
+    z: int            # slice that is shown
+    dice: float       # of what is coloured and of the mask
+    off: float        # between their middles, in voxels
+    edges: float      # the largest distance of their outermost columns and rows, in voxels
+    mirrored: float   # Dice with the mask mirrored from side to side
+
+def largest(where, n):
+    "Middles (column, row) of the `n` largest pieces, the largest first"
+    pieces, n_pieces = ndi.label(where)
+    sizes = ndi.sum_labels(where, pieces, np.arange(1, n_pieces + 1))
+    order = np.argsort(-sizes)[:n] + 1
+    return np.array(ndi.center_of_mass(where, pieces, order))[:, ::-1]
+
+def dice(a, b): return 2*(a & b).sum()/(a.sum() + b.sum())
+
+def extent(where):
+    "First and last column, first and last row"
+    rows, columns = np.nonzero(where)
+    return np.array([columns.min(), columns.max(), rows.min(), rows.max()])
+
+def measure(rgb):
+    "Compare what is coloured in a picture with where the mask must be"
+    *seen_squares, seen_bar = largest(is_bright(rgb), 4)
+    middles = np.array([(x + side/2 - .5, y + side/2 - .5) for x, y, side in SQUARES])
+    # picture (column, row) = voxel (column, row, 1) @ to_picture, from three points
+    to_picture = np.linalg.solve(np.c_[middles, np.ones(3)], np.array(seen_squares))
+    matrix, origin = to_picture[:2], to_picture[2]
+    def voxel_of(points): return (points - origin) @ np.linalg.inv(matrix)
+    z = (voxel_of(seen_bar)[0] - (BAR[0] - 1)/2 - bar_column(0))/2
+    _, mask = phantom()
+    rows, columns = np.indices(rgb.shape[:2])
+    voxels = np.rint(voxel_of(np.stack([columns, rows], -1).reshape(-1, 2))).astype(int)
+    inside = ((voxels >= 0) & (voxels < (COLUMNS, ROWS))).all(axis=1)
+    def drawn(mask):
+        out = np.zeros(len(voxels), bool)
+        out[inside] = mask[voxels[inside, 0], voxels[inside, 1], round(z)]
+        return out.reshape(rgb.shape[:2])
+    expected, colored = drawn(mask), ndi.binary_fill_holes(is_colored(rgb))
+    pixels = abs(matrix).sum(axis=0)  # of the picture to a voxel, along its columns and rows
+    off = (largest(colored, 1)[0] - largest(expected, 1)[0])/pixels
+    edges = (extent(colored) - extent(expected))/np.repeat(pixels, 2)
+    return Measured(round(z), dice(expected, colored), float(np.hypot(*off)),
+                    float(abs(edges).max()), dice(drawn(mask[::-1]), colored))
+
+def look_at(page, url, name, here, folder):
+    "Send a phantom and its mask, look at some slices: the letters and a `Measured` each"
+    orientation, side = ORIENTATIONS[name]
+    write_phantom(folder/name, orientation)
+    _, mask = phantom()
+    _, affine = load_series(folder/name, progress=False)
+    seg = save_seg(mask, affine, folder/name, folder/f'{name}_seg.dcm', 'lesion')
+    store(here.web, folder/name, progress=False)
+    store(here.web, seg, progress=False)
+    open_study(page, url, pydicom.dcmread(seg).StudyInstanceUID)
+    measured = []
+    for _ in range(3):
+        page.screenshot(path=folder/f'{name}_{len(measured)}.png')
+        measured.append(measure(in_viewport(page)))
+        page.mouse.move(700, 450)
+        page.mouse.wheel(0, 100)
+        page.wait_for_timeout(3000)
+    return letters(page), measured
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('ohif', type=Path, help="OHIF's prebuilt files")
+    parser.add_argument('--keep', type=Path, help='folder for the pictures')
+    parser.add_argument('--lesson', action='store_true', help="write lesson 8's picture")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, chromium(WITH_GL) as browser:
+        page = browser.new_page(viewport=dict(width=1400, height=850))
+        folder = args.keep or Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        if args.lesson: return picture_of_lesson(page, args.ohif)
+        with archive() as here, viewer(args.ohif, here) as url:
+            for name in ORIENTATIONS:
+                found, measured = look_at(page, url, name, here, folder)
+                print(name, found, *measured, sep='\n  ', flush=True)
+
+if __name__ == '__main__': main()
