@@ -139,6 +139,9 @@ class DimseArchive:
     def question(self, level, keys):
         ds = pydicom.Dataset()
         ds.QueryRetrieveLevel = level
+        # else names would be sent in Latin letters, and others as question marks
+        if not all(str(value).isascii() for value in keys.values()):
+            ds.SpecificCharacterSet = 'ISO_IR 192'
         for keyword, value in keys.items(): setattr(ds, keyword, value)
         return ds
 

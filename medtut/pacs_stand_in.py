@@ -266,6 +266,7 @@ class _Entity:
         keys = {k: v for k, v in keys.items() if not k.startswith('NumberOf')}
         for row in self.images.find(question.QueryRetrieveLevel, keys):
             row.QueryRetrieveLevel = question.QueryRetrieveLevel
+            row.SpecificCharacterSet = 'ISO_IR 192'
             yield 0xFF00, row
         yield 0, None
 

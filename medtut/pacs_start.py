@@ -42,8 +42,8 @@ def _orthanc_settings(settings, plugin):
         RemoteAccessAllowed=False, AuthenticationEnabled=bool(settings['users']),
         RegisteredUsers=settings['users'], **answers, DicomAlwaysAllowEcho=True,
         DicomCheckModalityHost=True, DicomCheckCalledAet=True, DicomModalities=peers,
-        OverwriteInstances=False, StableAge=1, SyncStorageArea=False, WebDavEnabled=False,
-        Plugins=[str(plugin)],
+        DefaultEncoding='Utf8', OverwriteInstances=False, StableAge=1, SyncStorageArea=False,
+        WebDavEnabled=False, Plugins=[str(plugin)],
         DicomWeb=dict(Enable=True, Root='/dicom-web/'))
 
 # %% ../nbs/toolbox/pacs_start.ipynb #pacsstart007

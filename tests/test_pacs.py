@@ -98,6 +98,17 @@ def test_find(here, protocol):
     assert set(named.name) == {'Phantom^Seven'}
     assert find_series(getattr(here, protocol), PatientID='nobody').empty
 
+def test_names_in_other_letters(here, tmp_path):
+    "Are found over DIMSE as well (over the web Orthanc 1.10.1 does not decode them)"
+    write_series(tmp_path/'greek', 1)
+    path, = (tmp_path/'greek').iterdir()
+    ds = pydicom.dcmread(path)
+    ds.SpecificCharacterSet, ds.PatientName, ds.PatientID = 'ISO_IR 192', 'Ωμέγα^Άλφα', 'GREEK'
+    ds.save_as(path)
+    quiet_store(here.web, path)
+    found = find_series(here.dicom, names=True, PatientName='Ωμέγα*')
+    assert found.name.tolist() == ['Ωμέγα^Άλφα']
+
 def test_a_key_that_is_none(here):
     with pytest.raises(ValueError, match='no keyword'): find_series(here.web, Patient='x')
 

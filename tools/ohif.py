@@ -12,6 +12,7 @@ voxel is drawn, flips included, and so where the mask must be; what is coloured 
 The letter at the right edge, which OHIF takes from the header, is compared with the direction of
 the rows."""
 import argparse
+import os
 import sys
 import tempfile
 import threading
@@ -30,8 +31,8 @@ from PIL import Image
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from scipy import ndimage as ndi
 
-from medtut.pacs import archive, find_series, store
-from medtut.results import save_seg, save_sr
+from medtut.pacs import archive, store
+from medtut.results import save_seg
 from medtut.volumes import load_series
 
 sys.path.insert(0, str(config.config_path/'tests/helpers'))
@@ -197,20 +198,58 @@ def look_at(page, url, name, here, folder):
         page.wait_for_timeout(3000)
     return letters(page), measured
 
+def problems(name, found, measured):
+    "What is wrong with what was seen of a phantom, in words"
+    _, side = ORIENTATIONS[name]
+    right = [text for place, text in found.items() if 'right' in place]
+    wrong = []
+    if not right or not right[0].startswith(side): wrong.append(f'{name}: {right} at the right edge')
+    if len({m.z for m in measured}) < 2: wrong.append(f'{name}: the same slice each time')
+    for m in measured:
+        if m.dice < .9 or m.off > .5 or m.edges > 1 or m.mirrored > .2: wrong.append(f'{name}: {m}')
+    return wrong
+
+def look_at_all(files, folder):
+    "Name of an orientation -> what is wrong, of all of them; pictures stay in `folder`"
+    wrong = {}
+    with chromium(WITH_GL) as browser, archive() as here, viewer(files, here) as url:
+        page = browser.new_page(viewport=dict(width=1400, height=850))
+        for name in ORIENTATIONS:
+            found, measured = look_at(page, url, name, here, folder)
+            print(name, found, *measured, sep='\n  ', flush=True)
+            wrong[name] = problems(name, found, measured)
+    return wrong
+
+def picture_of_lesson(files):
+    "Run lesson 8 up to where its results are stored, and keep what OHIF shows of them"
+    lesson = nbs/'08_archive.ipynb'
+    os.chdir(nbs)  # the network lies there
+    names = {}
+    for cell in read_nb(lesson).cells:
+        if cell.cell_type == 'code': exec(compile(cell.source, cell.id, 'exec'), names)
+        if 'store(here.web, [seg, report]' in cell.source: break
+    try:
+        with chromium(WITH_GL) as browser, viewer(files, names['here']) as url:
+            page = browser.new_page(viewport=dict(width=1100, height=700))
+            open_study(page, url, names['wanted'].study_uid)
+            page.wait_for_timeout(3000)
+            shown = Image.open(BytesIO(page.screenshot())).convert('RGB')
+        shown.quantize(64, dither=Image.Dither.NONE).save(nbs/'images/ohif.png', optimize=True)
+    finally: names['stack'].close()
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('ohif', type=Path, help="OHIF's prebuilt files")
     parser.add_argument('--keep', type=Path, help='folder for the pictures')
     parser.add_argument('--lesson', action='store_true', help="write lesson 8's picture")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, chromium(WITH_GL) as browser:
-        page = browser.new_page(viewport=dict(width=1400, height=850))
+    files = args.ohif.resolve()
+    if args.lesson: return picture_of_lesson(files)
+    with tempfile.TemporaryDirectory() as folder:
         folder = args.keep or Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        if args.lesson: return picture_of_lesson(page, args.ohif)
-        with archive() as here, viewer(args.ohif, here) as url:
-            for name in ORIENTATIONS:
-                found, measured = look_at(page, url, name, here, folder)
-                print(name, found, *measured, sep='\n  ', flush=True)
+        wrong = look_at_all(files, folder)
+    found = [problem for one in wrong.values() for problem in one]
+    if found: sys.exit('\n'.join(found))
 
 if __name__ == '__main__': main()

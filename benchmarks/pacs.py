@@ -1,4 +1,4 @@
-"""An archive asked by medtut, and by the libraries of the field: `python benchmarks/archive.py`
+"""An archive asked by medtut, and by the libraries of the field: `python benchmarks/pacs.py`
 
 A CT phantom of 200 slices of 512 x 512 is sent to an archive, found, fetched and made a volume; a
 threshold stands in for a network; the outline is written as SEG, sent, fetched and read. Each way
