@@ -48,7 +48,7 @@ def write_phantom(folder, slices, size, patient):
     ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = CTImageStorage
     ds.StudyInstanceUID, ds.SeriesInstanceUID = generate_uid(), generate_uid()
     ds.FrameOfReferenceUID, ds.Modality = generate_uid(), 'CT'
-    ds.PatientID, ds.PatientName, ds.SeriesDescription = patient, patient, 'PHANTOM ct'
+    ds.PatientID, ds.PatientName, ds.SeriesDescription = patient, f'{patient}^', 'PHANTOM ct'
     ds.PatientBirthDate = ds.PatientSex = ds.ReferringPhysicianName = ds.AccessionNumber = ''
     ds.StudyDate, ds.StudyTime, ds.StudyID, ds.SeriesNumber = '20260105', '093000', '1', 1
     ds.ImageType, ds.ImageOrientationPatient = ['ORIGINAL', 'PRIMARY', 'AXIAL'], [1, 0, 0, 0, 1, 0]
@@ -321,9 +321,12 @@ def measure_ways(args):
     from medtut.pacs import archive
     for name, (way, protocol) in WAYS.items():
         with tempfile.TemporaryDirectory() as folder, archive() as here:
-            sent = Path(folder)/'sent'
-            write_phantom(sent, args.slices, args.size, 'PHANTOM-1')
-            row = go(name, way, getattr(here, protocol), sent, 'PHANTOM-1', Path(folder))
+            address = getattr(here, protocol)
+            # a small one first: what is imported and opened once is not measured
+            for patient, n, size in ('small', 3, 32), ('large', args.slices, args.size):
+                sent = Path(folder)/patient/'sent'
+                write_phantom(sent, n, size, patient)
+                row = go(name, way, address, sent, patient, sent.parent)
         print(f'{name}: {row["lines"]} lines, ' + ', '.join(
             f'{step} {row[step]:.2f} s' for step in STEPS), flush=True)
         yield row

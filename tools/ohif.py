@@ -9,8 +9,8 @@ Each phantom has three bright squares of different sizes, and a bar whose place 
 mask is a hook of another shape, which moves from slice to slice; it lies in the half to which the
 rows run, in an axial series the patient's left. From the squares in the picture follows where each
 voxel is drawn, flips included, and so where the mask must be; what is coloured is compared with it.
-The letter at the right edge, which OHIF takes from the header, is compared with the direction of
-the rows."""
+The letters at the left and the upper edge, which OHIF takes from the header, are compared with the
+sides from which rows and columns come."""
 import argparse
 import os
 import sys
@@ -40,10 +40,10 @@ from chromium import WITH_GL, chromium  # noqa: E402
 
 COLUMNS, ROWS, SLICES = 96, 80, 9
 DOWN_MM, RIGHT_MM, STEP_MM = 1.2, .9, 2.5
-# directions of rows and columns (LPS), and the letter of the side to which rows run
+# directions of rows and columns (LPS), and the letters of the sides from which both come
 ORIENTATIONS = dict(
-    axial=((1, 0, 0, 0, 1, 0), 'L'), sagittal=((0, 1, 0, 0, 0, -1), 'P'),
-    coronal=((1, 0, 0, 0, 0, -1), 'L'), oblique=((.8, .6, 0, -.36, .48, .8), 'L'))
+    axial=((1, 0, 0, 0, 1, 0), 'R', 'A'), sagittal=((0, 1, 0, 0, 0, -1), 'A', 'H'),
+    coronal=((1, 0, 0, 0, 0, -1), 'R', 'H'), oblique=((.8, .6, 0, -.36, .48, .8), 'R', 'F'))
 # first column and row of the squares, and their sides, in voxels; the largest first
 SQUARES = [(10, 8, 12), (20, 60, 9), (78, 64, 6)]
 BAR = (2, 14)  # columns and rows of the bar that tells the slice
@@ -109,28 +109,40 @@ def picture(page):
 def open_study(page, url, study, seconds=90):
     "Open a study in OHIF's mode for segmentations, and wait until its segmentation is drawn"
     page.goto(f'{url}/segmentation?StudyInstanceUIDs={study}')
+    listed = page.get_by_text('Segmentation: research').first
+    listed.wait_for(timeout=1000*seconds)
+    page.locator('canvas').first.wait_for(timeout=1000*seconds)
+    page.wait_for_timeout(3000)
+    listed.dblclick()
+    # it asks first, in a box that hides a part of the image
+    page.get_by_role('button', name='Yes').click(timeout=1000*seconds)
     for _ in range(seconds):
         page.wait_for_timeout(1000)
-        if is_colored(in_viewport(page)).sum() > 200: return
+        if colored_piece(in_viewport(page)).sum() > 500: return page.wait_for_timeout(2000)
     raise RuntimeError(f'no segmentation was drawn within {seconds} s')
 
 def in_viewport(page):
     "The part of the picture that shows the image, without its edges, where words stand"
     box = page.locator('canvas').first.bounding_box()
-    top, left = int(box['y']), int(box['x'])
+    frame = 8  # of another colour where a viewport is chosen
+    top, left = int(box['y']) + frame, int(box['x']) + frame
     bottom, right = int(box['y'] + box['height']), int(box['x'] + box['width'])
-    return picture(page)[top:bottom, left:right]
+    return picture(page)[top:bottom - frame, left:right - frame]
 
-def is_colored(rgb): return np.ptp(rgb, axis=-1) > 60
+def colored_piece(rgb):
+    "Where the largest piece is that is neither grey nor the blue of OHIF's own signs"
+    red, _, blue = np.moveaxis(rgb, -1, 0)
+    pieces, n = ndi.label((np.ptp(rgb, axis=-1) > 30) & (red > blue))
+    if not n: return np.zeros(pieces.shape, bool)
+    sizes = ndi.sum_labels(pieces > 0, pieces, np.arange(1, n + 1))
+    return ndi.binary_fill_holes(pieces == sizes.argmax() + 1)
 
 def is_bright(rgb): return (rgb.min(axis=-1) > 200) & (np.ptp(rgb, axis=-1) < 20)
 
 def letters(page):
-    "What stands at the edges of the image: place -> letters"
-    found = {}
-    for marker in page.locator('[class*="orientation-marker"]').all():
-        found[marker.get_attribute('class')] = marker.inner_text().strip()
-    return found
+    "What stands at the left and the upper edge of the image"
+    return [page.locator(f'.{edge}.orientation-marker').first.inner_text().strip()
+            for edge in ('left-mid', 'top-mid')]
 
 # --- measured
 
@@ -172,16 +184,16 @@ def measure(rgb):
         out = np.zeros(len(voxels), bool)
         out[inside] = mask[voxels[inside, 0], voxels[inside, 1], round(z)]
         return out.reshape(rgb.shape[:2])
-    expected, colored = drawn(mask), ndi.binary_fill_holes(is_colored(rgb))
+    expected, colored = drawn(mask), colored_piece(rgb)
     pixels = abs(matrix).sum(axis=0)  # of the picture to a voxel, along its columns and rows
     off = (largest(colored, 1)[0] - largest(expected, 1)[0])/pixels
     edges = (extent(colored) - extent(expected))/np.repeat(pixels, 2)
-    return Measured(round(z), dice(expected, colored), float(np.hypot(*off)),
-                    float(abs(edges).max()), dice(drawn(mask[::-1]), colored))
+    return Measured(round(z), round(float(dice(expected, colored)), 3), round(float(np.hypot(*off)), 3),
+        round(float(abs(edges).max()), 3), round(float(dice(drawn(mask[::-1]), colored)), 3))
 
 def look_at(page, url, name, here, folder):
     "Send a phantom and its mask, look at some slices: the letters and a `Measured` each"
-    orientation, side = ORIENTATIONS[name]
+    orientation, *_ = ORIENTATIONS[name]
     write_phantom(folder/name, orientation)
     _, mask = phantom()
     _, affine = load_series(folder/name, progress=False)
@@ -200,21 +212,20 @@ def look_at(page, url, name, here, folder):
 
 def problems(name, found, measured):
     "What is wrong with what was seen of a phantom, in words"
-    _, side = ORIENTATIONS[name]
-    right = [text for place, text in found.items() if 'right' in place]
+    _, *sides = ORIENTATIONS[name]
     wrong = []
-    if not right or not right[0].startswith(side): wrong.append(f'{name}: {right} at the right edge')
+    if [text[:1] for text in found] != sides: wrong.append(f'{name}: {found} at the edges')
     if len({m.z for m in measured}) < 2: wrong.append(f'{name}: the same slice each time')
     for m in measured:
         if m.dice < .9 or m.off > .5 or m.edges > 1 or m.mirrored > .2: wrong.append(f'{name}: {m}')
     return wrong
 
-def look_at_all(files, folder):
-    "Name of an orientation -> what is wrong, of all of them; pictures stay in `folder`"
+def look_at_all(files, folder, names=tuple(ORIENTATIONS)):
+    "Name of an orientation -> what is wrong; pictures stay in `folder`"
     wrong = {}
     with chromium(WITH_GL) as browser, archive() as here, viewer(files, here) as url:
         page = browser.new_page(viewport=dict(width=1400, height=850))
-        for name in ORIENTATIONS:
+        for name in names:
             found, measured = look_at(page, url, name, here, folder)
             print(name, found, *measured, sep='\n  ', flush=True)
             wrong[name] = problems(name, found, measured)
@@ -241,6 +252,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('ohif', type=Path, help="OHIF's prebuilt files")
     parser.add_argument('--keep', type=Path, help='folder for the pictures')
+    parser.add_argument('--only', nargs='*', default=list(ORIENTATIONS), choices=ORIENTATIONS,
+                        help='orientations; without it: all')
     parser.add_argument('--lesson', action='store_true', help="write lesson 8's picture")
     args = parser.parse_args()
     files = args.ohif.resolve()
@@ -248,7 +261,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         folder = args.keep or Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        wrong = look_at_all(files, folder)
+        wrong = look_at_all(files, folder, args.only)
     found = [problem for one in wrong.values() for problem in one]
     if found: sys.exit('\n'.join(found))
 
