@@ -106,6 +106,14 @@ def picture(page):
     "What the browser shows, (rows, columns, 3)"
     return np.array(Image.open(BytesIO(page.screenshot())).convert('RGB')).astype(int)
 
+def scroll(page, n):
+    "Go on by `n` slices"
+    box = page.locator('canvas').first.bounding_box()
+    page.mouse.move(box['x'] + box['width']/2, box['y'] + box['height']/2)
+    for _ in range(n):
+        page.mouse.wheel(0, 100)
+        page.wait_for_timeout(500)
+
 def open_study(page, url, study, seconds=90):
     "Open a study in OHIF's mode for segmentations, and wait until its segmentation is drawn"
     page.goto(f'{url}/segmentation?StudyInstanceUIDs={study}')
@@ -117,8 +125,9 @@ def open_study(page, url, study, seconds=90):
     # it asks first, in a box that hides a part of the image
     page.get_by_role('button', name='Yes').click(timeout=1000*seconds)
     for _ in range(seconds):
-        page.wait_for_timeout(1000)
+        page.wait_for_timeout(1500)
         if colored_piece(in_viewport(page)).sum() > 500: return page.wait_for_timeout(2000)
+        scroll(page, 1)  # it need not lie in the slice that is shown
     raise RuntimeError(f'no segmentation was drawn within {seconds} s')
 
 def in_viewport(page):
@@ -205,9 +214,8 @@ def look_at(page, url, name, here, folder):
     for _ in range(3):
         page.screenshot(path=folder/f'{name}_{len(measured)}.png')
         measured.append(measure(in_viewport(page)))
-        page.mouse.move(700, 450)
-        page.mouse.wheel(0, 100)
-        page.wait_for_timeout(3000)
+        scroll(page, 1)
+        page.wait_for_timeout(2500)
     return letters(page), measured
 
 def problems(name, found, measured):
@@ -243,6 +251,7 @@ def picture_of_lesson(files):
         with chromium(WITH_GL) as browser, viewer(files, names['here']) as url:
             page = browser.new_page(viewport=dict(width=1100, height=700))
             open_study(page, url, names['wanted'].study_uid)
+            scroll(page, 8)
             page.wait_for_timeout(3000)
             shown = Image.open(BytesIO(page.screenshot())).convert('RGB')
         shown.quantize(64, dither=Image.Dither.NONE).save(nbs/'images/ohif.png', optimize=True)
