@@ -51,10 +51,6 @@ def _innermost(e):
     while e.__cause__ or e.__context__: e = e.__cause__ or e.__context__
     return e
 
-# alerts of TLS by which the other side refuses this one (RFC 8446, 6.2)
-_ABOUT_OUR_CERTIFICATE = ('CERTIFICATE_REQUIRED', 'ALERT_UNKNOWN_CA', 'ALERT_BAD_CERTIFICATE',
-                          'ALERT_HANDSHAKE_FAILURE', 'ALERT_ACCESS_DENIED')
-
 def _as_archive_error(e, name, timeout):
     "An `ArchiveError` for a fault of the network"
     first = _innermost(e)
@@ -63,15 +59,18 @@ def _as_archive_error(e, name, timeout):
     if isinstance(e, timeouts) or isinstance(first, timeouts):
         return ArchiveError(f'{name}: nothing came for {timeout:g} s. '
                             'Call again, or allow more by Access(timeout=)')
-    if any(word in reason.upper() for word in _ABOUT_OUR_CERTIFICATE):
-        return ArchiveError(f'{name}: no trusted connection ({reason}). It wants to see a '
-            'certificate of yours that it trusts: Access(certificate=(file, key file))')
-    if isinstance(e, requests.exceptions.SSLError) or 'SSL' in type(first).__name__:
+    # the alert that says so is often lost with the line
+    wants_ours = 'does it want to see a certificate of yours, Access(certificate=(file, key file))?'
+    if 'CERTIFICATE_VERIFY_FAILED' in reason:
         return ArchiveError(f'{name}: no trusted connection ({reason}). If the archive has a '
                             'certificate of its own, give its authority by Access(ca=)')
+    if isinstance(e, requests.exceptions.SSLError) or 'SSL' in type(first).__name__:
+        return ArchiveError(f'{name}: no trusted connection ({reason}). Does it speak TLS there, '
+                            f'and {wants_ours}')
     if isinstance(e, requests.ConnectionError) and not isinstance(first, urllib3.exceptions.HTTPError):
+        more = f', and {wants_ours}' if name.startswith('https') else '?'
         return ArchiveError(f'{name}: not reached, or the line was cut ({reason}). '
-                            'Is it running? Call again: what has arrived is kept')
+                            f'Is it running{more} Call again: what has arrived is kept')
     return ArchiveError(f'{name}: the answer broke off ({reason}). '
                         'Call again: what has arrived is kept')
 

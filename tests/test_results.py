@@ -572,7 +572,7 @@ def test_report_of_another_study_is_refused(case, tmp_path):
     series, voxels, mask = case
     seg = save_seg(mask, voxels.affine, series, tmp_path/'seg.dcm', NAMES)
     other = write_series(tmp_path/'other')
-    with pytest.raises(VolumeError, match='of another study'):
+    with pytest.raises(VolumeError, match='of another StudyInstanceUID'):
         save_sr(seg, other, tmp_path/'sr.dcm')
 
 def test_report_of_another_series_is_refused(tmp_path):

@@ -239,6 +239,16 @@ def look_at_all(files, folder, names=tuple(ORIENTATIONS)):
             wrong[name] = problems(name, found, measured)
     return wrong
 
+def palette(image, n_greys=56, n_colors=100):
+    "Greys, and the colours of an image, to write it small"
+    rgb = np.array(image)
+    colors = rgb[np.ptp(rgb.astype(int), axis=-1) > 24]
+    chosen = Image.fromarray(colors[None]).quantize(n_colors).getpalette()[:3*n_colors]
+    greys = np.repeat(np.linspace(0, 255, n_greys).round().astype(int), 3)
+    out = Image.new('P', (1, 1))
+    out.putpalette([*greys.tolist(), *chosen])
+    return out
+
 def picture_of_lesson(files):
     "Run lesson 8 up to where its results are stored, and keep what OHIF shows of them"
     lesson = nbs/'08_archive.ipynb'
@@ -254,7 +264,8 @@ def picture_of_lesson(files):
             scroll(page, 8)
             page.wait_for_timeout(3000)
             shown = Image.open(BytesIO(page.screenshot())).convert('RGB')
-        shown.quantize(64, dither=Image.Dither.NONE).save(nbs/'images/ohif.png', optimize=True)
+        shown.quantize(palette=palette(shown), dither=Image.Dither.NONE).save(
+            nbs/'images/ohif.png', optimize=True)
     finally: names['stack'].close()
 
 def main():
