@@ -94,7 +94,8 @@ def tls_context(
 )->ssl.SSLContext:
     "Who is trusted, and the own certificate; `ValueError` names files that can't be used"
     side = ssl.Purpose.CLIENT_AUTH if is_server else ssl.Purpose.SERVER_AUTH
-    name, files = 'ca', [access.ca]
+    name = 'ca'
+    files: tuple = (access.ca,)
     try:
         context = ssl.create_default_context(side, cafile=access.ca and str(access.ca))
         if is_server: context.verify_mode = ssl.CERT_REQUIRED
