@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from lessons import config, nbs
+from nbdev.test import test_nb as run_notebook
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 
@@ -653,3 +655,17 @@ def test_memory_does_not_grow_with_the_series(tmp_path, protocol):
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             peaks.append(int(done.stdout)*1024)
     assert peaks[1] - peaks[0] < 25e6
+
+# --- the lesson
+
+@pytest.mark.minutes
+def test_lesson_8_runs_without_its_weights(tmp_path):
+    "As in Colab, where a notebook comes alone: it says in a line what is missing, and what to do"
+    path = Path(shutil.copy(nbs/'08_archive.ipynb', tmp_path))
+    passed, _ = run_notebook(
+        path, skip_flags=config.tst_flags.split(), basepath=config.config_path, save=True,
+        cell_timeout=config.cell_timeout, profile=False)
+    assert passed, 'the cell and its error stand in the captured output'
+    outputs = [str(cell.get('outputs')) for cell in json.loads(path.read_text())['cells']]
+    said, = [text for text in outputs if 'Outlines are drawn by' in text]
+    assert 'a threshold. For the network put 07_hippocampus.safetensors beside' in said
