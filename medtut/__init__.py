@@ -50,7 +50,7 @@ Tools:
   splits            tables split so that no patient is on both sides
   pictures          an image as it should look, and all of a folder as PNG
   pngs              labelled slices as PNG files, and a reason for each that is missing
-  conversion        every series of a folder as NIfTI
+  conversion        every series of a folder, as a table and as NIfTI
   pseudonyms        copies without names of a whole folder
   identity          remove what identifies a patient
   series            which slices make a volume

@@ -82,7 +82,7 @@ may_import = dict(
     folders={'dicom', 'errors'}, pictures=one_file | {'batch', 'dicom', 'files', 'folders'},
     pngs=one_file | {'batch', 'dicom', 'files'},
     pseudonyms=one_file | {'batch', 'dicom', 'files', 'folders'},
-    conversion={'batch', 'dicom', 'folders', 'nifti', 'planes', 'series', 'volumes'},
+    conversion={'batch', 'dicom', 'folders', 'nifti', 'planes', 'series', 'stacks', 'volumes'},
     predict={'batch', 'conversion', 'files', 'masks', 'nifti', 'planes', 'preprocessing', 'series',
         'tiles', 'unet', 'volumes'},
     evaluate={'files', 'masks', 'metrics', 'nifti', 'planes', 'summaries', 'volumes'},
@@ -98,8 +98,7 @@ may_import = dict(
     pacs={'dicom', 'pacs_access', 'pacs_dimse', 'pacs_start', 'pacs_web'},
     # the command line, by what its commands work on
     cli_base={'files'},
-    cli_folders={'cli_base', 'conversion', 'dicom', 'identity', 'pictures', 'pseudonyms',
-        'volumes'},
+    cli_folders={'cli_base', 'conversion', 'dicom', 'identity', 'pictures', 'pseudonyms'},
     cli_data={'archives', 'cli_base', 'datasets', 'pngs', 'slices', 'splits'},
     cli_results={'files', 'nifti', 'pacs', 'pacs_access', 'results'},
     cli_outlines={'cli_base', 'cli_results', 'evaluate', 'files', 'predict', 'tables'},
