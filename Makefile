@@ -23,7 +23,7 @@ $(stamp): settings.ini setup.py pyproject.toml $(CONSTRAINTS)
 	@$(bin)/python -m pip install --disable-pip-version-check $(addprefix -c ,$(CONSTRAINTS)) -e '.[lessons,real,dev]'
 	@touch $@
 
-course: $(stamp)  ## Run every lesson top to bottom, then build the site
+course: $(stamp)  ## Run lessons and capstones top to bottom, then build the site
 	@$(bin)/python tools/run.py
 	@$(MAKE) --no-print-directory site
 	@echo "To learn: make lab, which opens lesson 0. For work: nbs/at_work.ipynb, or the site's page At work."

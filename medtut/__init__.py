@@ -59,6 +59,7 @@ Tools:
   labels            what else tells it from other slices
   films             a radiograph of any format as eight bits of grey
   film_tables       a folder of films and a table of patients and classes, checked
+  film_files        which file of the folder a row of it means
   film_models       own films into batches, a log of runs, a model with its card, its answers
   exercises         an answer typed into a lesson is right, or wrong with a reason
   answers           what may be typed, and which mistake a wrong answer shows

@@ -48,8 +48,10 @@ may_import = dict(
     series={'dicom', 'labels', 'planes', 'units'}, stacks={'dicom', 'planes', 'series', 'units'},
     volumes={'checks', 'planes', 'series', 'stacks'}, nifti={'files', 'planes', 'volumes'},
     # own films
-    films={'dicom', 'display', 'errors'}, film_tables={'films', 'splits', 'tables'},
-    film_models={'chest', 'film_tables', 'films', 'files', 'modes', 'splits', 'weights'},
+    films={'dicom', 'display', 'errors'}, film_files={'films'},
+    film_tables={'film_files', 'splits', 'tables'},
+    film_models={'chest', 'film_files', 'film_tables', 'films', 'files', 'modes', 'splits',
+        'weights'},
     # scores
     splits={'datasets'}, metrics=set(), masks={'checks', 'metrics'},
     intervals={'metrics', 'splits'}, few_patients={'intervals', 'metrics'},
@@ -108,7 +110,7 @@ light = one_file | {'', 'answers', 'exercises', 'batch', 'brain_cases', 'brain_s
     'captures', 'coding', 'reports', 'results', 'segments', 'sources',
     'cli', 'cli_base', 'cli_data', 'cli_folders', 'cli_outlines', 'cli_results', 'conversion', 'dicom',
     'evaluate',
-    'files', 'film_tables', 'films', 'folders',
+    'files', 'film_files', 'film_tables', 'films', 'folders',
     'hidden_data', 'intervals', 'labels', 'layout', 'masks', 'metrics', 'nifti', 'pictures', 'planes',
     'pacs', 'pacs_access', 'pacs_dimse', 'pacs_start', 'pacs_web',
     'pseudonyms', 'series', 'splits', 'stacks', 'tables', 'volumes',
