@@ -72,7 +72,7 @@ bench: $(stamp)  ## Compare with other libraries, and write the site's page on i
 memory: $(stamp)  ## Measure the memory of scan and export_slices over up to 20,000 files
 	@$(bin)/python benchmarks/memory.py
 
-colab: $(stamp)  ## Run every lesson in a new environment, as in Colab: some 10 GB for a while, most of an hour
+colab: $(stamp)  ## Run what is offered in Colab in a new environment like it: some 10 GB for a while, most of an hour
 	@$(bin)/python tools/colab.py
 
 site: $(stamp)  ## Build the site into _docs/html

@@ -52,7 +52,7 @@ html_theme_options = dict(
     navbar_persistent=[])  # the theme's default is a second search box
 html_context = dict(default_mode='auto')  # light or dark, as the reader's system is
 html_static_path = ['_static']
-html_css_files = ['site.css']
+html_css_files = ['site.css', 'quiz.css']
 html_js_files = ['quiz.js', 'access.js']
 html_favicon = '_static/favicon.svg'
 
@@ -96,7 +96,13 @@ def admonition(m):
     kind, text = m[1].lower(), re.sub('^> ?', '', m[2], flags=re.M).rstrip()
     return f'````{{{kind}}}\n{text}\n````\n'
 
+def page_here(m):
+    "A link to a page of the published site, as the README has it, as one to the page itself"
+    source, = (path for path in (f'{m[1]}.ipynb', f'{m[1]}.md') if (nbs/path).exists())
+    return f']({source})'
+
 def site_markdown(md):
+    md = re.sub(r'\]\(\{homepage\}([\w/]+)\.html\)', page_here, md)
     md = re.sub(r'^> \[!(\w+)\]\n((?:>.*\n?)+)', admonition, md, flags=re.M)
     # a name that is a link's text already, which nbdev links too
     md = re.sub(r'\[\[(`[^`]+`)\]\([^)]*\)\](?=\()', r'[\1]', filled(md))
@@ -186,7 +192,10 @@ def contents():
 def lesson_line(lesson):
     "What stands under a lesson's title, apart from what the lesson says itself"
     time = f' Minutes on two CPU cores: {lesson.time}, measured.' if lesson.time else ''
-    return f'{lesson.badge} {run_here(lesson.path.relative_to(nbs))}{time}'
+    here = run_here(lesson.path.relative_to(nbs))
+    if lesson.number == 0: # where a first visit begins
+        here = '(which asks for an account; [lesson 1](01_dicom.ipynb) also runs without one)'
+    return f'{lesson.badge} {here}{time}'
 
 def run_here(path):
     "A link to a notebook's edition in the browser, if it has one"
@@ -220,6 +229,13 @@ def add_synonyms(app, doctree):
     words = SYNONYMS.get(app.env.docname, '')
     if words: doctree += nodes.meta(name='keywords', content=', '.join(words.split()))
 
+def colab_where_it_runs(app, pagename, templatename, context, doctree):
+    "The theme offers Colab on every notebook's page; here, on those that install medtut there"
+    source = nbs/f'{pagename}.ipynb'
+    if source.exists() and 'google.colab' in source.read_text(encoding='utf-8'): return
+    buttons = context.get('header_buttons', [])
+    context['header_buttons'] = [b for b in buttons if b['label'] != 'launch-buttons']
+
 def describes_pictures(app, doctree, docname):
     "Warn of each picture without words for those who can't see it; `make site` takes no warning"
     warn = getLogger(__name__).warning
@@ -240,3 +256,5 @@ def setup(app):
     app.connect('source-read', prepare)
     app.connect('doctree-read', add_synonyms)
     app.connect('doctree-resolved', describes_pictures)
+    # after the theme has made its buttons
+    app.connect('html-page-context', colab_where_it_runs, priority=600)

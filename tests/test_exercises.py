@@ -226,6 +226,24 @@ def test_key_without_an_answer(capsys):
     answer_key('0.0')
     assert 'no answer on this data' in capsys.readouterr().out
 
+def test_the_key_computes_each_answer_once(capsys):
+    "A solution or a mistake may take seconds"
+    calls = []
+    def noted(value):
+        def compute():
+            calls.append(value)
+            return value
+        return compute
+    declare(Number(), noted(40), mistakes={'twice': noted(80), 'the sign': noted(-40)})
+    answer_key('0.0')
+    assert sorted(calls) == [-40, 40, 80]
+    assert '- 80: twice' in capsys.readouterr().out
+
+def test_a_mistake_without_an_answer_on_this_data():
+    mistakes = {'of nothing': lambda: float('nan'), 'twice': lambda: 80}
+    verdict = said(Number(), lambda: 40, 80, mistakes=mistakes)
+    assert verdict.reason == 'twice'
+
 def test_key(capsys):
     declare(Number('HU'), lambda: 40, mistakes={'a': lambda: 50, 'b': 60}, why='So it is.')
     answer_key('0.0')

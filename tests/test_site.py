@@ -11,6 +11,7 @@ from urllib.request import urlopen
 import pytest
 from browser import EDITIONS
 from chromium import chromium, serving
+from colab import offered
 from lessons import all_lessons, config, nbs, notebooks
 from playwright.sync_api import TimeoutError
 from site_build import build_site
@@ -199,6 +200,14 @@ def test_fits_a_phone(visit, name):
     assert page.width <= 390
     assert not page.menu_at_first
     assert page.menu_when_asked
+
+@pytest.mark.parametrize('name', pages)
+def test_colab_where_it_installs(visit, name):
+    "Colab is offered on a page that installs medtut there, and on no other"
+    notebook = name.replace('.html', '.ipynb')
+    installs = nbs/notebook in offered()
+    links = [link for link in visit(name).links if 'colab.research.google.com' in link]
+    assert any(link.endswith(f'/nbs/{notebook}') for link in links) == installs
 
 # --- single pages
 
