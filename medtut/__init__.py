@@ -50,15 +50,17 @@ Tools:
   splits            tables split so that no patient is on both sides
   pictures          an image as it should look, and all of a folder as PNG
   pngs              labelled slices as PNG files, and a reason for each that is missing
-  conversion        every series of a folder as NIfTI
+  conversion        every series of a folder, as a table and as NIfTI
   pseudonyms        copies without names of a whole folder
   identity          remove what identifies a patient
+  burned_in         why to look at a picture before it is shared
   series            which slices make a volume
   stacks            slices in order, and where their voxels lie
   planes            where a slice lies in the patient
   labels            what else tells it from other slices
   films             a radiograph of any format as eight bits of grey
   film_tables       a folder of films and a table of patients and classes, checked
+  film_files        which file of the folder a row of it means
   film_models       own films into batches, a log of runs, a model with its card, its answers
   exercises         an answer typed into a lesson is right, or wrong with a reason
   answers           what may be typed, and which mistake a wrong answer shows

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from .intensities import standardize
-from .brain_cases import brats_cases, check_spelling, msd_cases
+from .brain_cases import brats_cases, check_spelling, msd_cases, note_alike
 from .brain_sets import BRATS_LABELS, LAYOUTS, MODALITIES
 from .nifti import load_nifti
 from .outlines import import_outline
@@ -98,7 +98,9 @@ def find_cases(
         raise ValueError(f'{root}: says itself what its labels mean, {own_labels}; '
                          'leave labels out')
     labels = own_labels or labels
-    if layout in ('pairs', 'nnunet'): check_spelling(rows, root)
+    if layout in ('pairs', 'nnunet'):
+        check_spelling(rows, root)
+        note_alike(rows)
     files = [*sequences, 'seg']
     for row in rows:
         missing = ', '.join(k for k in files if row[k] is None)

@@ -17,9 +17,11 @@ from .cli_results import check_wishes, fetch, send, write_results
 from .files import nifti_stem
 
 # %% ../nbs/toolbox/cli_outlines.ipynb #cli024
+def _is_named_as_file(out): return nifti_stem(out) != out.name
+
 def _is_one_file(out, images, force, uid):
     "Is `out` one result, and not a folder of them? Refuses what contradicts it"
-    is_file = out.name.endswith(('.nii', '.nii.gz')) and not out.is_dir()
+    is_file = _is_named_as_file(out) and not out.is_dir()
     if is_file and out.resolve() in [path.resolve() for path in images]:
         raise ValueError(f'{out}: is the scan itself; choose another name')
     if is_file and out.exists() and not force:
@@ -35,7 +37,7 @@ def _is_one_file(out, images, force, uid):
 
 def _results_folder(out):
     "The folder that gets the results"
-    return out.parent if out.name.endswith(('.nii', '.nii.gz')) else out
+    return out.parent if _is_named_as_file(out) else out
 
 def _scans(images, uids, jobs, quiet):
     "Case and NIfTI file or DICOM series, of all that was named"
@@ -133,9 +135,10 @@ def _predict(
 
     Writes labels as NIfTI on the grid of the scan, and to standard output the volume of each label
     as CSV: case, label, ml. A case is named like its NIfTI file, or, of DICOM, as medtut convert
-    names the series. With --from a user and password, or a token, are read from the environment:
-    MEDTUT_ARCHIVE_USER, MEDTUT_ARCHIVE_PASSWORD, MEDTUT_ARCHIVE_TOKEN; the series fetched lie
-    beside the results, in the folder fetched.
+    names the series. What --from and --to need to know is read from the environment:
+    MEDTUT_ARCHIVE_USER and MEDTUT_ARCHIVE_PASSWORD, or MEDTUT_ARCHIVE_TOKEN; for TLS the files
+    MEDTUT_ARCHIVE_CA, MEDTUT_ARCHIVE_CERTIFICATE and MEDTUT_ARCHIVE_KEY; MEDTUT_ARCHIVE_TITLE, the
+    own title. The series fetched lie beside the results, in the folder fetched.
 
     Exit status 1 if a scan could not be predicted, or a result not be sent."""
     images = list(images or [])
@@ -196,11 +199,22 @@ def _as_regions(texts):
         regions[name] = [int(number) for number in numbers]
     return regions
 
+def _name(value):
+    "What a cell says; a spreadsheet keeps 7 as 7.0"
+    is_whole = isinstance(value, float) and value.is_integer()
+    return str(int(value) if is_whole else value).strip()
+
 def _patients_of(path):
-    "{case: patient} of a table"
+    "{case: patient} of a table; refuses one case with two patients"
     from medtut.tables import read_table
-    table = read_table(path, ['case', 'patient']).astype(str)
-    return dict(zip(table.case, table.patient))
+    table = read_table(path, ['case', 'patient'])
+    patient_of = {}
+    for case, patient in zip(table.case.map(_name), table.patient.map(_name)):
+        other = patient_of.setdefault(case, patient)
+        if other != patient:
+            raise ValueError(f'{path}: case {case} is of patient {other} in one row and of '
+                             f'{patient} in another; keep the right one')
+    return patient_of
 
 _ROW = ['case', 'region', 'dice', 'hd95_mm', 'surface_dice', 'volume_ml', 'label_ml', 'note']
 

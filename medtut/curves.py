@@ -48,7 +48,8 @@ def roc_curve(
         np.r_[0, share_from(negatives)])
 
 # %% ../nbs/toolbox/curves.ipynb #curves009
-_COLOURS = [OKABE_ITO[name] for name in ('blue', 'vermillion', 'bluish green', 'orange')]
+_COLOURS = [OKABE_ITO[name]
+            for name in ('blue', 'vermillion', 'bluish green', 'orange', 'sky blue')]
 _POINTS = 60 # of a band
 
 def _band(truth, score, groups, curve, level):
@@ -61,7 +62,13 @@ def _band(truth, score, groups, curve, level):
         limits.append(proportion_interval(hits, groups[truth], level)[1:])
     return (curve.false_alarms[places], *np.array(limits).T)
 
-def _as_models(scores): return scores if isinstance(scores, dict) else {'': scores}
+def _as_models(scores):
+    "Name -> scores; refuses more models than can be told apart"
+    models = scores if isinstance(scores, dict) else {'': scores}
+    if not 1 <= len(models) <= len(_COLOURS):
+        raise ValueError(f'{counted(len(models), "model")} in one picture; give 1 to '
+                         f'{len(_COLOURS)}, each has a colour')
+    return models
 
 def _axes(ax, alt, size):
     "Where to draw: `ax`, or a picture of its own"
@@ -88,7 +95,7 @@ def plot_roc(
     alt = f'ROC curve: {"; ".join(label for label, _, _ in lines)}. {title}'.strip()
     picture, ax = _axes(ax, alt, (4.6, 4.4))
     for i, (label, t, s) in enumerate(lines):
-        colour, curve = _COLOURS[i % len(_COLOURS)], roc_curve(t, s)
+        colour, curve = _COLOURS[i], roc_curve(t, s)
         ax.plot(curve.false_alarms, curve.sensitivity, color=colour, label=label)
         x, low, high = _band(t, s, groups, curve, level)
         ax.fill_between(x, low, high, color=colour, alpha=.15, lw=0)
@@ -106,10 +113,11 @@ def reliability(
     truth,           # 0 or 1 for each case
     probability,     # that each is positive, 0 to 1
     groups=None,     # the patient of each case; None: every case is a patient of its own
-    bins:int=5,      # groups of similar probability
+    bins:int=5,      # groups of similar probability; fewer where many have the same
     level:float=.95, # of the intervals
 )->pd.DataFrame:     # a row a group: cases, given (mean probability), share (`Interval`)
-    """How often what was called likely is true, in groups of similar probability.
+    """How often what was called likely is true, in groups of similar probability. Cases of one
+    probability are in one group, so that the order of the cases does not matter.
 
     Raises `ValueError` for probabilities outside 0 to 1, and for fewer cases than groups"""
     truth, p = scored_pair(truth, as_array(probability))
@@ -120,11 +128,30 @@ def reliability(
     if not 1 <= bins <= len(p):
         raise ValueError(f'bins must be between 1 and the number of cases, {len(p)}, found {bins}')
     groups = np.arange(len(p)) if groups is None else np.asarray(groups)
+    if len(groups) != len(p):
+        raise ValueError(f'groups has {counted(len(groups), "value")}, and there are '
+                         f'{counted(len(p), "case")}: the patient of each is needed')
     rows = []
-    for members in np.array_split(np.argsort(p, kind='stable'), bins):
+    for members in _similar(p, bins):
         share = proportion_interval(truth[members], groups[members], level)
         rows.append(dict(cases=len(members), given=p[members].mean(), share=share))
     return pd.DataFrame(rows)
+
+def _similar(p, bins):
+    "Numbers of the cases in each group, as equal in size as equal probabilities let them be"
+    ordered = [p[part] for part in np.array_split(np.argsort(p, kind='stable'), bins)]
+    starts = np.array([part.min() for part in ordered])
+    # the last group that begins at or below a probability
+    group = np.searchsorted(starts, p, 'right')
+    return [np.flatnonzero(group == i) for i in np.unique(group)]
+
+_SAID = 10 # groups of a reliability diagram whose shares its alt text names
+
+def _in_words(name, table):
+    "A curve for those who can't see it"
+    points = [f'{row.given:.2f}: {row.share}' for row in table.head(_SAID).itertuples()]
+    more = f' and {len(table) - _SAID} more' if len(table) > _SAID else ''
+    return f'{name} {", ".join(points)}{more}'.strip()
 
 def plot_reliability(
     truth,            # 0 or 1 for each case
@@ -138,14 +165,13 @@ def plot_reliability(
     "Reliability diagram of one or several models. Raises `ValueError` as `reliability` does"
     models = _as_models(probabilities)
     tables = {name: reliability(truth, p, groups, bins, level) for name, p in models.items()}
-    said = [', '.join(f'{row.given:.2f}: {row.share}' for row in table.itertuples())
-            for table in tables.values()]
+    said = [_in_words(name, table) for name, table in tables.items()]
     alt = f'Reliability diagram, probability given: share of positives: {"; ".join(said)}. {title}'
     picture, ax = _axes(ax, alt.strip(), (4.6, 4.4))
     for i, (name, table) in enumerate(tables.items()):
         value, low, high = np.array(table.share.tolist()).T
         ax.errorbar(table.given, value, [value - low, high - value], fmt='o-', capsize=3,
-                    color=_COLOURS[i % len(_COLOURS)], label=name)
+                    color=_COLOURS[i], label=name)
     ax.plot([0, 1], [0, 1], color='.5', ls=':')
     ax.set(xlabel='probability given', ylabel='share of positives', title=title,
            xlim=(-.02, 1.02), ylim=(-.02, 1.02))

@@ -15,6 +15,8 @@ needs(__name__, 'torch')
 # %% ../nbs/toolbox/doctor.ipynb #doc005
 import hashlib
 from copy import deepcopy
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from typing import NamedTuple
 
@@ -34,10 +36,27 @@ class Finding(NamedTuple):
 def _finding(check, found, measured, look_at):
     return Finding(check, bool(found), measured, look_at if found else '')
 
-class Batches(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Batches:
     "Images and labels of the first batches of a loader, on the CPU"
     x:torch.Tensor # (images, channels, rows, columns) or with a depth
-    y:torch.Tensor # (images,) classes, or masks (images, rows, columns)
+    y:torch.Tensor # (images,) classes, or (images, classes); or masks (images, rows, columns), or
+                   # with an axis of channels before the rows
+
+    @cached_property
+    def digests(self):
+        "A name for each image, by which it is known again"
+        return [hashlib.sha256(image.numpy().tobytes()).hexdigest() for image in self.x]
+
+    @cached_property
+    def masks(self):
+        "Masks as one number a place, (images, rows, columns); `None` where labels are no masks"
+        x, y = self.x, self.y
+        if x.ndim < 4 or y.ndim < 3: return None
+        if y.shape[1:] == x.shape[2:]: return y
+        if y.shape[2:] != x.shape[2:]: return None
+        is_one_hot = y.shape[1] > 1 and (y.sum(1) == 1).all()
+        return y.argmax(1) if is_one_hot else (y > 0).any(1)
 
 def first_batches(
     loader,       # gives batches (images, labels)
@@ -88,13 +107,11 @@ def check_both_parts(train:Batches, valid:Batches)->Finding:
         f'means {means[0]:.3g} and {means[1]:.3g}, standard deviations {sds[0]:.3g} and '
         f'{sds[1]:.3g}', advice)
 
-def _names(x): return [hashlib.sha256(image.numpy().tobytes()).hexdigest() for image in x]
-
 def check_leak(train:Batches, valid:Batches)->Finding:
     "Is an image in both parts? (Equal to the last bit: of one that was augmented, none is found)"
-    both = set(_names(train.x)) & set(_names(valid.x))
+    both = set(train.digests) & set(valid.digests)
     return _finding('no image is in both parts', both,
-        f'{len(both)} of {len(valid.x)} validation images are among the training images',
+        f'{len(both)} of {len(valid.x)} validation images are among {len(train.x)} training images',
         'split before you copy or augment, and by patient: medtut.splits.split_by_patient')
 
 # %% ../nbs/toolbox/doctor.ipynb #doc017
@@ -102,7 +119,7 @@ def check_labels(first:Batches, again:Batches)->Finding:
     "Does an image keep its label from one epoch to the next?"
     labels = {}
     for b in first, again:
-        for name, y in zip(_names(b.x), b.y):
+        for name, y in zip(b.digests, b.y):
             labels.setdefault(name, []).append(y.numpy().tobytes())
     twice = [said for said in labels.values() if len(said) > 1]
     changed = sum(len(set(said)) > 1 for said in twice)
@@ -110,16 +127,24 @@ def check_labels(first:Batches, again:Batches)->Finding:
         f'{changed} of {len(twice)} images that came twice had another label',
         'shuffle images and labels together: one order for both')
 
+def _most_common(y):
+    "The share of the most common value, and the value"
+    values, counts = torch.unique(y, return_counts=True)
+    return (counts.max()/counts.sum()).item(), values[counts.argmax()].item()
+
 def check_balance(b:Batches)->Finding:
     "Is one class nearly all there is? Of masks: is nearly nothing outlined?"
-    if b.y.ndim > 1:
-        share = (b.y > 0).float().mean().item()
-        return _finding('enough is outlined', share < .001, f'{share:.2%} of the places are outlined',
+    if b.masks is not None:
+        share = (b.masks > 0).float().mean().item()
+        return _finding('enough is outlined', share < .001,
+            f'{share:.2%} of the places are outlined',
             'cut patches round what is outlined, and use a loss of overlap: medtut.patches')
-    values, counts = torch.unique(b.y, return_counts=True)
-    share = (counts.max()/counts.sum()).item()
+    # several labels an image: the one that differs least
+    columns = b.y[:, None] if b.y.ndim == 1 else b.y.flatten(1)
+    share, value = max(_most_common(column) for column in columns.unbind(1))
+    which = 'the labels' if columns.shape[1] == 1 else 'the labels of one class'
     return _finding('no class is nearly all', share > .95,
-        f'{share:.1%} of the labels are {values[counts.argmax()].item()}',
+        f'{share:.1%} of {which} are {value}',
         'draw the rare class more often, or weigh it in the loss; and judge by more than accuracy')
 
 # %% ../nbs/toolbox/doctor.ipynb #doc019
@@ -143,15 +168,18 @@ def _ways(n_axes):
 
 def check_masks(b:Batches)->Finding:
     "Do the masks' borders lie where the images are steep?"
-    pairs = [(_edges(x[0].numpy()), y.numpy() > 0) for x, y in zip(b.x, b.y) if (y > 0).any()]
-    if not pairs: return _finding('masks lie on their images', False, 'nothing is outlined', '')
+    check = 'masks lie on their images'
+    pairs = [(_edges(x[0].numpy()), y.numpy() > 0) for x, y in zip(b.x, b.masks) if (y > 0).any()]
+    if not pairs: return _finding(check, False, 'nothing is outlined', '')
     def fit(undo): # how steep the images are along the borders, on average
         borders = [(steep, _border(undo(mask))) for steep, mask in pairs]
-        return np.mean([steep[border].mean() for steep, border in borders if border.any()])
+        slopes = [steep[border].mean() for steep, border in borders if border.any()]
+        return np.mean(slopes) if slopes else 0
     as_is = fit(lambda mask: mask)
-    fits = {name: fit(undo) for name, undo in _ways(b.y[0].ndim)}
+    if not as_is > 0: return _finding(check, False, 'no border to compare with the images', '')
+    fits = {name: fit(undo) for name, undo in _ways(b.masks[0].ndim)}
     best = max(fits, key=fits.get)
-    return _finding('masks lie on their images', fits[best] > 1.05*as_is,
+    return _finding(check, fits[best] > 1.05*as_is,
         f'borders fit {fits[best]/as_is:.2f} times as well {best}',
         'load image and mask with their affines, and turn both in the same step')
 
@@ -186,6 +214,7 @@ def check_frozen(model, b:Batches)->Finding:
 def check_rate(model, lr:float)->Finding:
     "How large is a step beside the weights?"
     weights = [p.detach().flatten() for p in model.parameters() if p.ndim > 1]
+    if not weights: return _finding('steps are in proportion', False, 'there are no weights', '')
     size = torch.cat(weights).abs().median().item()
     return _finding('steps are in proportion', not 1e-4 < lr/size < 1,
         f'a first step of Adam changes a weight by {lr/size:.2g} of its size',
@@ -194,8 +223,10 @@ def check_rate(model, lr:float)->Finding:
 
 def check_one_batch(model, loss_func, b:Batches, lr:float=1e-3, steps:int=60, seed:int=0)->Finding:
     "Can the network learn 16 images by heart?"
+    check = 'one batch can be learned by heart'
     copy, x, y = deepcopy(model).train(), b.x[:16], b.y[:16]
     learns = [p for p in copy.parameters() if p.requires_grad]
+    if not learns: return _finding(check, True, 'no weight can change', 'see what is fixed, above')
     optimizer, losses = torch.optim.Adam(learns, lr), []
     with torch.random.fork_rng(devices=[]): # dropout draws from the seed, the caller's draws go on
         torch.manual_seed(seed)
@@ -206,7 +237,7 @@ def check_one_batch(model, loss_func, b:Batches, lr:float=1e-3, steps:int=60, se
             optimizer.step()
             losses.append(loss.item())
     share = losses[-1]/losses[0]
-    return _finding('one batch can be learned by heart', not share < .6,
+    return _finding(check, not share < .6,
         f'after {steps} steps on 16 images the loss is {share:.0%} of what it was',
         'the network, the loss and the labels do not fit together: look at one image, its label '
         'and the output')
@@ -234,10 +265,9 @@ def check_training(
         lr = lr or train.lr
         train, valid, model, loss_func = _parts_of(train)
     b = first_batches(train, most)
-    has_masks = b.y.ndim > 1
     found = [check_inputs(b), check_window(b), check_balance(b),
              check_labels(b, first_batches(train, most))]
-    if has_masks: found.append(check_masks(b))
+    if b.masks is not None: found.append(check_masks(b))
     if valid is not None:
         v = first_batches(valid, most)
         found += [check_both_parts(b, v), check_leak(b, v)]

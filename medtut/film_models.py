@@ -12,7 +12,7 @@ from .extras import needs
 needs(__name__, 'torch', 'fastai', 'safetensors')
 
 # %% ../nbs/toolbox/film_models.ipynb #filmmod004
-import csv, io, time
+import csv, hashlib, io, time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +29,7 @@ from PIL import Image, ImageOps
 from torch import nn
 
 from .chest import PILRadiograph, small_xresnet
+from .film_files import same_pictures
 from .film_tables import FilmTable, FilmTableError
 from .films import read_film
 from .files import atomic_write
@@ -67,15 +68,19 @@ class _Opened(Transform):
     def encodes(self, row:pd.Series): return self.films[row.file]
 
 def _opened(folder, films, settings, notes):
-    "All films, small; raises `FilmTableError` that names those which can't be read"
-    opened, shapes, coloured, faults = {}, {}, [], []
+    """All films, small; raises `FilmTableError` that names those which can't be read, and those
+    that show the same and are said to be of two patients"""
+    opened, shapes, digests, coloured, faults = {}, {}, {}, [], []
     for name in films.file.unique():
         try: film = read_film(folder/name, settings.white)
         except (ValueError, OSError) as e: faults.append(str(e))
         else:
             opened[name] = _resized(film, settings.size)
             shapes[name] = film.grey.shape
+            digests[name] = f'{film.grey.shape} {hashlib.sha256(film.grey).hexdigest()}'
             if film.note: coloured.append(name)
+    if not faults:
+        faults += same_pictures(films, films.file.map(digests), 'pixel for pixel', notes)
     if faults: raise FilmTableError(faults, str(folder))
     _note_looks(shapes, coloured, settings.size, notes)
     return opened
@@ -96,8 +101,11 @@ def _note_looks(shapes, coloured, size, notes):
 
 def _check_parts(films, classes):
     "No part unknown, no patient in two of them, each class in each"
-    unknown = sorted(set(films.split) - set(_PARTS))
-    if unknown: raise ValueError(f'split holds {unknown}; it must say train, valid or test')
+    unknown = films.split[~films.split.isin(_PARTS)]
+    if len(unknown):
+        values = some_of([repr(value) for value in unknown.unique()])
+        raise ValueError(f'split holds {values} in {counted(len(unknown), "row")}; it must say '
+                         'train, valid or test')
     torn = films.groupby('patient').split.nunique()
     torn = list(torn[torn > 1].index)
     if torn:
@@ -125,8 +133,9 @@ def film_dataloaders(
                           # of the films
     """Films and classes in batches (films, 1, size, size), split by patient.
 
-    Raises `FilmTableError`, which names all films that can't be read, and `ValueError` as
-    `split_by_patient` does, for a patient in two parts and for a part without a class"""
+    Raises `FilmTableError`, which names all films that can't be read and those that are one
+    picture of two patients, and `ValueError` as `split_by_patient` does, for a patient in two parts
+    and for a part without a class"""
     settings, notes = FilmSettings(size=size, white=white), list(table.notes)
     films = table.films.reset_index(drop=True)
     opened = _opened(Path(folder), films, settings, notes)
@@ -218,7 +227,8 @@ def save_film_model(
 )->Path:                  # `path`
     """Save a network with a card: classes, size, normalisation, and whatever is in `facts`.
 
-    Raises `ValueError` if `small_xresnet` with these arguments makes another network"""
+    Raises `ValueError` if `small_xresnet` with these arguments makes another network, for a fact
+    by a name that the card has, and for a threshold that is no probability"""
     dls, settings, classes = learn.dls, learn.dls.film_settings, list(learn.dls.vocab)
     arguments = dict(arguments or {}, n_out=len(classes))
     twin = small_xresnet(**arguments).state_dict()
@@ -233,7 +243,11 @@ def save_film_model(
     card = dict(kind='films', classes=classes, positive=classes[-1], **settings._asdict(),
                 margins='black', arguments=arguments, threshold=threshold,
                 temperature=float(temperature), counts=counts)
-    return save_weights(learn.model, path, **(facts | card))
+    taken = sorted(facts.keys() & card.keys())
+    if taken: raise ValueError(f'{taken[0]} is on the card already; give the fact another name')
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise ValueError(f'threshold must be a probability, found {threshold!r}')
+    return save_weights(learn.model, path, **facts, **card)
 
 class FilmModel(NamedTuple):
     "A network, and how films must be prepared for it"
@@ -253,7 +267,10 @@ def load_film_model(
     if lacking or card.get('kind') != 'films':
         raise ValueError(f'{path}: its card is not that of a film model, it lacks '
                          f'{", ".join(lacking or ["kind"])}; save it with save_film_model')
-    model = small_xresnet(**card['arguments'])
+    try: model = small_xresnet(**card['arguments'])
+    except TypeError as e:
+        raise ValueError(f'{path}: its card makes no network ({e}); update medtut, or save the '
+                         'model anew') from e
     load_weights(model, path)
     settings = FilmSettings(*[card[name] for name in FilmSettings._fields])
     return FilmModel(model.eval(), settings, card)

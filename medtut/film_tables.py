@@ -6,27 +6,33 @@
 __all__ = ['FilmTableError', 'FilmTable', 'read_film_table']
 
 # %% ../nbs/toolbox/film_tables.ipynb #filmtab003
-import hashlib, re, unicodedata
+import re, unicodedata
 from collections import Counter
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from typing import NamedTuple
 
-from .films import is_picture
-from .splits import check_ids
+from .film_files import drop_missing, match_files, rows_in_words, same_files
+from .splits import check_ids, written_alike
 from .tables import read_table
 from .wording import counted, some_of
 
 # %% ../nbs/toolbox/film_tables.ipynb #filmtab006
+_MOST_FAULTS = 20 # in a message
+
 class FilmTableError(ValueError):
-    "A table that can't be used as it is; `faults` holds a sentence for each reason"
+    """A table that can't be used as it is; `faults` holds a sentence for each reason, the message
+    the first 20"""
     def __init__(self, faults, where):
         self.faults = list(faults)
         n = counted(len(self.faults), 'thing')
-        listed = '\n'.join(f'{i}. {fault}' for i, fault in enumerate(self.faults, 1))
-        super().__init__(f'{where}: {n} to put right before it can be used\n{listed}')
+        lines = [f'{where}: {n} to put right before it can be used']
+        lines += [f'{i}. {fault}' for i, fault in enumerate(self.faults[:_MOST_FAULTS], 1)]
+        n_more = len(self.faults) - _MOST_FAULTS
+        if n_more > 0: lines.append(f'and {n_more:,} more, which `faults` of this error holds')
+        super().__init__('\n'.join(lines))
 
 class FilmTable(NamedTuple):
     "Films that can be used"
@@ -37,146 +43,66 @@ class FilmTable(NamedTuple):
 
 def _text(value):
     "What a cell says, as text; '' if nothing. 1.0 is '1'"
-    if value is None or value != value: return ''
-    if isinstance(value, float) and value.is_integer(): value = int(value)
+    if pd.isna(value): return ''
+    # beyond 2**53 a float no longer holds each whole number
+    is_whole = isinstance(value, (float, np.floating)) and float(value).is_integer()
+    if is_whole and abs(value) < 2**53: value = int(value)
     return str(value).strip()
-
-def _rows(rows, n=5):
-    "Rows in words: 'row 3', 'rows 3, 4 and 7 more'"
-    rows = [str(row) for row in rows]
-    more = f' and {len(rows) - n} more' if len(rows) > n else ''
-    return f'row{"s" if len(rows) > 1 else ""} {", ".join(rows[:n])}{more}'
 
 def _empty_cells(films):
     "Faults: cells that say nothing"
     for column in 'file', 'patient', 'label':
         rows = films.row[films[column] == '']
         if len(rows):
-            yield f'no {column} in {_rows(rows)}: fill it in, or delete the row'
-
-# --- files
-
-def _place_below(name, folder):
-    "What a cell calls a file, as a path below the folder with '/' between"
-    path = Path(name.replace('\\', '/'))
-    if path.is_absolute() and path.is_relative_to(folder.absolute()):
-        path = path.relative_to(folder.absolute())
-    return PurePosixPath(path).as_posix()
-
-def _keys_of(path):
-    "Names that a file may go by, the most exact first"
-    path = PurePosixPath(path.lower())
-    return [str(path), str(path.with_suffix('')), path.name, path.stem]
-
-def _keys_for(name):
-    "What to look up among each of them: a path or a name, with its ending or without"
-    path = PurePosixPath(name.lower())
-    return [str(path), str(path), path.name, path.name]
-
-class _Files:
-    "The files of a folder, found by names that are nearly theirs"
-    def __init__(self, folder):
-        self.paths = {p.relative_to(folder).as_posix() for p in folder.rglob('*') if p.is_file()}
-        self.by_key = [{} for _ in range(4)]
-        for path in sorted(self.paths):
-            for known, key in zip(self.by_key, _keys_of(path)):
-                known.setdefault(key, []).append(path)
-    def find(self, name):
-        "The files that may be meant"
-        if name in self.paths: return [name]
-        for known, key in zip(self.by_key, _keys_for(name)):
-            if key in known: return known[key]
-        return []
-
-def _is_film(path):
-    return path.suffix.lower() in ('.dcm', '.dicom') or is_picture(path)
-
-def _match(films, folder, notes):
-    "Put files' own names into the table; yields faults"
-    files, place = _Files(folder), {}
-    lost, unclear, renamed = [], [], []
-    for row, name in zip(films.row, films.file):
-        wanted = _place_below(name, folder)
-        meant = files.find(wanted)
-        if not meant: lost.append(f'row {row}: {name}')
-        elif len(meant) > 1: unclear.append(f'row {row}: {name} may be {some_of(meant, 3)}')
-        else: place[name] = meant[0]
-        if len(meant) == 1 and meant[0] != wanted: renamed.append(f'{name} is {meant[0]}')
-    if lost:
-        yield (f'{counted(len(lost), "file")} of {len(films)} not found below {folder}: '
-               f'{some_of(lost)}: put them there, delete their rows, or pass missing="drop"')
-    if unclear:
-        yield (f'{counted(len(unclear), "name")} of several files: {some_of(unclear, 3)}: '
-               'write the path below the folder')
-    if renamed:
-        notes.append(f'{counted(len(renamed), "name")} taken for a file with a like name: '
-                     f'{some_of(renamed, 3)}')
-    films['file'] = [place.get(name, name) for name in films.file]
-    others = sorted(files.paths - set(films.file))
-    unnamed = [path for path in others if _is_film(folder/path)]
-    if unnamed:
-        notes.append(f'{counted(len(unnamed), "film")} below {folder} without a row, left out: '
-                     f'{some_of(unnamed, 3)}')
-
-def _drop_missing(films, folder, notes):
-    "The rows whose file is there"
-    files = _Files(folder)
-    exist = [bool(files.find(_place_below(name, folder))) for name in films.file]
-    lost = films[~np.array(exist, bool)]
-    if len(lost):
-        notes.append(f'left out because their file is missing: {_rows(lost.row)} '
-                     f'({some_of(list(lost.file), 3)})')
-    return films[exist].reset_index(drop=True)
+            yield f'no {column} in {rows_in_words(rows)}: fill it in, or delete the row'
 
 # %% ../nbs/toolbox/film_tables.ipynb #filmtab008
-def _repeated(films, notes):
+def _repeated(films, keep, notes):
     "Drop rows that say the same twice; a table, and faults"
-    said = ['file', 'patient', 'label']
+    said = ['file', 'patient', 'label', *keep]
     again = films.duplicated(said)
     if again.any():
-        notes.append(f'the same again, and left out: {_rows(films.row[again])}')
+        notes.append(f'the same again, and left out: {rows_in_words(films.row[again])}')
     films, faults = films[~again].reset_index(drop=True), []
     for name, group in films[films.duplicated('file', keep=False)].groupby('file'):
-        columns = [c for c in ('patient', 'label') if group[c].nunique() > 1]
-        different = ' and '.join(f'{c} {" / ".join(group[c])}' for c in columns)
-        faults.append(f'{name} stands in {_rows(group.row)} with different entries: {different}: '
-                      'keep the row that is right')
+        columns = [c for c in said if group[c].nunique(dropna=False) > 1]
+        entries = [some_of(list(group[c].astype(str).unique()), 3) for c in columns]
+        different = ', '.join(f'{c} {entry}' for c, entry in zip(columns, entries))
+        faults.append(f'{name} stands in {rows_in_words(group.row)} with different entries '
+                      f'({different}): keep the row that is right')
     return films, faults
 
-def _digest(path): return hashlib.sha256(path.read_bytes()).hexdigest()
-
-def _copies(films, folder, notes):
-    "Faults: one picture under two names and two patients"
-    sizes = {name: (folder/name).stat().st_size for name in films.file.unique()}
-    shared = {size for size, n in Counter(sizes.values()).items() if n > 1}
-    same = films[films.file.map(sizes).isin(shared)]
-    for _, group in same.groupby([_digest(folder/name) for name in same.file]):
-        if group.file.nunique() < 2: continue
-        names = some_of(list(group.file), 3)
-        copies = f'{_rows(group.row)} are one picture, byte for byte ({names})'
-        if group.patient.nunique() > 1 or group.label.nunique() > 1:
-            yield f'{copies}, with different patients or labels: keep the row that is right'
-        else: notes.append(f'{copies}, of one patient: it counts twice')
-
 # %% ../nbs/toolbox/film_tables.ipynb #filmtab010
-def _spelled_alike(patient):
-    "An id without case, spaces, punctuation and leading zeros"
-    text = unicodedata.normalize('NFKC', patient).casefold()
-    text = ''.join(c for c in text if c.isalnum())
-    return re.sub(r'(?<!\d)0+(?=\d)', '', text)
+# what is written where a patient or a label is not known
+_SAYS_NOTHING = {'nan', 'na', 'n/a', 'n.a.', '#n/a', '<na>', '?', '??', 'null', '-', '--', '.',
+    'unknown', 'missing'}
+_NOBODY = _SAYS_NOTHING | {'none', 'nat', 'anonymous', 'anonymized', 'anonymised'}
+_SHORTENED = re.compile(r'\d([.,]\d+)?e\+\d+', re.IGNORECASE)
+
+def _no_patient(films):
+    "Faults: ids that are nobody's, and ids that a spreadsheet has cut short"
+    nobody = films[films.patient.map(lambda patient: patient.casefold() in _NOBODY)]
+    if len(nobody):
+        ids = some_of([repr(patient) for patient in nobody.patient.unique()], 3)
+        yield (f'patients that are nobody, {ids} in {rows_in_words(nobody.row)}: find out whose '
+               'films these are, or delete the rows')
+    cut = films[films.patient.map(lambda patient: bool(_SHORTENED.fullmatch(patient)))]
+    if len(cut):
+        ids = some_of([repr(patient) for patient in cut.patient.unique()], 3)
+        yield (f'ids that a spreadsheet has cut short, {ids} in {rows_in_words(cut.row)}: '
+               'several patients may have become one; export the column again, as text')
 
 def _similar_patients(films, similar):
     "Faults: ids that may be one patient's"
-    by_key = films.groupby(films.patient.map(_spelled_alike)).patient.unique()
-    alike = [sorted(ids) for ids in by_key if len(ids) > 1]
+    alike = written_alike(films.patient)
     if not alike: return
     if similar == 'keep':
         try: check_ids(films.patient)
         except ValueError as e: yield str(e)
         return
-    written = '; '.join(' and '.join(map(repr, ids)) for ids in alike[:3])
+    spellings = [' and '.join(repr(patient) for patient in ids[:4]) for ids in alike]
     other, first = alike[0][-1], alike[0][0]
-    yield (f'{counted(len(alike), "patient")} perhaps in two spellings: {written}: '
+    yield (f'{counted(len(alike), "patient")} perhaps in two spellings: {some_of(spellings, 3)}: '
            f'say which is meant, patients={{{other!r}: {first!r}}}; '
            'if they are different people, similar="keep"')
 
@@ -189,14 +115,19 @@ def _in_two_classes(films, notes):
                      'else a typing mistake')
 
 # %% ../nbs/toolbox/film_tables.ipynb #filmtab012
-_NO_LABEL = {'nan', 'na', 'n/a', '?', 'null', '-', 'unknown', '#n/a'}
 _MANY = 20 # classes, from which on a column is taken for a measurement
 
 def _is_number(text): return re.fullmatch(r'[+-]?\d+([.,]\d+)?', text) is not None
 
 def _label_key(label):
-    "A label without what two spellings of it may differ in: case, '1.0' for '1'"
-    return re.sub(r'^(\d+)\.0+$', r'\1', label).casefold()
+    "A label without what two spellings of it may differ in: case, spaces, '1,0' or '1.0' for '1'"
+    text = ' '.join(unicodedata.normalize('NFKC', label).split())
+    return re.sub(r'^(\d+)[.,]0+$', r'\1', text).casefold()
+
+def _as_spelled(label, films):
+    "A label as the table spells it; as it is if the table has none like it"
+    spelled = {_label_key(other): other for other in films.label}
+    return spelled.get(_label_key(label), label)
 
 def _spell_labels_one_way(films, notes):
     "Labels that differ in case alone, or as 1 and 1.0, become the commonest spelling"
@@ -213,17 +144,16 @@ def _label_faults(films, positive):
     "Faults: labels that make no classes"
     counts = Counter(films.label)
     listed = some_of([f'{label!r} in {counted(n, "row")}' for label, n in counts.most_common()], 6)
-    unsaid = sorted(label for label in counts if label.casefold() in _NO_LABEL)
+    unsaid = sorted(label for label in counts if label.casefold() in _SAYS_NOTHING)
     if unsaid:
         rows = films.row[films.label.isin(unsaid)]
-        yield (f'labels that say nothing, {", ".join(map(repr, unsaid))} in {_rows(rows)}: '
+        yield (f'labels that say nothing, {some_of([*map(repr, unsaid)], 3)} in {rows_in_words(rows)}: '
                f'delete the rows, or say what it means, classes={{{unsaid[0]!r}: ...}}')
     labels = [label for label in counts if label not in unsaid]
     numbers = [label for label in labels if _is_number(label)]
     if numbers and len(numbers) < len(labels):
-        word = next(label for label in labels if label not in numbers)
-        yield (f'labels as words and as numbers: {listed}: say what each number means, '
-               f'classes={{{numbers[0]!r}: {word!r}, ...}}')
+        yield (f'labels as words and as numbers: {listed}: find out what each number means, and '
+               f'say so, classes={{{numbers[0]!r}: ...}}')
     if len(labels) > _MANY:
         yield (f'{len(labels)} different labels ({listed}): that is a measurement, or a text; '
                'make a few classes of it first')
@@ -240,38 +170,68 @@ def _few_patients(films):
         yield (f'{counted(n, "patient")} of class {label!r}: training, validation and test need '
                'one each at least; collect more, or join classes with classes={...}')
 
-def _ordered_classes(films, positive):
+_MONTH = '(jan|feb|mar|mär|apr|may|mai|jun|jul|aug|sep|oct|okt|nov|dec|dez)'
+_DATE = re.compile(rf'\d{{4}}-\d\d-\d\d( 00:00:00)?|\d{{1,2}}[-. ]+{_MONTH}', re.IGNORECASE)
+
+def _dates(films, notes):
+    "Note what a spreadsheet may have made a date of"
+    for column in 'patient', 'label':
+        dates = films[films[column].map(lambda text: bool(_DATE.fullmatch(text)))]
+        if not len(dates): continue
+        values = some_of(list(dates[column].unique()), 3)
+        notes.append(f'{column}s that look like dates, {values} in {rows_in_words(dates.row)}: '
+                     'a spreadsheet makes them of entries such as 1-2')
+
+def _ordered_classes(films, positive, notes):
     "Names of the classes, the positive one last; of more than two, all others become one"
     labels = sorted(films.label.unique())
     if positive is None: return labels
     others = [label for label in labels if label != positive]
     if len(others) > 1:
+        counts = Counter(films.label[films.label != positive])
+        joined = [f'{label!r} in {counted(n, "row")}' for label, n in counts.most_common()]
+        notes.append(f'taken together as {f"not {positive}"!r}: {some_of(joined, 6)}; is one of '
+                     'them a typing mistake?')
         others = [f'not {positive}']
         films['label'] = films.label.where(films.label == positive, others[0])
     return [*others, positive]
 
 # %% ../nbs/toolbox/film_tables.ipynb #filmtab014
-def _one_text(said, given, what):
-    "`given` as text to text; refuses a key that the table does not say"
+def _renamed(said, given, what):
+    "What a column says, by `given` in other words; refuses a key that the table does not say"
     given = {_text(key): _text(value) for key, value in (given or {}).items()}
     unknown = sorted(set(given) - set(said))
     if unknown:
-        raise ValueError(f'{what} has {unknown}, which the table does not say: '
+        raise ValueError(f'{what} has {some_of(unknown)}, which the table does not say: '
                          f'found {some_of(sorted(set(said)), 8)}')
-    return given
+    return said.map(lambda text: given.get(text, text))
+
+def _check_columns(columns, keep):
+    "Refuse to keep a column under a name that is taken here"
+    taken = [name for name in keep if name in (*columns, 'row')]
+    if taken:
+        raise ValueError(f'keep holds {taken[0]!r}, and here that names the '
+                         f'{taken[0]} column; rename the one to keep')
 
 def _as_table(table, columns, keep):
     "The columns wanted as file, patient and label, all text, and the number of each row"
-    wanted = list(columns.values())
+    _check_columns(columns, keep)
+    wanted = list(dict.fromkeys([*columns.values(), *keep]))
     if isinstance(table, pd.DataFrame):
-        absent = [name for name in [*wanted, *keep] if name not in table]
-        if absent: raise ValueError(f'no column {absent}; found {list(table)}')
-        films = table[[*wanted, *keep]].copy()
-        films['row'] = np.arange(2, len(films) + 2)
-    else: films = read_table(table, [*wanted, *keep], row='row')
-    films = films.rename(columns={name: role for role, name in columns.items()})
-    for role in columns: films[role] = films[role].map(_text)
-    return films.reset_index(drop=True)
+        names = list(table)
+        absent = [name for name in wanted if name not in names]
+        if absent: raise ValueError(f'no column {absent}; found {names}')
+        twice = [name for name in wanted if names.count(name) > 1]
+        if twice: raise ValueError(f'more than one column {twice}; found {names}')
+        source = table[wanted].reset_index(drop=True)
+        row = range(2, len(source) + 2)
+    else:
+        source = read_table(table, wanted, row='number of the row')
+        row = source['number of the row']
+    # as objects: a categorical column would keep classes that no film has
+    films = pd.DataFrame({role: source[name].astype(object).map(_text)
+                          for role, name in columns.items()})
+    return films.assign(row=row, **{name: source[name] for name in keep})
 
 def read_film_table(
     folder:str|Path,              # with the films, and perhaps folders of them
@@ -304,20 +264,25 @@ def read_film_table(
     films = _as_table(table, dict(file=file, patient=patient, label=label), keep)
     if not len(films): raise ValueError(f'{where}: no rows below the header')
     notes = []
-    films['patient'] = films.patient.replace(_one_text(films.patient, patients, 'patients'))
-    films['label'] = films.label.replace(_one_text(films.label, classes, 'classes'))
+    films['patient'] = _renamed(films.patient, patients, 'patients')
+    films['label'] = _renamed(films.label, classes, 'classes')
     faults = list(_empty_cells(films))
     films = films[(films[['file', 'patient', 'label']] != '').all(axis=1)].reset_index(drop=True)
     _spell_labels_one_way(films, notes)
-    if missing == 'drop': films = _drop_missing(films, folder, notes)
-    faults += _match(films, folder, notes)
-    films, contradictions = _repeated(films, notes)
-    faults += contradictions
-    faults += _similar_patients(films, similar)
+    if positive is not None: positive = _as_spelled(positive, films)
+    n_rows = len(films)
+    if missing == 'drop': films = drop_missing(films, folder, notes)
+    if n_rows and not len(films):
+        faults.append(f'none of {counted(n_rows, "file")} lies below {folder}: is it that folder?')
+    if not len(films): raise FilmTableError(faults, where)
+    faults += match_files(films, folder, notes)
+    films, contradictions = _repeated(films, keep, notes)
+    faults += [*contradictions, *_no_patient(films), *_similar_patients(films, similar)]
     faults += _label_faults(films, positive)
-    if not faults: faults += _copies(films, folder, notes)
+    if not faults: faults += same_files(films, folder, notes)
     if faults: raise FilmTableError(faults, where)
-    ordered = _ordered_classes(films, positive)
+    _dates(films, notes)
+    ordered = _ordered_classes(films, positive, notes)
     if faults := list(_few_patients(films)): raise FilmTableError(faults, where)
     _in_two_classes(films, notes)
     return FilmTable(films, ordered, notes)

@@ -31,11 +31,17 @@ def is_picture(
 
 def _from_white(x, white, path):
     "Values as uint8, `white` and all above it as 255"
+    if not np.isfinite(x).all():
+        raise ValueError(f'{path}: some values are nan or infinite; save it in whole numbers')
     if white is None:
-        if x.dtype != np.uint16 or x.max() < _LOW_FOR_16_BITS:
+        is_16_bits = x.dtype.kind == 'u' and x.dtype.itemsize == 2
+        if not is_16_bits or x.max() < _LOW_FOR_16_BITS:
             raise ValueError(f'{path}: more than 8 bits a pixel, with {x.max():g} as the highest '
                              'value: which value is white? Say so, such as white=4095')
         white = 65535
+    if x.max() >= 2*white:
+        raise ValueError(f'{path}: {x.max():g} is its highest value, far above white={white:g}: '
+                         'is it of another kind than the rest? Save it in 8 bits')
     return np.round(255*np.clip(x/white, 0, 1)).astype(np.uint8)
 
 def _is_coloured(image, tolerance=8):
@@ -48,19 +54,50 @@ class Film(NamedTuple):
     grey: np.ndarray # (rows, columns), uint8, white is 255
     note: str        # 'colour' where the file had colours; else ''
 
-def _read_picture(path, white):
-    "`Film` of a file that Pillow reads"
+class _Opened(NamedTuple):
+    "A picture as Pillow reads it, and what Pillow does not do"
+    image: Image.Image
+    is_inverted: bool   # 0 is white, in the greys of more than 8 bits of a TIFF
+    is_cut_to_8: bool   # colours of 16 bits, of which Pillow keeps the upper 8
+
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0 # a tag of TIFF, and its value for films as on a light box
+
+def _open_picture(path):
+    "Raises `ValueError` for one that is damaged or holds several"
     try:
         with Image.open(path) as image:
             frames = getattr(image, 'n_frames', 1)
-            image = ImageOps.exif_transpose(image)
+            photometric = getattr(image, 'tag_v2', {}).get(_PHOTOMETRIC)
+            stored_as = str([tile[3] for tile in image.tile]) # such as 'RGB;16B'
+            upright = ImageOps.exif_transpose(image)
     except Exception as e:  # damaged pictures make Pillow fail in many ways
-        raise ValueError(f'{path}: not a readable picture ({type(e).__name__}: {e}); '
-                         'was it cut off? Copy it again, or take its row out') from e
+        raise ValueError(f'{path}: not a readable picture ({type(e).__name__}: {e}); was it cut '
+                         'off? Copy it again, save it as PNG, or take its row out') from e
     if frames > 1:
         raise ValueError(f'{path}: {frames} pictures in one file; save the film alone')
-    if image.mode == 'F' or image.mode.startswith('I'):
-        return Film(_from_white(np.asarray(image), white, path), '')
+    is_deep = _is_deep(upright)
+    is_inverted = is_deep and photometric == _WHITE_IS_ZERO # of 8 bits Pillow turns them itself
+    return _Opened(upright, is_inverted, not is_deep and ';16' in stored_as)
+
+def _is_deep(image):
+    "Does it hold greys of more than 8 bits?"
+    return image.mode == 'F' or image.mode.startswith('I')
+
+def _refuse_cut_colours(image, white, path):
+    "Refuse colours of 16 bits of which the upper 8 say little, or which have a white of their own"
+    brightest = np.asarray(image.convert('RGB')).max()
+    # `white` is a number of the lower bits too, which Pillow has dropped
+    if white is not None or brightest < _LOW_FOR_16_BITS//256:
+        raise ValueError(f'{path}: 16 bits a colour, which are read only where white is 65535; '
+                         'save it in grey')
+
+def _read_picture(path, white):
+    "`Film` of a file that Pillow reads"
+    image, is_inverted, is_cut_to_8 = _open_picture(path)
+    if _is_deep(image):
+        grey = _from_white(np.asarray(image), white, path)
+        return Film(255 - grey if is_inverted else grey, '')
+    if is_cut_to_8: _refuse_cut_colours(image, white, path)
     if 'A' in image.getbands() or 'transparency' in image.info:
         image = image.convert('RGBA')
         if np.asarray(image)[..., 3].min() < 255:
@@ -77,7 +114,8 @@ def _read_dicom_film(path):
         raise ValueError(f'{e}; a film is a DICOM, PNG, JPEG, TIFF or BMP file') from e
     if shown.ndim == 2: return Film(shown, '')
     if shown.ndim == 3 and shown.shape[-1] == 3:
-        return Film(np.asarray(Image.fromarray(shown).convert('L')), 'colour')
+        note = 'colour' if _is_coloured(shown) else ''
+        return Film(np.asarray(Image.fromarray(shown).convert('L')), note)
     raise ValueError(f'{path}: {len(shown)} frames, a film has one; take its row out, '
                      'or save the frame that is meant')
 
@@ -89,6 +127,10 @@ def read_film(
     """A film of any usual format as 8 bits of grey, upright as its file says.
 
     Raises `ValueError`, which names the file, for one that is damaged, has several frames, is
-    transparent, or does not say which value is white; `FileNotFoundError` for none."""
+    transparent, does not say which value is white or goes far beyond it; `FileNotFoundError` for
+    none."""
+    if white is not None and not 0 < white < np.inf:
+        raise ValueError(f'white must be a positive number, found {white!r}')
+    if Path(path).is_dir(): raise ValueError(f'{path}: a folder; give the films in it')
     if is_picture(path): return _read_picture(path, white)
     return _read_dicom_film(path)

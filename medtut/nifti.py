@@ -7,6 +7,7 @@ __all__ = ['load_nifti', 'save_nifti']
 
 # %% ../nbs/toolbox/nifti.ipynb #nifti003
 import gzip, warnings, zlib
+from itertools import product
 from math import prod
 from pathlib import Path
 from typing import NamedTuple
@@ -84,6 +85,18 @@ def _check_size(voxels, shape, path):
             f'{max(most, 0):,} at most; it is cut off or its header is wrong: '
             'copy or download it again')
 
+def _warn_of_two_places(img, path):
+    "Warn where the header says twice, and differently, how the volume lies"
+    if not (img.header['sform_code'] and img.header['qform_code']): return
+    try: between = img.get_sform() - img.get_qform()
+    except HeaderDataError: return # a qform that can't be read says nothing
+    corners = np.array(list(product(*[(0, n - 1) for n in img.shape[:3]])))
+    apart = np.linalg.norm(corners @ between[:3, :3].T + between[:3, 3], axis=1).max()
+    if apart > max(img.header.get_zooms()[:3]):
+        warnings.warn(f'{path}: two orientations in the header, sform and qform, which lie '
+                      f'{apart:.1f} mm apart in a corner; the sform is taken, as nibabel does, and '
+                      'other programs may take the other: look at it there', stacklevel=4)
+
 # of NIfTI's units, in mm; all else is taken for mm
 _UNITS_MM = {1: 1000, 3: .001}
 
@@ -102,6 +115,7 @@ def _stored(path):
     if not (img.header['sform_code'] or img.header['qform_code']):
         warnings.warn(f'{path}: no orientation in the header; axes to the left, front and top are '
                       'assumed, as nibabel does', stacklevel=3)
+    _warn_of_two_places(img, path)
     affine = img.affine.copy()
     unit = int(img.header['xyzt_units']) & 7  # the other bits are the unit of time
     affine[:3] *= _UNITS_MM.get(unit, 1)

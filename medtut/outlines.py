@@ -18,7 +18,7 @@ from .extras import needs
 from .nifti import load_nifti
 from .planes import VolumeError
 from .volumes import check_affine, resample, spacing
-from .wording import counted
+from .wording import counted, some_of
 
 # %% ../nbs/toolbox/outlines.ipynb #outl006
 # what turns a space's axes to those of NIfTI: right, front, top (teem.sourceforge.net/nrrd)
@@ -145,8 +145,7 @@ def read_drawing(
     """Outlines as they lie in their file. Raises `VolumeError`, which names the file, for one that
     can't be read, does not say how it lies in the patient, or holds something else."""
     path = Path(path)
-    if not path.exists(): raise VolumeError(f'{path}: no such file')
-    if is_nrrd(path): return _nrrd_drawing(path)
+    if is_nrrd(path) and path.exists(): return _nrrd_drawing(path)
     label, affine = load_nifti(path, dtype=np.int32)
     if label.ndim == 3: label = label[..., None]
     return Drawing(_whole(label, path), affine, [])
@@ -167,7 +166,8 @@ def _steps_between(affine, other, shape):
 
 def _voxels(shape, affine):
     mm = ' x '.join(f'{size:.4g}' for size in spacing(affine))
-    return f'{tuple(shape)} voxels of {mm} mm'
+    first = ', '.join(f'{place:.4g}' for place in affine[:3, 3])
+    return f'{tuple(shape)} voxels of {mm} mm, the first at ({first}) mm'
 
 def _refuse_grid(path, shape, affine, drawing):
     wanted, given = _voxels(shape, affine), _voxels(drawing.layers.shape[:3], drawing.affine)
@@ -180,23 +180,36 @@ def _is_whole(turn, offset, label_shape, shape):
     corners = np.array([(0, 0, 0), np.subtract(label_shape, 1)]) @ turn.T + offset
     return (corners.min(0) == 0).all() and (corners.max(0) == np.subtract(shape, 1)).all()
 
-def _refuse_part(path, shape, affine, label_shape):
+def _refuse_part(path, shape, affine, label_shape, label_affine):
     raise VolumeError(
-        f'{path}: it has {tuple(label_shape)} voxels, and the image {_voxels(shape, affine)}: a '
-        'mask of another image, perhaps. Find out; if it belongs to this one and covers a part of '
-        'it, say resampled=True')
+        f'{path}: it has {_voxels(label_shape, label_affine)}, and the image '
+        f'{_voxels(shape, affine)}: a mask of another image, perhaps. Find out; if it covers a '
+        'part of this one, say resampled=True')
+
+def _refuse_outside(is_inside, path):
+    "Refuse a mask of which voxels lie outside of the image"
+    if is_inside.all(): return
+    n = counted(len(is_inside), 'voxel')
+    raise VolumeError(f'{path}: {(~is_inside).sum():,} of {n} outlined lie outside of the image; '
+                      'does it belong to this image?')
 
 def _copied(label, turn, offset, shape, path):
     "Each voxel of a label in its place on a grid of `shape`"
     source = np.argwhere(label)
     target = source @ turn.T + offset
-    is_inside = ((target >= 0) & (target < shape)).all(1)
-    if not is_inside.all():
-        raise VolumeError(f'{path}: {(~is_inside).sum():,} of {counted(len(source), "voxel")} '
-                          'outlined lie outside of the image; does it belong to this image?')
+    _refuse_outside(((target >= 0) & (target < shape)).all(1), path)
     out = np.zeros(shape, np.uint8)
     out[tuple(target.T)] = label[tuple(source.T)]
     return out
+
+def _check_reach(label, affine, shape, image_affine, path):
+    "Refuse a mask of another grid that reaches out of the image"
+    voxels = np.argwhere(label)
+    to_image = np.linalg.solve(image_affine, affine)
+    middles = voxels @ to_image[:3, :3].T + to_image[:3, 3]
+    # a voxel of the image reaches half its size beyond its middle
+    half = .5 + 1e-6
+    _refuse_outside(((middles > -half) & (middles < np.subtract(shape, 1) + half)).all(1), path)
 
 def on_grid(
     label:np.ndarray,     # (x, y, z), whole numbers
@@ -206,23 +219,24 @@ def on_grid(
     boxed:bool=False,     # may it cover only a box of the image?
     name='mask',          # for the error
 )->np.ndarray: # (x, y, z) uint8, on the grid of the image
-    """A mask on the grid of its image. Along other axes, or in a box of the image, no voxel
-    changes.
+    """A mask on the grid of its image. Along other axes, or in a box of it, no voxel changes.
 
-    Raises `VolumeError` for another grid, unless it may be resampled, for one that covers a part of
-    the image, unless it may, and for a mask that reaches out of the image."""
+    Raises `VolumeError` for another grid or a part of the image, unless it may be either, for a
+    mask that reaches out of the image, and for a label of which resampling leaves nothing."""
     shape, image_affine = tuple(like[0][:3]), check_affine(like[1], 'image')
     steps = _steps_between(image_affine, affine, label.shape)
     if steps is not None:
         fits = boxed or resampled or _is_whole(*steps, label.shape, shape)
-        if not fits: _refuse_part(name, shape, image_affine, label.shape)
+        if not fits: _refuse_part(name, shape, image_affine, label.shape, affine)
         return _copied(label, *steps, shape, name)
     if not resampled:
         _refuse_grid(name, shape, image_affine, Drawing(label[..., None], affine, []))
+    _check_reach(label, affine, shape, image_affine, name)
     out = resample(label, affine, like=(shape, image_affine), nearest=True).array
-    if label.any() and not out.any():
-        raise VolumeError(f'{name}: nothing that it outlines lies in the image; does it belong to '
-                          'this image?')
+    lost = np.setdiff1d(label[label > 0], out).tolist()
+    if lost:
+        raise VolumeError(f'{name}: nothing is left of label {lost[0]} on the voxels of the image, '
+                          'which are too large for it')
     return out.astype(np.uint8)
 
 # %% ../nbs/toolbox/outlines.ipynb #outl012
@@ -239,7 +253,7 @@ def _numbered(segments, labels, path):
     for number, name in labels.items():
         named = by_name.get(name.strip().lower(), [])
         if len(named) != 1:
-            names = ', '.join(s.name for s in segments)
+            names = some_of([s.name for s in segments], 8)
             raise VolumeError(f'{path}: {counted(len(named), "segment")} named {name}; there is '
                               f'{names}. Rename them in the program that drew them, or give other '
                               'labels')
@@ -269,6 +283,12 @@ def _check_named(label, labels, path):
         raise VolumeError(f'{path}: holds label {unnamed[0]}, and only {labels} are named; name it '
                           'in labels, or set it to 0 where it was drawn')
 
+def _check_numbers(labels):
+    "Refuse numbers that a voxel of a label can't hold"
+    for number in labels or {}:
+        if not isinstance(number, (int, np.integer)) or not 0 < number < 256:
+            raise ValueError(f'labels holds {number!r}; a label has a whole number from 1 to 255')
+
 def _is_dicom(path):
     "Do the letters DICM stand after the preamble?"
     with Path(path).open('rb') as f: return f.read(132)[128:] == b'DICM'
@@ -286,7 +306,7 @@ def _from_seg(path, like, labels, resampled):
     return voxels.array.astype(np.uint8), dict(zip(voxels.table.label, voxels.table.name))
 
 class Outline(NamedTuple):
-    "Outlines on the grid of their image"
+    "On the grid of the image"
     label: np.ndarray  # (x, y, z) uint8, 0 is background
     affine: np.ndarray # (4, 4) of the image
     names: dict        # number -> name; empty where nothing names them
@@ -304,7 +324,8 @@ def import_outline(
 
     Raises `VolumeError`, which names the file, for another grid unless it may be resampled, for
     segments that overlap or are not there, for numbers without a name, and for what `read_drawing`
-    refuses; `DicomError` for a DICOM file that is no segmentation."""
+    refuses; `DicomError` for DICOM that is no segmentation; `ValueError` for other `labels`."""
+    _check_numbers(labels)
     if isinstance(like, (str, Path)):
         image, affine = load_nifti(like)
         like = image.shape, affine

@@ -216,6 +216,13 @@ def _nnunet_labels(path, labels):
         else: numbered = {int(number): name for number, name in labels.items()}
     except ValueError as e:
         raise VolumeError(f'{path}: labels are {labels}, not names with numbers') from e
+    if len(numbered) < len(labels):
+        raise VolumeError(f'{path}: labels are {labels}, one number for two names')
+    ignored = [name for name in numbered.values() if str(name).strip().lower() == 'ignore']
+    if ignored:
+        raise VolumeError(f'{path}: label {ignored[0]!r} marks voxels that nobody looked at, which '
+                          'medtut would take for a structure; leave these cases out, or fill the '
+                          'gaps, and take the label out')
     return {number: name for number, name in sorted(numbered.items()) if number != 0}
 
 def _read_task(path, n_channels, taken):

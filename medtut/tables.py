@@ -6,7 +6,7 @@
 __all__ = ['read_table']
 
 # %% ../nbs/toolbox/tables.ipynb #tables003
-import json, os, re, subprocess, sys
+import json, os, subprocess, sys, unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,7 +19,10 @@ class _Sheet(NamedTuple):
     columns: list # numbers of those that were read
     rows: list    # their values
 
-def _plain(name): return re.sub('[^a-z0-9]', '', str(name).lower())
+def _plain(name):
+    "A name without case, spaces and punctuation, in any script"
+    text = unicodedata.normalize('NFKC', str(name)).casefold()
+    return ''.join(c for c in text if c.isalnum())
 
 def _limit_memory(max_bytes):
     "Let this process take `max_bytes` more, where the system can hold it to that"
@@ -79,9 +82,12 @@ def _separator(path):
 def _read_csv(path):
     "`_Sheet` of a .csv"
     import pandas as pd
-    table = pd.read_csv(path, encoding=_encoding(path), sep=_separator(path), dtype=object, keep_default_na=False,
-        skip_blank_lines=False)
-    return _Sheet(list(table), range(table.shape[1]), table.itertuples(index=False))
+    # the header as a row: pandas would rename a column that is there twice, and take the first
+    # column for an index where rows are longer than the header
+    table = pd.read_csv(path, encoding=_encoding(path), sep=_separator(path), header=None,
+                        dtype=object, keep_default_na=False, skip_blank_lines=False)
+    header, *rows = table.itertuples(index=False)
+    return _Sheet(list(header), range(table.shape[1]), rows)
 
 def read_table(
     path:str|Path,       # .xlsx (its first sheet) or .csv, in UTF-8 or UTF-16, between commas,
@@ -104,6 +110,9 @@ def read_table(
         if path.suffix.lower() == '.csv': sheet = _read_csv(path)
         else: sheet = _read_xlsx(path, [_plain(name) for name in asked], max_bytes)
     except _NoProcess: raise
+    except UnicodeDecodeError as e:
+        raise ValueError(f'{path}: not a readable .csv table in UTF-8 ({e}); save it as "CSV '
+                         'UTF-8" from the program it comes from') from e
     except (ValueError, OverflowError, pd.errors.ParserError) as e:
         raise ValueError(f'{path}: not a readable .xlsx or .csv table ({e}); '
                          'was a web page saved in its place? Download it again') from e

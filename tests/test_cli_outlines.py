@@ -174,7 +174,7 @@ def test_predict_writes_dicom(one_channel, tmp_path):
     printed = pd.read_csv(io.StringIO(done.stdout))
     np.testing.assert_allclose(volumes.value, printed.ml, atol=1e-3)
     kept = seg.read_bytes(), report.read_bytes()
-    assert predict(one_channel, *call, call=medtut).returncode == 0
+    assert predict(one_channel, *call).returncode == 0
     assert (seg.read_bytes(), report.read_bytes()) == kept
 
 @pytest.mark.parametrize('args, words', [
@@ -184,14 +184,34 @@ def test_predict_writes_dicom(one_channel, tmp_path):
     (['--from', 'http://127.0.0.1:9/dicom-web'], 'needs --uid')])
 def test_predict_refuses_before_any_work(one_channel, tmp_path, args, words):
     pytest.importorskip('pynetdicom')
-    done = predict(one_channel, [one_channel[1]], tmp_path/'out', *args, call=medtut)
+    done = predict(one_channel, [one_channel[1]], tmp_path/'out', *args)
     assert done.returncode
     assert words in done.stderr.replace('\n', ' ')
     assert 'Traceback' not in done.stderr
     assert not list(tmp_path.glob('out/*.nii.gz'))
 
+def test_a_name_in_capitals_is_that_of_a_file(network, tmp_path):
+    "No folder by the name of a file"
+    done = predict(network, network[1][:1], tmp_path/'SEG.NII.GZ', call=medtut)
+    assert done.returncode
+    assert 'must end in .nii or .nii.gz' in done.stderr
+    assert not list(tmp_path.iterdir())
+
+def test_table_of_patients(tmp_path):
+    "A spreadsheet keeps numbers as 7.0; one case has one patient"
+    from medtut.cli_outlines import _patients_of
+    path = tmp_path/'patients.xlsx'
+    pd.DataFrame(dict(case=[7, 8], patient=[1, 1])).to_excel(path, index=False)
+    assert _patients_of(path) == {'7': '1', '8': '1'}
+    path = tmp_path/'patients.csv'
+    path.write_text('case,patient\na,P1\na,P1\nb,P2\n')
+    assert _patients_of(path) == dict(a='P1', b='P2')
+    path.write_text('case,patient\na,P1\na,P2\n')
+    with pytest.raises(ValueError, match='patients.csv: case a is of patient P1 in one row and of P2'):
+        _patients_of(path)
+
 def test_predict_writes_no_dicom_of_nifti(network, tmp_path):
-    done = predict(network, network[1][:1], tmp_path/'out', '--seg', call=medtut)
+    done = predict(network, network[1][:1], tmp_path/'out', '--seg')
     assert done.returncode
     assert 'is NIfTI' in done.stderr
 
@@ -206,7 +226,7 @@ def test_predict_from_an_archive_and_back(one_channel, tmp_path):
         store(a.web, one_channel[1], progress=False)
         for word in ('stored', 'there already'):
             done = predict(one_channel, [], tmp_path/'out', '--from', a.web, '--uid', uid, '--seg',
-                           '--sr', '--to', a.web, call=medtut)
+                           '--sr', '--to', a.web)
             assert done.returncode == 0, done.stderr
             assert f'2 results {word}' in done.stderr
         assert sorted(find_series(a.web).modality) == ['CT', 'SEG', 'SR']

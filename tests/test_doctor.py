@@ -126,6 +126,59 @@ def test_batch_norm_without_running_statistics_is_not_frozen(films):
     assert found(check_training(loader(x, y), None, model, nn.CrossEntropyLoss(), .01)) == set()
 
 
+@pytest.mark.parametrize('shape_of', [
+    lambda m: m[:, None], lambda m: torch.stack([m == 0, m == 1], 1).long()],
+    ids=['an axis of channels', 'one-hot'])
+def test_masks_in_channels(films, shape_of):
+    "As MONAI's loaders give them"
+    x, y, masks = films
+    ill = y == 1
+    assert found(check_training(loader(x[ill], shape_of(masks[ill])))) == set()
+    moved = masks[ill].roll(1, 1)
+    assert found(check_training(loader(x[ill], shape_of(moved)))) == {'masks lie on their images'}
+
+
+def test_several_labels_an_image(films):
+    "A column a class, as for chest films with several findings"
+    x, y, _ = films
+    both = torch.stack([y, 1 - y], 1).float()
+    report = check_training(loader(x, both), None, network(), nn.BCEWithLogitsLoss(), .01)
+    assert found(report) == set()
+    both[:, 1] = 0
+    report = check_training(loader(x, both))
+    assert found(report) == {'no class is nearly all'}
+    assert '100.0% of the labels of one class are 0' in report[report.found].measured.item()
+
+
+def test_all_weights_fixed(films):
+    x, y, _ = films
+    model = network().requires_grad_(False)
+    report = check_training(loader(x, y), None, model, nn.CrossEntropyLoss(), .01)
+    assert {'all layers can change', 'one batch can be learned by heart'} <= found(report)
+
+
+def test_nothing_to_measure(films):
+    "Masks of all there is have no border, a network of one axis no weights to compare"
+    x, y, masks = films
+    model = nn.Sequential(nn.Flatten(), nn.LazyBatchNorm1d(affine=False))
+    model(x)
+    with np.errstate(all='raise'):
+        report = check_training(loader(x, masks*0 + 1), None, model, None, .01)
+    assert not report.found[report.check == 'masks lie on their images'].item()
+
+
+def test_each_image_is_hashed_once(films, monkeypatch):
+    import hashlib
+    x, y, _ = films
+    calls, sha256 = [], hashlib.sha256
+    def counting(data):
+        calls.append(len(data))
+        return sha256(data)
+    monkeypatch.setattr('medtut.doctor.hashlib.sha256', counting)
+    check_training(loader(x[:64], y[:64]), loader(x[64:], y[64:]))
+    assert len(calls) == 64 + 64 + 32 # two epochs of training images, and the others
+
+
 def test_masks_without_anything_outlined(films):
     x, _, masks = films
     report = check_training(loader(x, masks*0))

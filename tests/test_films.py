@@ -1,6 +1,10 @@
 """Own films: every format ends in a picture or a message, every fault of a table in one sentence
 that names its rows"""
+import os
+import struct
 import sys
+import unicodedata
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +78,83 @@ def test_twelve_bits_in_sixteen(tmp_path):
     Image.fromarray((GREY*16).astype(np.uint16)).save(path)
     with pytest.raises(ValueError, match='film.png.*4080.*white=4095'): read_film(path)
     assert np.abs(read_film(path, white=4095).grey.astype(int) - GREY).max() <= 1
+
+def write_png16(path, x, colour_type):
+    "A PNG of 16 bits a channel, by its specification (w3.org/TR/png): Pillow does not write them"
+    rows, columns = x.shape[:2]
+    lines = b''.join(b'\0' + line.astype('>u2').tobytes() for line in x)
+    header = struct.pack('>IIBBBBB', columns, rows, 16, colour_type, 0, 0, 0)
+    chunks = [(b'IHDR', header), (b'IDAT', zlib.compress(lines)), (b'IEND', b'')]
+    path.write_bytes(b'\x89PNG\r\n\x1a\n' + b''.join(
+        struct.pack('>I', len(data)) + name + data + struct.pack('>I', zlib.crc32(name + data))
+        for name, data in chunks))
+
+def write_tiff16(path, x, photometric, order='<'):
+    "A TIFF of 16 bits by TIFF 6.0; photometric 0: 0 is white, 1: 0 is black"
+    data = x.astype(f'{order}u2').tobytes()
+    rows, columns = x.shape
+    tags = [(256, columns), (257, rows), (258, 16), (259, 1), (262, photometric), (273, 8), (277, 1),
+            (278, rows), (279, len(data))]
+    entries = [struct.pack(f'{order}HHIHH', tag, 3, 1, value, 0) for tag, value in tags]
+    start = b'II*\0' if order == '<' else b'MM\0*'
+    path.write_bytes(start + struct.pack(f'{order}I', 8 + len(data)) + data
+                     + struct.pack(f'{order}H', len(tags)) + b''.join(entries) + bytes(4))
+
+@pytest.mark.parametrize('colour_type', [2, 4], ids=['RGB', 'grey with alpha'])
+def test_colours_of_16_bits(tmp_path, colour_type):
+    "Pillow keeps the upper 8 bits: of 12 bits in 16, as grey PNG have them, nearly nothing"
+    path = tmp_path/'film.png'
+    def write(factor):
+        grey = GREY*factor
+        alpha = np.full_like(grey, 65535)
+        write_png16(path, np.stack([grey]*3 if colour_type == 2 else [grey, alpha], -1), colour_type)
+    write(16)
+    with pytest.raises(ValueError, match='film.png: 16 bits a colour'): read_film(path)
+    write(257)
+    assert np.array_equal(read_film(path).grey, GREY)
+    with pytest.raises(ValueError, match='film.png: 16 bits a colour'): read_film(path, white=4095)
+
+@pytest.mark.parametrize('photometric, order', [(1, '<'), (0, '<'), (1, '>')])
+def test_tiff_of_16_bits(tmp_path, photometric, order):
+    "Dark and light are what the file says, in either order of bytes"
+    path = tmp_path/'film.tif'
+    write_tiff16(path, GREY*257, photometric, order)
+    assert np.array_equal(read_film(path).grey, GREY if photometric else 255 - GREY)
+
+def test_one_white_does_not_fit_films_of_two_kinds(tmp_path):
+    path = tmp_path/'film.png'
+    image_of('16 bits').save(path)
+    with pytest.raises(ValueError, match='film.png: 65535 is its highest.*white=4095'):
+        read_film(path, white=4095)
+    for white in 0, -1, np.inf, np.nan:
+        with pytest.raises(ValueError, match='white must be'): read_film(path, white)
+
+def test_real_numbers_with_gaps(tmp_path):
+    grey = GREY.astype(np.float32)
+    grey[0, 0] = np.nan
+    Image.fromarray(grey).save(tmp_path/'film.tif')
+    with pytest.raises(ValueError, match='film.tif: some values are nan'):
+        read_film(tmp_path/'film.tif', white=255)
+
+def test_a_folder_is_no_film(tmp_path):
+    with pytest.raises(ValueError, match='a folder'): read_film(tmp_path)
+
+def test_print_colours(tmp_path):
+    "CMYK, as a scanner for print writes it"
+    image_of('RGB').convert('CMYK').save(tmp_path/'film.tif')
+    film = read_film(tmp_path/'film.tif')
+    assert film.note == ''
+    assert np.abs(film.grey.astype(int) - GREY).max() <= 1
+
+@pytest.mark.parametrize('photometric', ['MONOCHROME1', 'MONOCHROME2'])
+def test_dicom_that_is_dark_where_it_says_so(tmp_path, photometric):
+    ds = read_dicom(get_testdata_file('CT_small.dcm', download=False))
+    values = np.zeros((ds.Rows, ds.Columns), np.int16)
+    values[:ds.Rows//2] = 1000
+    ds.PixelData, ds.PhotometricInterpretation = values.tobytes(), photometric
+    ds.save_as(tmp_path/'film.dcm', enforce_file_format=True)
+    upper, lower = read_film(tmp_path/'film.dcm').grey[[0, -1], 0]
+    assert (upper > lower) == (photometric == 'MONOCHROME2')
 
 def test_whole_and_real_numbers_do_not_say_what_is_white(tmp_path):
     path = tmp_path/'film.tif'
@@ -202,11 +283,41 @@ def test_similar_ids_may_be_kept_if_not_only_case_differs(folder):
     assert 'differ in type, case' in faults(folder, changed('patient', 1, 'p0'), similar='keep')[0]
 
 @pytest.mark.parametrize('written', [
-    'sub/x.PNG', 'sub\\x.png', './sub/x.png', 'x', 'X.png', 'C:\\old\\x.png'])
+    'sub/x.PNG', 'sub\\x.png', './sub/x.png', 'x', 'X.png', 'C:\\old\\SUB\\x.png', '/old/sub/x'])
 def test_names_that_are_nearly_right(folder, written):
     write_films(folder, ['sub/x.png'])
     kept = read_film_table(folder, changed('file', 0, written))
     assert kept.films.file[0] == 'sub/x.png'
+
+def test_a_file_in_the_folder_of_another_patient_is_another(folder):
+    "A folder a patient, and every film has one name"
+    write_films(folder, ['P2/image.png'])
+    said = faults(folder, changed('file', 0, 'P1/image.png'))
+    assert 'P1/image.png (P2/image.png is in another folder)' in said[0]
+    dropped = read_film_table(folder, changed('file', 0, 'P1/image.png'), missing='drop')
+    assert 'P2/image.png' not in list(dropped.films.file)
+
+def test_a_uid_has_no_ending(folder):
+    (folder/'1.png').rename(folder/'1.2.840.7')
+    assert 'row 3: 1.2.840' in faults(folder, changed('file', 1, '1.2.840'))[0]
+    assert read_film_table(folder, changed('file', 1, '1.2.840.7')).notes == []
+
+def test_accents_stored_in_two_ways(folder):
+    "A Mac stores ü as u and two dots"
+    write_films(folder, [unicodedata.normalize('NFD', 'Müller.png')])
+    name = unicodedata.normalize('NFC', 'Müller')
+    assert read_film_table(folder, changed('file', 0, name)).films.file[0].startswith('Mu')
+
+def test_links_are_followed(folder, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp('elsewhere')
+    write_films(elsewhere, ['x.png'])
+    os.symlink(elsewhere, folder/'link')
+    os.symlink(folder, folder/'round') # for ever, if one went on
+    assert read_film_table(folder, changed('file', 0, 'link/x.png')).films.file[0] == 'link/x.png'
+
+def test_no_file_at_all(folder):
+    said = faults(folder, rows(file='gone.png'), missing='drop')
+    assert said == [f'none of 8 files lies below {folder}: is it that folder?']
 
 def test_absolute_paths(folder):
     kept = read_film_table(folder, changed('file', 0, str(folder/'0.png')))
@@ -232,10 +343,102 @@ def test_rows_twice_and_films_without_a_row(folder):
     assert 'left out: row 9' in kept.notes[-1] or 'left out: row 9' in kept.notes[0]
     assert any('without a row, left out: 7.png' in note for note in kept.notes)
 
+def test_a_row_twice_in_two_parts(folder):
+    table = pd.concat([rows(split='train'), rows(split='test').iloc[:1]])
+    assert 'different entries (split train; test)' in faults(folder, table, keep=['split'])[0]
+
 def test_several_classes(folder):
     table = rows(label=['a', 'b', 'c', 'a', 'b', 'c', 'a', 'b'])
-    assert read_film_table(folder, table, positive='b').classes == ['not b', 'b']
+    kept = read_film_table(folder, table, positive='b')
+    assert kept.classes == ['not b', 'b']
+    assert "'not b': 'a' in 3 rows; 'c' in 2 rows" in kept.notes[-1]
     assert "2 patients of class 'c'" in faults(folder, table)[0]
+
+NOBODY = 'unknown', 'N/A', '?', 'nan', 'None', 'ANONYMOUS'
+
+@pytest.mark.parametrize('patient, message', [
+    *[(name, 'are nobody') for name in NOBODY], ('1.23457E+11', 'cut short'),
+    ('1,23E+11', 'cut short'), (1.2345678901234568e20, 'cut short')])
+def test_ids_that_are_no_patient(folder, patient, message):
+    "Not one patient, as which they would be split"
+    said = faults(folder, rows(patient=[patient]*2 + [f'P{i}' for i in range(6)]))
+    assert any(message in fault and 'rows 2, 3' in fault for fault in said), said
+
+def test_punctuation_between_numbers_counts(folder):
+    "Centre 1, patient 11, and centre 11, patient 1"
+    table = rows(patient=['1-11', '11-1', '111', 'P3', 'P4', 'P5', 'P6', 'P7'])
+    assert read_film_table(folder, table).notes == []
+    assert "'1-11' and '1/11'" in faults(folder, table.assign(patient=['1/11', *table.patient[:1],
+                                                                       *table.patient[2:]]))[0]
+
+def test_a_number_as_text_is_one_patient(folder):
+    table = rows(patient=['7', '7.0', '70', 'P3', 'P4', 'P5', 'P6', 'P7'])
+    assert "1 patient perhaps in two spellings: '7' and '7.0'" in faults(folder, table)[0]
+
+def test_labels_in_two_spellings(folder):
+    "Case, spaces and a decimal comma; `positive` in either spelling"
+    written = ['No finding', 'Ill', 'no\xa0finding', 'ill ', 'no  finding', 'ill', 'no finding', 'ill']
+    kept = read_film_table(folder, rows(label=written), positive='ILL')
+    assert kept.films.label.nunique() == 2
+    assert kept.classes[-1].casefold() == 'ill'
+    commas = rows(label=['1', '0', '1,0', '0,0', '1.0', '0', '1', '0'])
+    assert sorted(read_film_table(folder, commas).classes) == ['0', '1']
+
+def test_dates_are_worth_a_look(folder):
+    table = rows(label=pd.to_datetime(['2024-01-02', '2024-01-03']*4))
+    assert any('labels that look like dates' in n for n in read_film_table(folder, table).notes)
+    said = read_film_table(folder, changed('patient', 0, '3. Dez')).notes
+    assert any('patients that look like dates, 3. Dez in row 2' in note for note in said)
+    assert read_film_table(folder, rows(), patient='file').notes == []
+
+@pytest.mark.parametrize('kind', ['string[python]', 'category', object])
+def test_columns_of_other_kinds(folder, kind):
+    labels = pd.Series(['ill', 'well']*4).astype(kind)
+    if kind == 'category': labels = labels.cat.add_categories('dead')
+    assert read_film_table(folder, rows(label=labels)).classes == ['ill', 'well']
+    missing = rows(label=pd.Series([None, *['well', 'ill']*3, 'ill'], dtype='object').astype(kind))
+    assert 'no label in row 2' in faults(folder, missing)[0]
+
+def test_one_column_for_two_things_and_two_of_one_name(folder):
+    each_alone = read_film_table(folder, rows(), patient='file')
+    assert list(each_alone.films.patient) == list(each_alone.films.file)
+    with pytest.raises(ValueError, match=r"more than one column \['label'\]"):
+        read_film_table(folder, pd.concat([rows(), rows().label], axis=1))
+    table = folder/'table.csv'
+    table.write_text('file,patient,label,label\n0.png,P0,ill,well\n')
+    with pytest.raises(ValueError, match=r"more than one column \['label'\]"):
+        read_film_table(folder, table)
+    with pytest.raises(ValueError, match='keep holds .label.'):
+        read_film_table(folder, rows(finding='x'), label='finding', keep=['label'])
+
+def test_rows_longer_than_the_header(folder):
+    "No column moves to another name"
+    table = folder/'table.csv'
+    for line in '0.png;P0;ill;', '0.png;P0;ill;left':
+        table.write_text(f'file;patient;label\n{line}\n')
+        with pytest.raises(ValueError, match='Expected 3 fields in line 2, saw 4'):
+            read_film_table(folder, table)
+
+def test_columns_named_in_other_scripts(folder):
+    table = rows().set_axis(['файл', 'больной', 'диагноз'], axis=1)
+    table.to_csv(folder/'table.csv', index=False)
+    kept = read_film_table(folder, folder/'table.csv', file='Файл', patient='больной',
+                           label='диагноз')
+    assert kept.classes == ['ill', 'well']
+
+def test_a_message_is_not_endless(folder):
+    "20 faults are printed; those beyond stand in `faults`; no fault lists all"
+    write_films(folder, [f'more/{i}.png' for i in range(30)])
+    names = [f'more/{i}.png' for i in range(30)]
+    table = pd.DataFrame(dict(file=names*100, patient=[f'P{i}' for i in range(3000)], label='ill'))
+    with pytest.raises(FilmTableError) as caught: read_film_table(folder, table)
+    assert len(caught.value.faults) == 31
+    assert len(str(caught.value).splitlines()) == 22
+    assert str(caught.value).endswith('and 11 more, which `faults` of this error holds')
+    assert max(map(len, caught.value.faults)) < 400
+    with pytest.raises(ValueError, match='and 95 more') as caught:
+        read_film_table(folder, rows(), classes={f'L{i}': 'x' for i in range(100)})
+    assert len(str(caught.value)) < 200
 
 @pytest.mark.parametrize('write', [
     lambda t, p: t.to_csv(p, index=False), lambda t, p: t.to_csv(p, index=False, sep=';'),
@@ -264,7 +467,7 @@ def test_arguments(folder, arguments, message):
 
 def test_table_in_another_encoding(folder):
     (folder/'table.csv').write_bytes('file,patient,label\n0.png,Müller,ill'.encode('cp1252'))
-    with pytest.raises(ValueError, match='table.csv: not a readable'):
+    with pytest.raises(ValueError, match='table.csv: not a readable .csv table in UTF-8.*save it as'):
         read_film_table(folder, folder/'table.csv')
 
 
@@ -317,6 +520,20 @@ def test_a_file_without_an_answer(trained, tmp_path):
 def test_unequal_sizes_are_noted(trained):
     assert any('2 sizes' in note for note in trained[1].dls.notes)
 
+@pytest.mark.parametrize('facts, message', [
+    (dict(size='24 films'), 'size is on the card already'), (dict(threshold=94), 'a probability')])
+def test_facts_do_not_hide_what_prediction_needs(trained, tmp_path, facts, message):
+    with pytest.raises(ValueError, match=message):
+        save_film_model(trained[1], tmp_path/'m.safetensors', dict(widths=(4, 8)), **facts)
+
+def test_a_card_of_another_network(tmp_path):
+    from medtut.weights import save_weights
+    card = dict.fromkeys(['positive', 'size', 'mean', 'std', 'white', 'threshold', 'temperature'])
+    path = save_weights(torch.nn.Linear(1, 1), tmp_path/'m.safetensors', kind='films', **card,
+                        use='a test', classes=['a', 'b'], arguments=dict(depth=50))
+    with pytest.raises(ValueError, match='m.safetensors: its card makes no network.*depth'):
+        load_film_model(path)
+
 def test_another_network_is_not_saved(trained, tmp_path):
     with pytest.raises(ValueError, match='is another network'):
         save_film_model(trained[1], tmp_path/'m.safetensors', dict(widths=(4, 4)))
@@ -328,6 +545,26 @@ def test_every_damaged_film_is_named(folder):
     table = read_film_table(folder, rows())
     with pytest.raises(FilmTableError) as caught: film_dataloaders(folder, table, size=32)
     assert ['1.png' in caught.value.faults[0], '2.png' in caught.value.faults[1]] == [True]*2
+
+def test_one_film_in_two_formats(folder):
+    "Pixels are compared as well: two patients, and it would be in two parts"
+    Image.open(folder/'0.png').save(folder/'1.png', compress_level=1)
+    assert (folder/'0.png').read_bytes() != (folder/'1.png').read_bytes()
+    table = read_film_table(folder, rows())
+    with pytest.raises(FilmTableError, match='rows 2, 3 are one picture, pixel for pixel'):
+        film_dataloaders(folder, table, size=32)
+    split = ['train']*3 + ['valid']*2 + ['test']*2 + ['train']
+    one_patient = rows(label=['ill', 'ill', 'well', 'well']*2, split=split,
+                       patient=['P0', 'P0', *[f'P{i}' for i in range(2, 8)]])
+    table = read_film_table(folder, one_patient, keep=['split'])
+    dls = film_dataloaders(folder, table, size=32, device='cpu')
+    assert sum('it counts twice' in note for note in dls.notes) == 1
+
+@pytest.mark.parametrize('split', [[None] + ['Train']*7, [np.nan]*8])
+def test_parts_by_other_names(folder, split):
+    table = read_film_table(folder, rows(split=split), keep=['split'])
+    with pytest.raises(ValueError, match='split holds .* in 8 rows'):
+        film_dataloaders(folder, table, size=32)
 
 def test_split_of_ones_own(folder):
     split = ['train', 'train', 'valid', 'valid', 'test', 'test', 'train', 'train']
@@ -371,6 +608,37 @@ def test_reliability_of_true_probabilities():
     table = reliability(rng.random(4000) < p, p, bins=8)
     within = [row.share.low <= row.given <= row.share.high for row in table.itertuples()]
     assert sum(within) >= 7
+
+def test_reliability_does_not_hang_on_the_order_of_cases():
+    "Votes of ten readers: many cases have one probability"
+    rng = np.random.default_rng(0)
+    p = rng.integers(0, 11, 200)/10
+    truth = rng.random(200) < p
+    sorted_by_truth = np.argsort(truth, kind='stable')
+    table = reliability(truth, p, bins=8)
+    again = reliability(truth[sorted_by_truth], p[sorted_by_truth], bins=8)
+    assert np.allclose(np.array(table.share.tolist()), np.array(again.share.tolist()))
+    assert table.cases.sum() == 200
+    one = reliability([0]*5 + [1]*5, [.5]*10)
+    assert len(one) == 1
+    assert one.share[0].value == .5
+
+def test_patients_of_other_cases_are_refused():
+    "More or fewer ids than cases"
+    for n in 9, 11:
+        with pytest.raises(ValueError, match='10 cases'):
+            reliability([0, 1]*5, np.linspace(0, 1, 10), np.arange(n), bins=2)
+
+def test_what_a_picture_says_is_not_endless():
+    rng = np.random.default_rng(0)
+    truth, score = [0, 1]*100, rng.random(200)
+    picture = plot_reliability(truth, {'a': score, 'b': score**2}, bins=100)
+    assert len(repr(picture)) < 800
+    assert repr(picture).count('and 90 more') == 2
+    for draw in plot_roc, plot_reliability:
+        with pytest.raises(ValueError, match='6 models in one picture'):
+            draw(truth, {str(i): score for i in range(6)})
+        with pytest.raises(ValueError, match='0 models'): draw(truth, {})
 
 def test_pictures_say_what_they_show():
     truth, score = [0, 1]*10, np.linspace(0, 1, 20)

@@ -21,9 +21,9 @@ each_module = pytest.mark.parametrize('module', sorted(files))
 
 # What one DICOM file says, shows and gives away: the cellar. In this order, each stands on those
 # before it: errors, headers, layout, decoding, units, orientation, display, profile, hidden_data,
-# identity, summary. `dicom`, which reads pixels and tables of files, is the ground floor.
-one_file = {'decoding', 'display', 'errors', 'headers', 'identity', 'orientation', 'profile',
-    'summary', 'units'}
+# burned_in, identity, summary. `dicom`, which reads pixels and tables of files, is the ground floor.
+one_file = {'burned_in', 'decoding', 'display', 'errors', 'headers', 'identity', 'orientation',
+    'profile', 'summary', 'units'}
 # What lessons share. They never import each other.
 for_lessons = {'batch', 'brain_sets', 'cases', 'checks', 'comparing', 'datasets', 'few_patients',
     'files', 'intensities', 'intervals', 'masks', 'metrics', 'modes', 'nifti', 'patches', 'planes',
@@ -36,7 +36,8 @@ may_import = dict(
     orientation={'errors', 'headers'},
     display={'decoding', 'errors', 'headers', 'orientation', 'units'},
     profile={'layout'}, hidden_data={'decoding', 'errors', 'headers', 'layout'},
-    identity={'errors', 'headers', 'hidden_data', 'layout', 'profile'},
+    burned_in={'headers', 'layout'},
+    identity={'burned_in', 'errors', 'headers', 'hidden_data', 'profile'},
     summary={'decoding', 'display', 'headers', 'orientation', 'profile', 'units'},
     # lessons
     dicom=one_file, slices=for_lessons | one_file | {'dicom'},
@@ -48,8 +49,10 @@ may_import = dict(
     series={'dicom', 'labels', 'planes', 'units'}, stacks={'dicom', 'planes', 'series', 'units'},
     volumes={'checks', 'planes', 'series', 'stacks'}, nifti={'files', 'planes', 'volumes'},
     # own films
-    films={'dicom', 'display', 'errors'}, film_tables={'films', 'splits', 'tables'},
-    film_models={'chest', 'film_tables', 'films', 'files', 'modes', 'splits', 'weights'},
+    films={'dicom', 'display', 'errors'}, film_files={'films'},
+    film_tables={'film_files', 'splits', 'tables'},
+    film_models={'chest', 'film_files', 'film_tables', 'films', 'files', 'modes', 'splits',
+        'weights'},
     # scores
     splits={'datasets'}, metrics=set(), masks={'checks', 'metrics'},
     intervals={'metrics', 'splits'}, few_patients={'intervals', 'metrics'},
@@ -70,7 +73,7 @@ may_import = dict(
     tiles={'modes', 'patches'}, nnunet={'cases', 'files', 'nifti'},
     # sample data: only `datasets` reaches for phantoms, and only when asked to
     datasets={'archives', 'download', 'files', 'hosts'}, archives={'download', 'files'},
-    hosts={'archives', 'download', 'files'}, download=set(),
+    hosts={'archives', 'download', 'files'}, download={'files'},
     phantoms={'rle'},
     # what several need
     answers=set(), exercises={'answers'},
@@ -80,7 +83,7 @@ may_import = dict(
     folders={'dicom', 'errors'}, pictures=one_file | {'batch', 'dicom', 'files', 'folders'},
     pngs=one_file | {'batch', 'dicom', 'files'},
     pseudonyms=one_file | {'batch', 'dicom', 'files', 'folders'},
-    conversion={'batch', 'dicom', 'folders', 'nifti', 'planes', 'series', 'volumes'},
+    conversion={'batch', 'dicom', 'folders', 'nifti', 'planes', 'series', 'stacks', 'volumes'},
     predict={'batch', 'conversion', 'files', 'masks', 'nifti', 'planes', 'preprocessing', 'series',
         'tiles', 'unet', 'volumes'},
     evaluate={'files', 'masks', 'metrics', 'nifti', 'planes', 'summaries', 'volumes'},
@@ -96,8 +99,7 @@ may_import = dict(
     pacs={'dicom', 'pacs_access', 'pacs_dimse', 'pacs_start', 'pacs_web'},
     # the command line, by what its commands work on
     cli_base={'files'},
-    cli_folders={'cli_base', 'conversion', 'dicom', 'identity', 'pictures', 'pseudonyms',
-        'volumes'},
+    cli_folders={'cli_base', 'conversion', 'dicom', 'identity', 'pictures', 'pseudonyms'},
     cli_data={'archives', 'cli_base', 'datasets', 'pngs', 'slices', 'splits'},
     cli_results={'files', 'nifti', 'pacs', 'pacs_access', 'results'},
     cli_outlines={'cli_base', 'cli_results', 'evaluate', 'files', 'predict', 'tables'},
@@ -108,7 +110,7 @@ light = one_file | {'', 'answers', 'exercises', 'batch', 'brain_cases', 'brain_s
     'captures', 'coding', 'reports', 'results', 'segments', 'sources',
     'cli', 'cli_base', 'cli_data', 'cli_folders', 'cli_outlines', 'cli_results', 'conversion', 'dicom',
     'evaluate',
-    'files', 'film_tables', 'films', 'folders',
+    'files', 'film_files', 'film_tables', 'films', 'folders',
     'hidden_data', 'intervals', 'labels', 'layout', 'masks', 'metrics', 'nifti', 'pictures', 'planes',
     'pacs', 'pacs_access', 'pacs_dimse', 'pacs_start', 'pacs_web',
     'pseudonyms', 'series', 'splits', 'stacks', 'tables', 'volumes',

@@ -120,7 +120,7 @@ def test_segments_that_do_not_fit_are_refused(image, tmp_path):
             import_outline(path, image, labels)
     both = [truth() > 0, truth() == 2]
     refused('a and b share 30 voxels', both, [('a', 0, 1), ('b', 1, 1)])
-    refused('0 segments named c; there is a, b', both, [('a', 0, 1), ('b', 1, 1)], labels={1: 'c'})
+    refused('0 segments named c; there is a; b', both, [('a', 0, 1), ('b', 1, 1)], labels={1: 'c'})
     refused('2 segments named a', both, [('a', 0, 1), ('A', 1, 1)], labels={1: 'a'})
     refused('b is said to lie in layer 2', both, [('a', 0, 1), ('b', 2, 1)])
     refused('2 layers without names', both, [])
@@ -159,15 +159,47 @@ def test_a_mask_of_another_scan_is_refused(image, tmp_path):
     with pytest.raises(VolumeError, match='out.seg.nrrd: 66 of 132 .*outside of the image'):
         import_outline(path, image)
     part = save_nifti(truth()[:-1], AFFINE, tmp_path/'part.nii')
-    with pytest.raises(VolumeError, match=r'part.nii: it has \(13, 19, 10\) voxels, and the image'):
+    with pytest.raises(VolumeError, match=r'part.nii: it has \(13, 19, 10\) voxels of .*image'):
         import_outline(part, image)
     assert (import_outline(part, image, resampled=True).label == truth()).all()
     moved[0, 3] += 300.3
     path = save_nifti(truth(), moved, tmp_path/'far.nii')
     with pytest.raises(VolumeError, match='far.nii: its voxels do not lie'):
         import_outline(path, image)
-    with pytest.raises(VolumeError, match='far.nii: nothing that it outlines lies in the image'):
+    with pytest.raises(VolumeError, match='far.nii: 162 of 162 .*outside of the image'):
         import_outline(path, image, resampled=True)
+
+def test_resampling_loses_nothing_unsaid(image, tmp_path):
+    "A part beyond the image, and a lesion smaller than a voxel of the image"
+    half = AFFINE @ np.diag([.5, .5, .5, 1])
+    fine = np.kron(truth(), np.ones((2, 2, 2), np.uint8))
+    moved = half.copy()
+    moved[0, 3] -= 7
+    path = save_nifti(fine, moved, tmp_path/'beyond.nii')
+    with pytest.raises(VolumeError, match='beyond.nii: .*outside of the image'):
+        import_outline(path, image, resampled=True)
+    fine[20, 30, 15] = 3
+    path = save_nifti(fine, half, tmp_path/'small.nii')
+    with pytest.raises(VolumeError, match='small.nii: nothing is left of label 3'):
+        import_outline(path, image, resampled=True)
+
+@pytest.mark.parametrize('number', [0, 256, 1.5, '1'])
+def test_numbers_that_no_voxel_can_hold(image, tmp_path, number):
+    path = write_slicer(tmp_path/'s.seg.nrrd', [truth()], [('a', 0, 1)])
+    with pytest.raises(ValueError, match='from 1 to 255'): import_outline(path, image, {number: 'a'})
+
+def test_a_header_with_two_orientations(tmp_path):
+    "sform and qform that disagree: the sform counts, and a warning says so"
+    import nibabel as nib
+    picture = nib.Nifti1Image(truth(), AFFINE)
+    picture.set_sform(AFFINE, code=1)
+    picture.set_qform(AFFINE @ np.diag([1, -1, 1, 1]), code=1)
+    nib.save(picture, tmp_path/'two.nii')
+    with pytest.warns(UserWarning, match='two.nii: two orientations in the header'):
+        assert np.allclose(load_nifti(tmp_path/'two.nii').affine, AFFINE)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        load_nifti(save_nifti(truth(), AFFINE, tmp_path/'one.nii'))
 
 # --- cases
 
@@ -251,6 +283,35 @@ def test_nnunet_raw_is_read_as_it_was_written(tmp_path):
     second.unlink()
     shutil.copy(raw/'imagesTr/a_0000.nii.gz', raw/'imagesTr/b_0000.nii.gz')
     assert find_cases(raw).note.tolist() == ['', 'no labelsTr/b']
+
+@pytest.mark.parametrize('labels, message', [
+    (dict(background=0, a=1, b=1), 'one number for two names'),
+    (dict(background=0, a=1, ignore=2), 'nobody looked at')])
+def test_labels_of_nnunet_that_mean_something_else(tmp_path, labels, message):
+    pairs_in(tmp_path, 'imagesTr/a_0000.nii.gz', 'labelsTr/a.nii.gz')
+    about = dict(channel_names={'0': 'CT'}, labels=labels)
+    (tmp_path/'dataset.json').write_text(json.dumps(about))
+    with pytest.raises(VolumeError, match=f'dataset.json: .*{message}'): find_cases(tmp_path)
+
+def test_names_that_may_be_one_patient(tmp_path):
+    "Noted, as file names are typed; 1-11 and 11-1 are two"
+    pairs_in(tmp_path, *[f'{part}/{name}.nii' for part in ('images', 'masks')
+                         for name in ('P-01', 'p01', '1-11', '11-1', 'q')])
+    notes = find_cases(tmp_path).set_index('case').note.to_dict()
+    assert notes == {'P-01': 'the same patient as p01?', 'p01': 'the same patient as P-01?',
+                     '1-11': '', '11-1': '', 'q': ''}
+
+def test_a_mask_in_the_mirror_says_where_it_lies(image, tmp_path):
+    mirrored = save_nifti(truth(), np.diag([1, -1, 1, 1]) @ AFFINE, tmp_path/'m.nii')
+    lies = r'first at \(-13, -7.5, 40\) mm.*first at \(-13, 7.5, 40\) mm'
+    with pytest.raises(VolumeError, match=lies):
+        import_outline(mirrored, image)
+
+def test_names_that_begin_alike(tmp_path):
+    "case1 is no beginning of case10"
+    pairs_in(tmp_path, 'case1.nii', 'case10.nii', 'case10_mask.nii', 'case1_2.nii')
+    table = find_cases(tmp_path).set_index('case')
+    assert table.missing.to_dict() == {'case1': 'seg', 'case10': '', 'case1_2': 'seg'}
 
 def test_sets_with_rules_of_their_own_are_not_taken_for_pairs(tmp_path):
     from medtut.phantoms.hippocampus import write_msd_hippocampus

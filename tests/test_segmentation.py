@@ -1,6 +1,7 @@
 """What lesson 6 can't show in passing: independent oracles, random shapes, broken weight files,
 workers, memory"""
 import copy
+import json
 import os
 import pickle
 import re
@@ -10,6 +11,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
@@ -22,9 +24,11 @@ from torch.utils.data import DataLoader
 
 from medtut.brain_sets import MSD_LABELS
 from medtut.intensities import standardize
+from medtut.masks import TUMOUR_REGIONS
 from medtut.modes import evaluating
 from medtut.patches import TUTORIAL_PATCHES, PatchDataset, PatchSampler, crop
 from medtut.segmentation import dice_ce_loss, soft_dice_loss
+from medtut.summaries import summarise
 from medtut.tiles import predict_volume
 from medtut.unet import UNet3D, load_unet, save_unet
 
@@ -706,6 +710,7 @@ def test_memory_is_bounded_by_the_volume(tmp_path):
     np.lib.format.open_memmap(tmp_path/'x.npy', 'w+', np.int8, (8, 240, 240, 220)).flush()
     code = f'''
 import numpy as np, resource, torch
+from medtut.summaries import summarise
 from medtut.tiles import predict_volume
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 def first(x): return x[:, :1]
@@ -822,3 +827,17 @@ def test_losses_refuse_labels(loss, shape, label, says):
 def test_soft_dice_refuses_shares_beyond_1():
     with pytest.raises(ValueError, match='goes from 0 to 1, found 2'):
         soft_dice_loss(torch.zeros(1, 2, 4, 4), torch.full((1, 2, 4, 4), 2.))
+
+# --- what lesson 6 stores
+
+def test_stored_trainings(root):
+    "Three seeds, judged on the same patients, from which a summary can be made"
+    lines = (root/'nbs/06_segmentation.jsonl').read_text().splitlines()
+    runs = [json.loads(line) for line in lines]
+    assert [run['seed'] for run in runs] == [0, 1, 2]
+    tables = [pd.DataFrame(run['rows']) for run in runs]
+    for run, table in zip(runs, tables):
+        assert run['data'] == 'phantoms'
+        judged = table[['case', 'region', 'label_ml']]
+        assert judged.equals(tables[0][judged.columns])
+        assert set(summarise(table, ['dice']).index) == set(TUMOUR_REGIONS)

@@ -82,19 +82,33 @@ def draw_scan(
 
 # %% ../../nbs/toolbox/phantoms/brain.ipynb #parts000
 class _Parts(NamedTuple):
-    "Shares of what a voxel holds, beside the healthy tissues; each (X, Y, Z)"
+    "Shares of what a voxel near the tumour holds, beside the healthy tissues"
+    box:tuple # slices along x, y, z; outside of them all is healthy
     rest:np.ndarray
     edema:np.ndarray
     enhancing:np.ndarray
     core:np.ndarray
     necrotic:np.ndarray
+    grain:np.ndarray  # of the tumour's signal
+    mottle:np.ndarray # of the edema's
 
-def _parts(tumour, growth, blur):
-    core = blur((growth.label == 1) & ~growth.necrotic, .7)
-    necrotic, enhancing = blur(growth.necrotic, .7), blur(growth.label == 4, .7)
-    edema = np.clip(blur(growth.label > 0, tumour.soft) - core - necrotic - enhancing, 0, 1)
+def _box_round(inside, margin):
+    "A box round what is true, wider by `margin` voxels; everything if nothing is"
+    if not inside.any(): return (slice(None),)*3
+    box, = ndi.find_objects(inside.astype(np.int8))
+    return tuple(slice(max(0, cut.start - margin), cut.stop + margin) for cut in box)
+
+def _parts(scan, tumour, growth, axes, spacing, blur):
+    widest = max(tumour.soft, .7)/spacing # of the blurs, which end at 3 of them
+    box = _box_round(growth.label > 0, int(3*widest + 2))
+    label, is_necrotic = growth.label[box], growth.necrotic[box]
+    core = blur((label == 1) & ~is_necrotic, .7)
+    necrotic, enhancing = blur(is_necrotic, .7), blur(label == 4, .7)
+    edema = np.clip(blur(label > 0, tumour.soft) - core - necrotic - enhancing, 0, 1)
     rest = np.clip(1 - edema - core - necrotic - enhancing, 0, 1)
-    return _Parts(rest, edema, enhancing, core, necrotic)
+    axes = [a[cut] for a, cut in zip(axes, box)]
+    return _Parts(box, rest, edema, enhancing, core, necrotic,
+                  tumour.grain(axes), scan.mottle(axes))
 
 class _Extras(NamedTuple):
     "What is bright without being tumour; each (X, Y, Z)"
@@ -125,17 +139,28 @@ def _tissue_signal(scan, s):
         w[4:] = w[0] - (w[0] - w[4:])*(.5 + .5*scan.contrast)
     return w
 
-def _ideal(s, scan, tissue, tumour, parts, extras, grain, mottle):
-    "Signal of a sequence before the scanner blurs it and adds noise"
-    white, grey, fluid, necrotic, core, enhancing, edema = _tissue_signal(scan, s)
-    healthy = white*tissue.white + grey*tissue.grey + fluid*tissue.fluid
-    healthy += _DETAIL[s]*scan.contrast*tissue.detail + _CAPS.get(s, 0)*extras.caps
+def _near_tumour(s, signal, tumour, parts, healthy):
+    "Signal of the box round the tumour, of which `healthy` is the signal without it"
+    _, _, _, necrotic, core, enhancing, edema = signal
+    grain, mottle = parts.grain, parts.mottle
     leak = tumour.brightness*(1 + .25*grain) if s == 't1ce' else 0
     swollen = .8*edema + .2*healthy
     x = healthy*parts.rest + swollen*parts.edema + (enhancing + leak)*parts.enhancing
     x = x + core*parts.core + necrotic*parts.necrotic
     x *= 1 + .08*grain*(parts.core + parts.necrotic + parts.enhancing) + .06*mottle*parts.edema
-    if s == 't1ce': x += extras.glow*(parts.rest + .5*parts.edema)
+    return x
+
+def _ideal(s, scan, tissue, tumour, parts, extras):
+    "Signal of a sequence before the scanner blurs it and adds noise"
+    signal, box = _tissue_signal(scan, s), parts.box
+    white, grey, fluid, *_ = signal
+    x = white*tissue.white + grey*tissue.grey + fluid*tissue.fluid
+    x += _DETAIL[s]*scan.contrast*tissue.detail + _CAPS.get(s, 0)*extras.caps
+    x[box] = _near_tumour(s, signal, tumour, parts, healthy=x[box])
+    if s == 't1ce':
+        glow = extras.glow.copy()
+        glow[box] *= parts.rest + .5*parts.edema
+        x += glow
     if s == 't2': x *= 1 - .5*np.clip(extras.tubes, 0, 1)  # flowing blood is dark
     return np.clip(x, 0, None)
 
@@ -150,11 +175,11 @@ def image_head(
 )->dict:                     # sequence name: int16 (X, Y, Z), 0 outside the brain
     "Image the head with four sequences"
     def blur(m, mm): return ndi.gaussian_filter(m.astype(np.float32), mm/spacing, truncate=3)
-    parts, extras = _parts(tumour, growth, blur), _extras(scan, tissue, axes, blur)
-    grain, mottle = tumour.grain(axes), scan.mottle(axes)
+    parts = _parts(scan, tumour, growth, axes, spacing, blur)
+    extras = _extras(scan, tissue, axes, blur)
     images = {}
     for s in SEQUENCES:
-        x = _ideal(s, scan, tissue, tumour, parts, extras, grain, mottle)
+        x = _ideal(s, scan, tissue, tumour, parts, extras)
         x = x*np.exp(scan.bias[s](axes))
         width = [.5/spacing]*3
         width[scan.plane] = max(.5, scan.thick[s])/spacing

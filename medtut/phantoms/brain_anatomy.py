@@ -62,7 +62,7 @@ def atlas(
     deep = np.exp(-((x - 88)/27)**4 - ((y - 108)/48)**4 - ((z - 78)/22)**4)
     maps = wm, gm, fluid, head, fluid*deep, detail
     blur = .42*np.sqrt(max(spacing**2 - 1, 0))  # so that a voxel holds about its own volume's mean
-    return np.stack([ndi.gaussian_filter(m, blur) for m in maps]).astype(np.float32)
+    return np.stack([ndi.gaussian_filter(m, blur).astype(np.float32) for m in maps])
 
 # %% ../../nbs/toolbox/phantoms/brain_anatomy.ipynb #c6dc947e
 def box_axes(
@@ -85,18 +85,20 @@ def brats_affine(
     return np.array([[-spacing, 0, 0, 0], [0, -spacing, 0, 239], [0, 0, spacing, 0], [0, 0, 0, 1.]])
 
 # %% ../../nbs/toolbox/phantoms/brain_anatomy.ipynb #c2facf59
+@lru_cache(maxsize=256) # the fields of a head share few grids
 def _spline_weights(
-    t, # (n,) positions in lattice points
-    n, # lattice points
+    t:bytes, # of an array, (n,) positions in lattice points
+    n,       # lattice points
 ):
     "Cubic B-spline through a lattice: a sparse matrix from its n points to the positions"
+    t = np.frombuffer(t)
     first = np.floor(t).astype(int)
     u = t - first
     w = np.stack([(1 - u)**3, 3*u**3 - 6*u**2 + 4, -3*u**3 + 3*u**2 + 3*u + 1, u**3], -1)
     w = w.astype(np.float32)/6
-    rows = np.repeat(np.arange(len(t)), 4)
     columns = np.clip(first[:, None] + np.arange(-1, 3), 0, n - 1)
-    return csr_array((w.ravel(), (rows, columns.ravel())), shape=(len(t), n))
+    row_starts = np.arange(0, w.size + 1, 4)
+    return csr_array((w.ravel(), columns.ravel(), row_starts), shape=(len(t), n))
 
 @dataclass
 class Field:
@@ -110,7 +112,7 @@ class Field:
         x = self.coef
         for positions, (low, _) in zip(axes, BOX):
             t = (np.asarray(positions, float) - low)/self.scale + 1
-            flat = _spline_weights(t, len(x)) @ x.reshape(len(x), -1)
+            flat = _spline_weights(t.tobytes(), len(x)) @ x.reshape(len(x), -1)
             # the axis that is done goes to the end: after three, all are in their places
             x = np.moveaxis(flat.reshape(len(t), *x.shape[1:]), 0, -1)
         return np.ascontiguousarray(x)
@@ -181,6 +183,28 @@ class Tissues(NamedTuple):
     detail:np.ndarray     # of T1, that the tissues do not explain
     brain:np.ndarray      # bool
 
+@lru_cache(maxsize=3)
+def _tissue_near(spacing):
+    "Where in the atlas a voxel or one of its neighbours holds any tissue; bool, 1 mm"
+    white, grey, fluid, _, ventricles, detail = atlas(spacing)
+    tissue = (white != 0) | (grey != 0) | (fluid != 0) | (ventricles != 0) | (detail != 0)
+    return ndi.maximum_filter(tissue, 3)
+
+def _sample_atlas(spacing, places):
+    """The maps of `atlas` at places in its voxels. Looked up only where a tissue is near:
+    elsewhere all but the head's are 0"""
+    def sample(m, places): return ndi.map_coordinates(m, places, order=1, output=np.float32)
+    near = _tissue_near(spacing)
+    last = _column(near.shape) - 1
+    nearest = np.rint(np.clip(places, 0, last)).astype(int)
+    in_tissue = near[tuple(nearest)]
+    of_tissue = places[:, in_tissue]
+    maps = np.zeros((6, *in_tissue.shape), np.float32)
+    for i, m in enumerate(atlas(spacing)):
+        if i == 3: maps[i] = sample(m, places) # the head is smooth, and wider than its tissues
+        else: maps[i, in_tissue] = sample(m, of_tissue)
+    return maps
+
 def tissues(
     anatomy:Anatomy,
     places:np.ndarray, # (3, X, Y, Z), mm in the average head, from `to_atlas`
@@ -189,8 +213,7 @@ def tissues(
 )->Tissues:
     "The head's tissues, sampled from the atlas and sharpened"
     places = places - _column([low for low, _ in BOX])
-    maps = [ndi.map_coordinates(m, places, order=1, output=np.float32) for m in atlas(spacing)]
-    *shares, head, ventricles, detail = maps
+    *shares, head, ventricles, detail = _sample_atlas(spacing, places)
     folds, sulci = anatomy.folds(axes), anatomy.sulci(axes)
     p = 1.8*np.log(np.clip(np.stack(shares), 1e-3, 1))
     p += np.stack([.45*folds, -.25*folds, .6*sulci + np.float32(anatomy.atrophy)])

@@ -14,7 +14,7 @@ import numpy as np
 from scipy import ndimage as ndi
 
 from .brain_anatomy import (
-    BOX, CENTRE, Anatomy, Field, Tissues, atlas, draw_field, to_atlas)
+    BOX, CENTRE, Anatomy, Field, Tissues, draw_field, icbm_maps, to_atlas)
 
 # %% ../../nbs/toolbox/phantoms/brain_tumour.ipynb #384949cc
 # low- and high-grade glioma
@@ -74,7 +74,8 @@ def draw_tumour(
 @lru_cache(maxsize=1)
 def tumour_sites()->np.ndarray: # (n, 3), mm, in the average head
     "White matter of the cerebrum, 15 mm or more from the midline, on a grid of 4 mm"
-    white = ndi.uniform_filter(atlas()[0], 5)[::4, ::4, ::4] > .5
+    _, _, white = icbm_maps()
+    white = ndi.uniform_filter(white, 5)[::4, ::4, ::4] > .5
     sites = np.argwhere(white)*4 + [low for low, _ in BOX]
     x, y, z = np.abs(sites - CENTRE).T
     above = sites[:, 2] > CENTRE[2] - 12

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .breast_anatomy import Anatomy, smooth_noise, soft
+from .breast_anatomy import Anatomy, Noise, bounding_box, draw_noise, soft
 
 # %% ../../nbs/toolbox/phantoms/breast_chest.ipynb #chest-007
 def tube(canvas, x, y, radius):
@@ -31,15 +31,23 @@ def ellipsoid(point, centre, radii):
     radius = np.sqrt(sum(s**2 for s in scaled))
     return (1 - radius)*min(radii)
 
+class ChestNoise(NamedTuple):
+    "Smooth noise of three sizes for all organs of the chest, and that of the lungs' vessels"
+    fine: Noise
+    middle: Noise
+    broad: Noise
+    folds: Noise
+
+def draw_chest_noise(rng:np.random.Generator)->ChestNoise:
+    sizes = (8, 5, 5), (25, 14, 14), (45, 32, 32), (14, 11, 11)
+    return ChestNoise(*[draw_noise(rng, size) for size in sizes])
+
 class Textures(NamedTuple):
-    "Smooth noise of three sizes, for all organs of the chest"
+    "The same, in the voxels of a canvas"
     fine: np.ndarray
     middle: np.ndarray
     broad: np.ndarray
-
-def draw_textures(rng, canvas):
-    sizes = (8, 5, 5), (25, 14, 14), (45, 32, 32)
-    return Textures(*[smooth_noise(rng, *canvas.at, size) for size in sizes])
+    folds: np.ndarray
 
 # %% ../../nbs/toolbox/phantoms/breast_chest.ipynb #chest-009
 def muscle_thickness(a, x, back, front):
@@ -154,13 +162,12 @@ def heart_axes(canvas, a):
     up = (canvas.z + 8)/a.heart + .35*along
     return along, across, up
 
-def paint_lungs(canvas, a, cavity, heart, textures, rng):
+def paint_lungs(canvas, a, cavity, heart, textures):
     "Lungs with their vessels, which are dense near the hilum"
     signals = canvas.signals
     mediastinum = 24 + 6*textures.broad - np.abs(canvas.x - 4)
     lung = np.minimum(cavity - 1.5, -np.maximum(heart + 3, mediastinum))
-    folds = smooth_noise(rng, *canvas.at, (14, 11, 11))
-    branches = soft(.2 - np.abs(folds + .3*textures.fine), .25)
+    branches = soft(.2 - np.abs(textures.folds + .3*textures.fine), .25)
     branches = branches*soft(.2 - np.abs(textures.middle), .25)
     dx = np.abs(canvas.x) - 40
     dy = canvas.y - 1.05*a.depth
@@ -171,11 +178,16 @@ def paint_lungs(canvas, a, cavity, heart, textures, rng):
 
 def paint_heart(canvas, axes, heart, flow, textures):
     "Fat, muscle, and blood in four chambers"
-    signals = canvas.signals
+    touched = heart > -3 - canvas.edge
+    if not touched.any(): return
+    z, y, x = box = bounding_box(touched)
+    canvas, heart, flow, signals = canvas.part(*box), heart[box], flow[box], canvas.signals
+    along, across, up = axes
+    axes = along[:, y, x], across[:, y, x], up[box]
     canvas.fill(heart + 3, fat=.85, water=.05*signals['muscle'])
-    canvas.fill(heart, water=signals['heart']*(1 + .05*textures.fine))
+    canvas.fill(heart, water=signals['heart']*(1 + .05*textures.fine[box]))
     for centre, radii in CHAMBERS:
-        chamber = ellipsoid(axes, centre, radii) + 1.2*textures.middle
+        chamber = ellipsoid(axes, centre, radii) + 1.2*textures.middle[box]
         canvas.fill(np.minimum(chamber, heart - 3), water=flow)
 
 def paint_vessels(canvas, a, spine, flow):
@@ -206,15 +218,19 @@ def paint_liver(canvas, a, cavity, textures):
     canvas.paint(vessels, water=canvas.signals['blood'])
 
 # %% ../../nbs/toolbox/phantoms/breast_chest.ipynb #chest-13b
+_FRONT = -40 # y, mm: no organ is further in front
+
 def paint_chest(
     canvas,          # changed in place
     a:Anatomy,
     deep:np.ndarray, # mm behind the front of the muscles, (z, y, x)
-    rng:np.random.Generator,
+    noise:ChestNoise,
 ):
     "Everything behind the breasts"
+    behind = slice(np.searchsorted(canvas.y.ravel(), _FRONT), None)
+    canvas, deep = canvas.part(y=behind), deep[:, behind]
     signals = canvas.signals
-    textures = draw_textures(rng, canvas)
+    textures = Textures(*[each.at(*canvas.at) for each in noise])
     cavity = paint_wall(canvas, a, deep, textures)
     spine = 2*a.depth - a.fat - 62
     # the mediastinum first, organs into it
@@ -223,7 +239,7 @@ def paint_chest(
     heart = ellipsoid(axes, (0, 0, 0), (62, 44, 54))
     heart = a.heart*heart + 2*textures.broad
     flow = signals['blood']*(1.05 + .16*textures.middle)
-    paint_lungs(canvas, a, cavity, heart, textures, rng)
+    paint_lungs(canvas, a, cavity, heart, textures)
     paint_heart(canvas, axes, heart, flow, textures)
     paint_vessels(canvas, a, spine, flow)
     paint_liver(canvas, a, cavity, textures)

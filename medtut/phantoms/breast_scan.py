@@ -7,16 +7,18 @@ __all__ = ['T1_MS', 'PROTONS', 'AGENT_MM', 'RELAXIVITY', 'PHASES', 'spoiled_grad
            'draw_breast_tissues', 'scan_breast']
 
 # %% ../../nbs/toolbox/phantoms/breast_scan.ipynb #scan-003
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from .breast_anatomy import (Anatomy, BreastPatient, BreastScanner,
-    breast_depth, duct_tree, gland_share, lesion_depth, muscle_depth, nipple, place_lesion,
-    smooth_max, smooth_noise, soft, thorax_depth)
-from .breast_chest import paint_chest
+from .breast_anatomy import (Anatomy, BreastPatient, BreastScanner, LesionShape, Noise,
+    breast_depth, draw_gland, draw_lesion_shape, draw_noise, duct_tree, gland_share,
+    lesion_depth, muscle_depth, nipple, place_lesion, smooth_max, soft, thorax_depth)
+from .breast_chest import ChestNoise, draw_chest_noise, paint_chest
 
 # %% ../../nbs/toolbox/phantoms/breast_scan.ipynb #scan-007
 def spoiled_gradient_echo(
@@ -107,9 +109,29 @@ class Canvas:
         fat=0.,   # its share of fat
     ):
         "Cover what is there by a tissue"
+        left = 1 - share
         for painted, value in ((self.water, water), (self.fat, fat)):
-            painted *= 1 - share
-            painted += share*value
+            painted *= left
+            if np.any(value): painted += share*value
+
+    def part(self,
+        z=slice(None), # which slices
+        y=slice(None), # rows
+        x=slice(None), # columns
+    ):
+        "A part of the canvas: what is painted on it is painted on the whole"
+        return replace(self, z=self.z[z], y=self.y[:, y], x=self.x[:, :, x],
+                       water=self.water[z, y, x], fat=self.fat[z, y, x])
+
+    def near(self,
+        point, # z, y, x, mm
+        reach, # mm
+    ):
+        "Slices along z, y, x of the box that holds all voxels within `reach` of a point"
+        axes = [axis.ravel() for axis in self.at]
+        low = [np.searchsorted(axis, mm - reach) for axis, mm in zip(axes, point)]
+        high = [np.searchsorted(axis, mm + reach, 'right') for axis, mm in zip(axes, point)]
+        return tuple(map(slice, low, high))
 
     def fill(self,
         depth, # mm inside a surface, negative outside
@@ -147,9 +169,9 @@ def from_point(canvas, point):
     dz, dy, dx = canvas.z - z, canvas.y - y, canvas.x - x
     return np.sqrt(dz**2 + dy**2 + dx**2)
 
-def draw_body(rng, canvas, a):
+def draw_body(canvas, a, wobble):
     "Chest and breasts with an uneven surface and nipples"
-    wobble = 2.2*smooth_noise(rng, *canvas.at, (50, 38, 38))
+    wobble = 2.2*wobble.at(*canvas.at)
     breasts = [breast_depth(a, side, *canvas.at) for side in (-1, 1)]
     breasts = [breast + wobble for breast in breasts]
     thorax = thorax_depth(a, *canvas.at) + wobble
@@ -169,12 +191,12 @@ def paint_fat(canvas, body, folds, grain):
     ligaments = ligaments*soft(-body.deep, 3)
     canvas.paint(ligaments, water=canvas.signals['gland'])
 
-def draw_gland(rng, canvas, a, body, trees):
+def shares_of_gland(canvas, body, glands):
     "Share of gland in each voxel: round the ducts, and behind the nipples"
     shares = []
-    for breast, ducts in zip(body.breasts, trees):
+    for breast, gland in zip(body.breasts, glands):
         room = (breast > 2.5) & (body.deep < 0)
-        shares.append(gland_share(rng, a.density, *canvas.at, room, ducts))
+        shares.append(gland_share(gland, *canvas.at, room))
     gland = np.clip(sum(shares), 0, 1)
     gland = gland*soft(body.inside - 4, 3)
     gland = gland*soft(-body.deep - 2, 2)
@@ -188,16 +210,58 @@ def lesion_signal(lesion, scanner, phase='pre'):
     t1 = enhanced_t1(own, _agent(phase, lesion.uptake))
     return _signal(t1, PROTONS['gland'], scanner)
 
-def paint_lesion(canvas, p, body, ducts, grain, phase):
+def paint_lesion(canvas, p, plan, body, grain, phase):
     "Mass and spicules, between skin and muscle; returns the share of mass in each voxel"
-    z, y, x = place_lesion(p.lesion, p.anatomy, ducts)
-    offset = canvas.z - z, canvas.y - y, canvas.x - x
-    mass, spicules = lesion_depth(p.lesion, *offset)
-    allowed = soft(body.inside - 3, 2)*soft(-body.deep, 2)
+    share = np.zeros(canvas.water.shape, np.float32)
+    box = canvas.near(plan.lesion_at, plan.lesion.reach + canvas.edge)
+    part = canvas.part(*box)
+    offset = [axis - mm for axis, mm in zip(part.at, plan.lesion_at)]
+    mass, spicules = lesion_depth(plan.lesion, *offset)
+    allowed = soft(body.inside[box] - 3, 2)*soft(-body.deep[box], 2)
     shape = soft(np.maximum(mass, spicules), canvas.edge + 1)
-    water = lesion_signal(p.lesion, p.scanner, phase)*(1 + .07*grain)
-    canvas.paint(shape*allowed, water=water)
-    return soft(mass, canvas.edge)*allowed
+    water = lesion_signal(p.lesion, p.scanner, phase)*(1 + .07*grain[box])
+    part.paint(shape*allowed, water=water)
+    share[box] = soft(mass, canvas.edge)*allowed
+    return share
+
+# %% ../../nbs/toolbox/phantoms/breast_scan.ipynb #scan-60c
+class Plan(NamedTuple):
+    "What is random in one patient, drawn before the first voxel is painted"
+    wobble: Noise # of the skin
+    folds: Noise  # of the ligaments
+    grain: Noise  # of gland and fat
+    glands: list  # `Gland` of the right and the left breast
+    chest: ChestNoise
+    lesion: LesionShape
+    lesion_at: list # z, y, x of its centre, mm
+
+@lru_cache(maxsize=1) # one patient is often drawn in two phases
+def draw_plan(a, lesion):
+    "Draw what is random in one patient"
+    rng = np.random.default_rng(a.texture)
+    surface = [draw_noise(rng, scale) for scale in ((50, 38, 38), (22, 17, 17), (10, 9, 9))]
+    trees = [duct_tree(rng, a, side) for side in (-1, 1)]
+    glands = [draw_gland(rng, a.density, ducts) for ducts in trees]
+    ducts = trees[0 if lesion.side < 0 else 1]
+    return Plan(*surface, glands, draw_chest_noise(rng), draw_lesion_shape(lesion),
+                place_lesion(lesion, a, ducts))
+
+def bands(shape):
+    "A few slices at a time: what fits into a processor's cache is quicker"
+    slices = max(1, 256**2//(shape[1]*shape[2]))
+    return [slice(first, first + slices) for first in range(0, shape[0], slices)]
+
+def paint_patient(canvas, p, plan, phase):
+    "Paint all of a patient; returns mm behind the skin, the share of gland, and of the lesion"
+    body = draw_body(canvas, p.anatomy, plan.wobble)
+    grain = plan.grain.at(*canvas.at)
+    paint_fat(canvas, body, plan.folds.at(*canvas.at), grain)
+    gland = shares_of_gland(canvas, body, plan.glands)
+    water = canvas.signals['gland']*(1 + .1*grain)
+    canvas.paint(.95*gland, water=water, fat=.08)
+    mass = paint_lesion(canvas, p, plan, body, grain, phase)
+    paint_chest(canvas, p.anatomy, body.deep, plan.chest)
+    return body.inside, gland, mass
 
 # %% ../../nbs/toolbox/phantoms/breast_scan.ipynb #scan-061
 @dataclass
@@ -221,31 +285,22 @@ def draw_breast_tissues(
     phase:str='pre', # or 'post_1', two minutes after contrast agent
 )->BreastTissues:
     "Paint one patient, tissue by tissue"
-    a = p.anatomy
     canvas = empty_canvas(p.scanner, matrix, slices, phase)
-    rng = np.random.default_rng(a.texture)
-    body = draw_body(rng, canvas, a)
-    folds = smooth_noise(rng, *canvas.at, (22, 17, 17))
-    grain = smooth_noise(rng, *canvas.at, (10, 9, 9))
-    paint_fat(canvas, body, folds, grain)
-    trees = [duct_tree(rng, a, side) for side in (-1, 1)]
-    gland = draw_gland(rng, canvas, a, body, trees)
-    water = canvas.signals['gland']*(1 + .1*grain)
-    canvas.paint(.95*gland, water=water, fat=.08)
-    ducts = trees[0 if p.lesion.side < 0 else 1]
-    mass = paint_lesion(canvas, p, body, ducts, grain, phase)
-    paint_chest(canvas, a, body.deep, rng)
+    plan = draw_plan(p.anatomy, p.lesion)
+    inside, gland, mass = np.empty((3, *canvas.water.shape), np.float32)
+    for z in bands(inside.shape):
+        inside[z], gland[z], mass[z] = paint_patient(canvas.part(z), p, plan, phase)
     truth = mass >= min(.5, mass.max())
-    return BreastTissues(*canvas.at, canvas.water, canvas.fat, gland, body.inside, truth,
+    return BreastTissues(*canvas.at, canvas.water, canvas.fat, gland, inside, truth,
         canvas.signals['fat'], phase)
 
 # %% ../../nbs/toolbox/phantoms/breast_scan.ipynb #scan-066
 def fat_left(sc:BreastScanner, t:BreastTissues, rng):
     "Share of the fat signal that survives: more in patches and at the skin (uneven field)"
-    patches = smooth_noise(rng, t.z, t.y, t.x, (60, 55, 55))
+    patches = draw_noise(rng, (60, 55, 55)).at(t.z, t.y, t.x)
     at_skin = .12*soft(10 - t.inside, 12)
     failed = np.clip(patches - .9, 0, 1.2) + at_skin
-    everywhere = 1 + .25*smooth_noise(rng, t.z, t.y, t.x, 70)
+    everywhere = 1 + .25*draw_noise(rng, 70).at(t.z, t.y, t.x)
     return np.clip(sc.residual_fat*everywhere + sc.failed*failed, .03, 1)
 
 def ghosts(sc:BreastScanner, t:BreastTissues, a:Anatomy, image):
@@ -284,7 +339,7 @@ def scan_breast(
     rng = np.random.default_rng(sc.texture)
     image = t.water + t.fat*t.fat_signal*fat_left(sc, t, rng)
     image = image + ghosts(sc, t, a, image)
-    uneven = 1 + .06*smooth_noise(rng, t.z, t.y, t.x, 60)
+    uneven = 1 + .06*draw_noise(rng, 60).at(t.z, t.y, t.x)
     image = image*coil_shading(sc, t, a)*uneven
     image = gaussian_filter(image, (.25, sc.blur, sc.blur))
     if t.phase != 'pre': rng = np.random.default_rng([sc.texture, 1]) # noise never comes twice

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['MU_WATER', 'MU_CORTEX', 'MU_MARROW', 'MU_LUNG', 'soft_step', 'ramp', 'bell', 'Stretch', 'ellipsoid', 'cover', 'carve',
-           'Cage', 'cage', 'cage_outline', 'Lungs', 'lungs', 'lung_thickness', 'body', 'stomach_gas', 'skin_fold']
+           'Cage', 'cage', 'cage_outline', 'Lungs', 'lungs', 'air_at', 'lung_thickness', 'body', 'stomach_gas',
+           'skin_fold']
 
 # %% ../../nbs/toolbox/phantoms/chest_anatomy.ipynb #anat003
 from typing import NamedTuple
@@ -77,11 +78,11 @@ def ellipsoid(
 def cover(
     enter:np.ndarray, # where each ray enters a solid, mm
     leave:np.ndarray, # where it leaves, mm
-    edges:np.ndarray, # borders of equal slabs of depth, mm
+    first:np.ndarray, # where slabs of depth begin, mm: (slabs, 1, 1), or others for each ray
+    thick:float,      # of the slabs, mm
 )->np.ndarray:        # (slabs, *enter.shape), 0..1
     "How much of each slab of depth a solid fills, ray by ray"
-    first = edges[:-1, None, None]
-    per_mm = 1/(edges[1] - edges[0])
+    per_mm = 1/thick
     until = (leave - first)*per_mm
     before = (enter - first)*per_mm
     for part in (until, before): np.clip(part, 0, 1, out=part) # in place: they are large
@@ -96,15 +97,17 @@ def _first_to_last(hit):
 def carve(
     air:np.ndarray,   # (slabs, rows, columns), 0..1, changed in place
     solid:Stretch,    # (rows, columns) both, mm
-    edges:np.ndarray, # borders of the slabs, mm
+    first:np.ndarray, # where the slabs begin, mm
+    thick:float,      # of the slabs, mm
 )->None:
     "Take the air out of where a solid is"
     hit = solid.leave > solid.enter
     if not hit.any(): return
     # most solids are small: only the box round them is touched
-    box = _first_to_last(hit.any(1)), _first_to_last(hit.any(0))
-    filled = cover(solid.enter[box], solid.leave[box], edges)
-    air[:, box[0], box[1]] *= 1 - filled
+    rows, columns = _first_to_last(hit.any(1)), _first_to_last(hit.any(0))
+    enter, leave = solid.enter[rows, columns], solid.leave[rows, columns]
+    first = np.broadcast_to(first, air.shape)[:, rows, columns]
+    air[:, rows, columns] *= 1 - cover(enter, leave, first, thick)
 
 # %% ../../nbs/toolbox/phantoms/chest_anatomy.ipynb #chest029
 # The rib cage from its top down: half width and half depth, parts of the largest.
@@ -160,9 +163,8 @@ def _mediastinum(p, x, z):
     half = deep*np.sqrt(outline)
     return Stretch(-half - 8, half - 8)
 
-def _diaphragm(p, x, z):
+def _diaphragm(p, x, z, wide):
     "Two domes, falling steeply to the sides and to the back"
-    wide = cage(p, z).wide
     out = (np.abs(x) - .5*wide)/(.5*wide) # 0 at the top of a dome, 1 at the side
     steep = np.where(x < 0, *p.sulci)
     outwards, inwards = 62*steep*np.abs(out)**2.3, 14*out**2
@@ -208,24 +210,49 @@ class Lungs(NamedTuple):
     air:np.ndarray   # (slabs, rows, columns) 0..1, from the back (y < 0) to the front
     edges:np.ndarray # (slabs + 1,) of the slabs, mm
 
+def _edges(p, slabs):
+    edges = np.linspace(-1.05*p.depth, 1.05*p.depth, slabs + 1)
+    return edges.astype(np.float32)
+
+def _air(p, x, z, *slabs):
+    "What the rib cage holds less diaphragm, heart, mediastinum and spine"
+    wide, deep = cage(p, z)
+    half = deep*cage_outline(np.abs(x)/wide)
+    half = half*(z > 0)
+    air = cover(-half, half, *slabs)
+    carve(air, _mediastinum(p, x, z), *slabs)
+    carve(air, _diaphragm(p, x, z, wide), *slabs)
+    for _, *shape in _organs(p):
+        carve(air, ellipsoid(x, z, *shape), *slabs)
+    return air
+
 def lungs(
     p:ChestPatient, # from `draw_chest_patient`
     x:np.ndarray,   # (rows, columns), mm from the midline, the patient's left positive
     z:np.ndarray,   # (rows, 1), mm below the apex
     slabs:int=8,    # of depth
 )->Lungs:
-    "The lungs: what the rib cage holds less diaphragm, heart, mediastinum and spine"
-    wide, deep = cage(p, z)
-    edges = np.linspace(-1.05*p.depth, 1.05*p.depth, slabs + 1)
-    edges = edges.astype(np.float32)
-    half = deep*cage_outline(np.abs(x)/wide)
-    half = half*(z > 0)
-    air = cover(-half, half, edges)
-    carve(air, _mediastinum(p, x, z), edges)
-    carve(air, _diaphragm(p, x, z), edges)
-    for _, *shape in _organs(p):
-        carve(air, ellipsoid(x, z, *shape), edges)
+    "The air along each ray"
+    edges = _edges(p, slabs)
+    air = _air(p, x, z, edges[:-1, None, None], edges[1] - edges[0])
     return Lungs(air, edges)
+
+def air_at(
+    p:ChestPatient, # from `draw_chest_patient`
+    x:np.ndarray,   # (n,), mm from the midline, the patient's left positive
+    y:np.ndarray,   # (n,), mm from back to front
+    z:np.ndarray,   # (n,), mm below the apex
+    slabs:int=8,    # of depth
+)->np.ndarray:      # (n,) 0..1
+    "The air at points: for each of them only in the slab that it lies in"
+    order = np.argsort(z) # what lies together is quicker to find in tables
+    edges = _edges(p, slabs)
+    slab = np.searchsorted(edges, y[order]) - 1
+    slab = np.clip(slab, 0, slabs - 1)
+    x, z = (q[order].astype(np.float32)[None] for q in (x, z))
+    air = np.empty(len(order), np.float32)
+    air[order] = _air(p, x, z, edges[slab][None, None], edges[1] - edges[0])[0, 0]
+    return air
 
 # %% ../../nbs/toolbox/phantoms/chest_anatomy.ipynb #chest033
 def lung_thickness(

@@ -10,8 +10,8 @@ import math
 from typing import Callable, NamedTuple
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
-from .chest_anatomy import (MU_LUNG, MU_WATER, bell, cage, cage_outline,
-    lung_thickness, lungs, ramp, soft_step)
+from .chest_anatomy import (MU_LUNG, MU_WATER, air_at, bell, cage, cage_outline,
+    lung_thickness, ramp, soft_step)
 from .chest_patient import ChestPatient, FilmSettings, View
 from .chest_shadows import Samples
 
@@ -29,27 +29,32 @@ def grow_vessels(
 )->VesselTree:
     "Grow a vessel tree: each target joins it where the way back to the root stays short"
     most = 2*len(targets) + 1 # the root, then a bend and a target each time
-    points = np.empty((most, 3))
-    parent, way = np.zeros(most, int), np.zeros(most)
-    points[0], m = root, 1
-    for target in targets:
-        gap = points[:m] - target
-        far = np.sqrt(np.einsum('ij,ij->i', gap, gap))
-        cost = far + .22*way[:m]
-        j = int(np.argmin(cost))
-        start = points[j]
-        onwards = .22*(start - points[parent[j]])
-        halfway = start + .5*(target - start)
-        jitter = rng.normal(0, .035*far[j], 3)
-        for point in (halfway + onwards + jitter, target):
-            points[m], parent[m] = point, j
-            way[m] = way[j] + math.dist(point, points[j])
-            j, m = m, m + 1
-    supplies = np.zeros(m)
-    supplies[2::2] = 1 # each target, not the bends
-    for i in reversed(range(1, m)):
+    places = np.empty((3, most)) # x, y, z of the points
+    detour = np.zeros(most)      # what the way from each back to the root adds to its cost
+    places[:, 0], places[:, 2::2] = root, targets.T
+    # single numbers are quicker in lists
+    points, parent, way = [root.tolist()], [0], [0.]
+    jitter = rng.standard_normal(targets.shape).tolist()
+    for i, target in enumerate(targets.tolist()):
+        m = 2*i + 1 # points so far
+        x2, y2, z2 = np.square(places[:, :m] - targets[i, :, None])
+        far = np.sqrt(x2 + z2 + y2) # in this order: each rounds otherwise, and draws other films
+        j = int((far + detour[:m]).argmin())
+        start, before, spread = points[j], points[parent[j]], .035*float(far[j])
+        # halfway to the target, a little further on in the direction so far, and jitter
+        bend = [s + .5*(t - s) + .22*(s - b) + spread*r
+                for s, t, b, r in zip(start, target, before, jitter[i])]
+        places[:, m] = bend
+        points += [bend, target]
+        parent += [j, m]
+        way.append(way[j] + math.dist(bend, start))
+        way.append(way[m] + math.dist(target, bend))
+        detour[m:m + 2] = .22*way[m], .22*way[m + 1]
+    supplies = [0., 0.]*len(targets) + [0.]
+    supplies[2::2] = [1.]*len(targets) # each target, not the bends
+    for i in reversed(range(1, most)):
         supplies[parent[i]] += supplies[i]
-    return VesselTree(points, parent, supplies)
+    return VesselTree(*map(np.array, (points, parent, supplies)))
 
 # %% ../../nbs/toolbox/phantoms/chest_vessels.ipynb #chest051
 def hila(
@@ -76,48 +81,40 @@ def _limbs(tree, radius, step, moved=None):
     samples_before = np.cumsum(n) - n
     u = (np.arange(len(limb)) - samples_before[limb] + .5)/n[limb]
     r = first[limb]*(1 - u) + last[limb]*u
-    middle = start[limb] + (end - start)[limb]*u[:, None]
 
     # on the film, across the limb: a round one is thick in its middle
-    way_x, way_z = way[limb, 0], way[limb, 2]
-    across = np.c_[-way_z, way_x]
-    across = across/np.hypot(way_x, way_z)[:, None]
     out = np.linspace(-.9, .9, 9)[:, None]
     chord = np.sqrt(1 - out**2)
-    spots = middle[:, [0, 2]] + across*(out*r)[..., None]
-    spots = spots.reshape(-1, 2)
-    if moved is not None: spots = moved(spots)
+    off = out*r
+    on_film = np.hypot(way[:, 0], way[:, 2])
+    def coordinate(axis, across):
+        middle = start[limb, axis] + (end - start)[limb, axis]*u
+        return (middle + (across/on_film)[limb]*off).ravel()
+    x, z = coordinate(0, -way[:, 2]), coordinate(2, way[:, 0])
+    if moved is not None: x, z = moved(x, z)
     mu = 1.9*(MU_WATER - MU_LUNG) # 1.9: with the airways beside them
     weight = mu*np.pi*r**2*length[limb]/n[limb]
     weight = (weight*(chord/chord.sum())).ravel()
-    x, z = spots.astype(np.float32).T
-    return Samples(x, z, weight.astype(np.float32))
+    return Samples(*(q.astype(np.float32) for q in (x, z, weight)))
 
 # %% ../../nbs/toolbox/phantoms/chest_vessels.ipynb #chest053
 _ROOTS = (-4, 0), (14, 8) # of arteries and veins: mm below and in front of the hilum
-
-def _in_lung(p, spots):
-    "Which points x, y, z lie in a lung"
-    x, y, z = np.hsplit(spots, 3)
-    air, edges = lungs(p, x.astype(np.float32), z.astype(np.float32))
-    slab = np.searchsorted(edges, y[:, 0]) - 1
-    slab = np.clip(slab, 0, len(air) - 1)
-    return air[slab, np.arange(len(spots)), 0] > .6
 
 def _points_in_lung(rng, p, side, n):
     "`n` points all over one lung, or fewer if it is very small"
     size = np.array([side*p.width, 2*p.depth, p.height])
     spots = rng.random((20*n, 3))*size - [0, p.depth, 0]
-    inside = []
+    inside = np.empty((0, 3))
     for some in np.split(spots, 10): # the first two or three hold enough
-        inside.extend(some[_in_lung(p, some)])
+        in_lung = some[air_at(p, *some.T) > .6]
+        inside = np.concatenate([inside, in_lung])
         if len(inside) >= n: break
-    return np.array(inside[:n])
+    return inside[:n]
 
 def vessels(
     p:ChestPatient,           # from `draw_chest_patient`
     step:float,               # distance between samples, mm
-    moved:Callable|None=None, # (n, 2) -> (n, 2): where a collapse takes points x, z of the lung
+    moved:Callable|None=None, # x, z -> x, z: where a collapse takes points of the lung
     n:int=420,                # tips of each of four trees
 )->list:                      # of `Samples`
     "An arterial and a venous tree in each lung"
@@ -139,7 +136,7 @@ class Collapse(NamedTuple):
     lung:np.ndarray      # (size, size) mm of lung along the beam, both lungs
     mask:np.ndarray      # (size, size) bool, air between lung and chest wall
     pleura:np.ndarray    # (size, size) mm of pleura along the beam
-    moved:Callable|None  # (n, 2) -> (n, 2): where points x, z of the lung went; None: nowhere
+    moved:Callable|None  # x, z -> x, z: where points of the lung went; None: nowhere
     hemithorax_share:float # of that half of the chest in which there is no lung
     apex_depth:float     # from the top of the chest down to the lung, mm
 
@@ -160,12 +157,18 @@ def _one_lung(p, f):
     side = (-1, 1)[f.side]
     hilum = hila(p)[f.side]
     at = np.linspace(-np.pi, np.pi, 240, endpoint=False)
-    reach = np.arange(0, 240, .6)
     cos, sin = np.cos(at[:, None]), np.sin(at[:, None])
-    x = (hilum[0] + reach*cos).astype(np.float32)
-    z = (hilum[1] + reach*sin).astype(np.float32)
-    lung = _looks_like_lung(p, side, x, z, lung_thickness(p, x, z))
-    rim = (reach*lung).max(1)
+    rim = np.zeros(len(at))
+    # rings from the outside in: a direction is done where it first meets lung
+    for reach in np.split(np.arange(0, 240, .6), 8)[::-1]:
+        x = (hilum[0] + reach*cos).astype(np.float32)
+        z = (hilum[1] + reach*sin).astype(np.float32)
+        in_half = (side*x > 0) & (np.abs(x) < p.width) & (z > 0)
+        left = in_half.any(1) & (rim == 0)
+        if not left.any(): continue
+        x, z = x[left], z[left]
+        lung = _looks_like_lung(p, side, x, z, lung_thickness(p, x, z, band=240))
+        rim[left] = (reach*lung).max(1)
     rim = gaussian_filter1d(rim, 1.2, mode='wrap')
     return _OneLung(side, hilum, at, rim)
 
@@ -237,13 +240,13 @@ def collapse(
     pleura = pleura*ramp(12*(1 - c))
     pleura = pleura*ramp(far, 25, 40)
 
-    def moved(spots):
-        d = spots - one.hilum
-        dx, dz = d.T
+    def moved(x, z):
+        x, z = x.copy(), z.copy()
+        this_lung = one.side*x > 0
+        dx, dz = x[this_lung] - hilum_x, z[this_lung] - hilum_z
         kept = at_angle(np.arctan2(dz, dx), remaining)
-        pulled = one.hilum + d*kept[:, None]
-        this_lung = one.side*spots[:, :1] > 0
-        return np.where(this_lung, pulled, spots)
+        x[this_lung], z[this_lung] = hilum_x + dx*kept, hilum_z + dz*kept
+        return x, z
     mask = inside & (far > edge)
     left, pleura = left.astype(np.float32), pleura.astype(np.float32)
     hemithorax_share = float(mask.sum()/max(lung.sum(), 1))
