@@ -130,7 +130,8 @@ def test_array_is_read(answer):
     (image + .5*(image == 7), '1 of 6 values are wrong, the first at (1, 0)'),
     (np.where(image < 0, image + 2**16, image), 'read as unsigned'),
     (np.where(image < 0, np.nan, image), 'padding'), (image[:1], 'the shape is (1, 3)'),
-    (3, 'one number'), ('three', 'an array of numbers'), ([[1], [2, 3]], 'an array of numbers')])
+    (3, 'one number'), ('three', 'an array of numbers'), ([[1], [2, 3]], 'rows differ in length'),
+    (image.astype(str), 'an array of <U')])
 def test_array_reasons(answer, reason):
     verdict = said(*kinds['array'], answer)
     assert verdict.right is False
@@ -184,6 +185,20 @@ def test_essay():
     assert 'sentences' in said(kind, solution, 3).reason
 
 # --- declared mistakes
+
+@pytest.mark.parametrize('solution, answer, reason', [
+    (.0892, 8.9, 'per cent, and a share'), (4.605, -4.6, 'the sign is wrong'),
+    (2.69, 269, 'a factor of 100: is the point in the right place'),
+    (512, 5120, 'a factor of 10: is the point in the right place')])
+def test_a_rounded_answer_has_the_reason_of_the_exact_one(solution, answer, reason):
+    verdict = said(Number(), lambda: solution, answer)
+    assert verdict.right is False
+    assert reason in verdict.reason
+
+def test_the_name_of_a_number_may_stand_behind_it():
+    kind = Numbers('ml', 'share', rel=.01)
+    assert said(kind, lambda: (1779, .04), ('1779 ml', '4 %')).right
+    assert 'you wrote mm' in said(kind, lambda: (1779, .04), ('1779 mm', .04)).reason
 
 def test_a_declared_mistake_goes_first():
     declared = dict(mistakes={'the shorter one': lambda: 41}, why='As the table says.')
