@@ -31,14 +31,20 @@ _MEANING = {
     413: 'the file is too large for it',
     429: 'it was asked too often: wait, and call again'}
 
-def _check_status(r, name):
-    "Raise `ArchiveError` for an answer that is a refusal or a fault"
-    if r.status_code < 300: return
+# what an archive says of one file, and others may fare better
+_ABOUT_ONE_FILE = 400, 409, 413, 415, 422
+
+def _refusal(r):
+    "A refusal or a fault in words"
     if r.status_code < 400: meaning = 'it sends you elsewhere, which is not followed'
     elif r.status_code >= 500: meaning = 'a fault of the archive: call again later'
     else: meaning = _MEANING.get(r.status_code, 'it refuses')
     reason = ''.join(c for c in str(r.reason)[:60] if c.isprintable())
-    raise ArchiveError(f'{name} answered {r.status_code} ({reason}): {meaning}')
+    return f'answered {r.status_code} ({reason}): {meaning}'
+
+def _check_status(r, name):
+    "Raise `ArchiveError` for an answer that is a refusal or a fault"
+    if r.status_code >= 300: raise ArchiveError(f'{name} {_refusal(r)}')
 
 # %% ../nbs/toolbox/pacs_web.ipynb #pacsweb008
 def _innermost(e):
@@ -53,12 +59,18 @@ def _as_archive_error(e, name, timeout):
     if isinstance(e, timeouts) or isinstance(first, timeouts):
         return ArchiveError(f'{name}: nothing came for {timeout:g} s. '
                             'Call again, or allow more by Access(timeout=)')
-    if isinstance(e, requests.exceptions.SSLError) or 'SSL' in type(first).__name__:
+    # the alert that says so is often lost with the line
+    wants_ours = 'does it want to see a certificate of yours, Access(certificate=(file, key file))?'
+    if 'CERTIFICATE_VERIFY_FAILED' in reason:
         return ArchiveError(f'{name}: no trusted connection ({reason}). If the archive has a '
                             'certificate of its own, give its authority by Access(ca=)')
+    if isinstance(e, requests.exceptions.SSLError) or 'SSL' in type(first).__name__:
+        return ArchiveError(f'{name}: no trusted connection ({reason}). Does it speak TLS there, '
+                            f'and {wants_ours}')
     if isinstance(e, requests.ConnectionError) and not isinstance(first, urllib3.exceptions.HTTPError):
+        more = f', and {wants_ours}' if name.startswith('https') else '?'
         return ArchiveError(f'{name}: not reached, or the line was cut ({reason}). '
-                            'Is it running? Call again: what has arrived is kept')
+                            f'Is it running{more} Call again: what has arrived is kept')
     return ArchiveError(f'{name}: the answer broke off ({reason}). '
                         'Call again: what has arrived is kept')
 
@@ -241,6 +253,7 @@ class WebArchive:
         if failed: return 'failed', f'refused, reason {_hex(failed[0].get("FailureReason"))}'
         if uid in [str(item.get('ReferencedSOPInstanceUID')) for item in stored]:
             return 'stored', ''
+        if r.status_code in _ABOUT_ONE_FILE: return 'failed', _refusal(r)
         _check_status(r, self.name)
         return 'failed', f'answered {r.status_code} without saying that the file is stored'
 
