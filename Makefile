@@ -51,7 +51,7 @@ FUZZ_SEED ?= $(shell date +%Y%m%d)
 
 fuzz: $(stamp)  ## Random input, damaged files and kill -9, for long (FUZZ=20 times that of `make test`)
 	@echo "FUZZ=$(FUZZ) FUZZ_SEED=$(FUZZ_SEED)"
-	@MEDTUT_FUZZ=$(FUZZ) MEDTUT_FUZZ_SEED=$(FUZZ_SEED) $(bin)/python -m pytest tests/test_fuzz.py tests/test_crash.py tests/test_dicom_damaged.py
+	@MEDTUT_FUZZ=$(FUZZ) MEDTUT_FUZZ_SEED=$(FUZZ_SEED) $(bin)/python -m pytest tests/test_fuzz.py tests/test_crash.py tests/test_dicom_damaged.py tests/test_rle.py
 
 audit:  ## Compare constraints.txt with the known vulnerabilities (needs the network, and uv where there is no .venv)
 	@$(or $(wildcard $(bin)/uvx),uvx) pip-audit --strict --disable-pip --no-deps --requirement $(CONSTRAINTS)
@@ -72,7 +72,7 @@ bench: $(stamp)  ## Compare with other libraries, and write the site's page on i
 memory: $(stamp)  ## Measure the memory of scan and export_slices over up to 20,000 files
 	@$(bin)/python benchmarks/memory.py
 
-colab: $(stamp)  ## Run every lesson in a new environment, as in Colab: some 10 GB for a while, most of an hour
+colab: $(stamp)  ## Run what is offered in Colab in a new environment like it: some 10 GB for a while, most of an hour
 	@$(bin)/python tools/colab.py
 
 site: $(stamp)  ## Build the site into _docs/html

@@ -50,9 +50,10 @@ Tools:
   splits            tables split so that no patient is on both sides
   pictures          an image as it should look, and all of a folder as PNG
   pngs              labelled slices as PNG files, and a reason for each that is missing
-  conversion        every series of a folder as NIfTI
+  conversion        every series of a folder, as a table and as NIfTI
   pseudonyms        copies without names of a whole folder
   identity          remove what identifies a patient
+  burned_in         why to look at a picture before it is shared
   series            which slices make a volume
   stacks            slices in order, and where their voxels lie
   planes            where a slice lies in the patient

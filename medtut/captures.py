@@ -47,6 +47,12 @@ def _reference(header, frame):
     if frame is not None: ds.ReferencedFrameNumber = frame + 1  # counted from 1
     return ds
 
+# what stays true of a picture that is painted on (PS3.3 C.7.6.1.1.5 of lossy compression), and of
+# patient and study what highdicom 0.28.2 leaves out
+_KEPT = ('BurnedInAnnotation', 'LossyImageCompression', 'LossyImageCompressionRatio',
+         'LossyImageCompressionMethod', 'StudyDescription', 'PatientAge', 'PatientIdentityRemoved',
+         'DeidentificationMethod', 'DeidentificationMethodCodeSequence')
+
 def _capture(source, z, picture, series, legend):
     "One picture (rows, columns, 3) as a secondary capture"
     from highdicom.sc import SCImage
@@ -60,12 +66,14 @@ def _capture(source, z, picture, series, legend):
     down_mm, right_mm = plane.pixel
     cosines = np.concatenate([plane.right/right_mm, plane.down/down_mm])
     ds.FrameOfReferenceUID = header.FrameOfReferenceUID
+    ds.PositionReferenceIndicator = header.get('PositionReferenceIndicator', '')
     ds.ImagePositionPatient = [format(x, '.10g') for x in plane.position]
     ds.ImageOrientationPatient = [format(x, '.10g') for x in cosines]
     ds.SourceImageSequence = [_reference(header, plane.frame)]
     ds.DerivationDescription = f'masks painted on the image, {RESEARCH}'
     ds.ImageComments = legend
-    ds.BurnedInAnnotation = 'NO'
+    for keyword in _KEPT:
+        if keyword in header: setattr(ds, keyword, header[keyword].value)
     ds.Laterality = header.get('Laterality', '')
     return ds
 

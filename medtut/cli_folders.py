@@ -127,7 +127,7 @@ def _series(
     a patient.
 
     Exit status 1 if there are no DICOM images."""
-    from medtut.volumes import series_table
+    from medtut.conversion import series_table
     table = series_table(folder, jobs, not quiet)
     if not len(table): raise ValueError(f'{folder}: no DICOM images in it')
     write_csv(table, csv)

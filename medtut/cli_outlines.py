@@ -135,9 +135,10 @@ def _predict(
 
     Writes labels as NIfTI on the grid of the scan, and to standard output the volume of each label
     as CSV: case, label, ml. A case is named like its NIfTI file, or, of DICOM, as medtut convert
-    names the series. With --from a user and password, or a token, are read from the environment:
-    MEDTUT_ARCHIVE_USER, MEDTUT_ARCHIVE_PASSWORD, MEDTUT_ARCHIVE_TOKEN; the series fetched lie
-    beside the results, in the folder fetched.
+    names the series. What --from and --to need to know is read from the environment:
+    MEDTUT_ARCHIVE_USER and MEDTUT_ARCHIVE_PASSWORD, or MEDTUT_ARCHIVE_TOKEN; for TLS the files
+    MEDTUT_ARCHIVE_CA, MEDTUT_ARCHIVE_CERTIFICATE and MEDTUT_ARCHIVE_KEY; MEDTUT_ARCHIVE_TITLE, the
+    own title. The series fetched lie beside the results, in the folder fetched.
 
     Exit status 1 if a scan could not be predicted, or a result not be sent."""
     images = list(images or [])

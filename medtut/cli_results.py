@@ -19,9 +19,14 @@ from .wording import counted
 def _access():
     "Who asks an archive: from the environment, where other users of the machine do not see it"
     from medtut.pacs_access import Access
-    get = os.environ.get
-    return Access(user=get('MEDTUT_ARCHIVE_USER'), password=get('MEDTUT_ARCHIVE_PASSWORD'),
-                  token=get('MEDTUT_ARCHIVE_TOKEN'))
+    def given(name): return os.environ.get(f'MEDTUT_ARCHIVE_{name}')
+    certificate = given('CERTIFICATE'), given('KEY')
+    if any(certificate) and not all(certificate):
+        raise typer.BadParameter('a certificate and its key go together',
+                                 param_hint='MEDTUT_ARCHIVE_CERTIFICATE and MEDTUT_ARCHIVE_KEY')
+    return Access(
+        user=given('USER'), password=given('PASSWORD'), token=given('TOKEN'), ca=given('CA'),
+        certificate=certificate if all(certificate) else None, title=given('TITLE') or 'MEDTUT')
 
 @contextmanager
 def _errors_of_archives():

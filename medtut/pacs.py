@@ -20,7 +20,8 @@ from pydicom.datadict import tag_for_keyword
 from tqdm.auto import tqdm
 
 from .dicom import find_dicoms
-from .pacs_access import Access, ArchiveError, check_access, check_uid, read_address
+from .pacs_access import (
+    Access, ArchiveError, check_access, check_file, check_uid, read_address)
 from .wording import counted, some_of
 
 # %% ../nbs/toolbox/pacs.ipynb #pacs008
@@ -173,7 +174,7 @@ def fetch_series(
                 f'lists {len(listed):,}: is it still receiving them? Call again')
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder/'.fetch.lock'):
-            missing = _missing(folder, listed, uid)
+            missing = _missing(folder, listed, uid, check=True)
             n_there = len(listed) - len(missing)
             with tqdm(total=len(listed), initial=n_there, desc='fetch', unit='image',
                       disable=not progress) as bar:
@@ -194,12 +195,22 @@ def _only_series(archive, found, uid):
     study = check_uid(found[0].get('StudyInstanceUID', ''), 'a study')
     return study, None if count in (None, '') else int(count)
 
-def _missing(folder, listed, uid):
-    "Those of the images listed that have no file; `ValueError` if other files lie there"
+def _is_image(path, uid, series):
+    "Is a file there, and what its name says? After a power cut it may be empty"
+    try: check_file(path, uid, series)
+    except ArchiveError: return False
+    return True
+
+def _missing(folder, listed, uid, check=False):
+    """Those of the images listed that have no file or, with `check`, another content;
+    `ValueError` if other files lie there"""
     for half in folder.glob('.*.dcm.*.part'): half.unlink() # left by a run that was killed
     names = {path.name for path in folder.iterdir() if not path.name.startswith('.')}
     strange = sorted(names - {f'{image}.dcm' for image in listed})
     if strange:
         raise ValueError(f'{folder} holds {counted(len(strange), "file")} that the archive does not '
                          f'list in series {uid}, such as {strange[0]}: choose another folder')
-    return {image: c for image, c in listed.items() if f'{image}.dcm' not in names}
+    missing = {image: c for image, c in listed.items() if f'{image}.dcm' not in names}
+    if not check: return missing
+    return {image: c for image, c in listed.items() if image in missing
+            or not _is_image(folder/f'{image}.dcm', image, uid)}

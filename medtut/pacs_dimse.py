@@ -11,7 +11,7 @@ from .extras import needs
 needs(__name__, 'pynetdicom', extra='archive')
 
 # %% ../nbs/toolbox/pacs_dimse.ipynb #pacsdimse003
-import socket, ssl, time
+import socket, time
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -24,7 +24,8 @@ from pynetdicom.sop_class import (StudyRootQueryRetrieveInformationModelFind as 
     StudyRootQueryRetrieveInformationModelGet as GET,
     StudyRootQueryRetrieveInformationModelMove as MOVE)
 
-from .pacs_access import Access, Address, ArchiveError, check_uid, image_file
+from .pacs_access import (
+    Access, Address, ArchiveError, check_uid, image_file, tls_context)
 
 # %% ../nbs/toolbox/pacs_dimse.ipynb #pacsdimse006
 def without_delay(
@@ -35,11 +36,18 @@ def without_delay(
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 # %% ../nbs/toolbox/pacs_dimse.ipynb #pacsdimse007
-def _tls(access, host):
-    "What pynetdicom wants for TLS: a context, and the name that the certificate must have"
-    context = ssl.create_default_context(cafile=access.ca and str(access.ca))
-    if access.certificate: context.load_cert_chain(*map(str, access.certificate))
-    return context, host
+def _tls_problem(address, access):
+    "What is wrong with an encrypted line, in words; '' where nothing is seen to be"
+    host = address.host
+    try:
+        with socket.create_connection((host, address.port), access.timeout) as line, \
+                tls_context(access).wrap_socket(line, server_hostname=host) as encrypted:
+            # what the other side thinks of the own certificate comes after the handshake
+            encrypted.settimeout(min(access.timeout, 2))
+            encrypted.recv(1)
+    except TimeoutError: return ''
+    except OSError as e: return str(e)
+    return ''
 
 _SYNTAXES = [syntax for syntax in AllTransferSyntaxes if not syntax.is_deflated]
 
@@ -88,7 +96,8 @@ class DimseArchive:
         "An association, which ends with the block"
         ae, address = self.entity(), self.address
         ae.requested_contexts = contexts
-        tls = _tls(self.access, address.host) if address.is_encrypted else None
+        # with TLS: whom to trust, and the name that the certificate must have
+        tls = (tls_context(self.access), address.host) if address.is_encrypted else None
         association = ae.associate(
             address.host, address.port, ae_title=address.title, ext_neg=list(roles), tls_args=tls,
             evt_handlers=[(evt.EVT_CONN_OPEN, without_delay), *handlers])
@@ -96,6 +105,10 @@ class DimseArchive:
         try:
             yield association
             if association.is_established: association.release()
+        except RuntimeError as e: # so pynetdicom says that the association has ended
+            if association.is_established or isinstance(e, ArchiveError): raise
+            raise ArchiveError(f'{self.name}: it ended the association. '
+                               'Call again: what has arrived is kept') from e
         finally:
             if association.is_established: association.abort()
 
@@ -105,9 +118,13 @@ class DimseArchive:
             reason = association.acceptor.primitive.reason_str
             return ArchiveError(f'{self.name} refuses {self.access.title} ({reason}): ask who runs '
                                 'it to add this title, or give your own by Access(title=)')
-        hint = 'is it running, is the certificate right?' if self.address.is_encrypted else \
-            'is it running, does it know the title and the address of this machine?'
-        return ArchiveError(f'{self.name}: no association ({hint})')
+        problem = _tls_problem(self.address, self.access) if self.address.is_encrypted else ''
+        if problem:
+            return ArchiveError(f'{self.name}: no trusted connection ({problem}). Access(ca=) names '
+                'the authority of its certificate, Access(certificate=) your own for an archive '
+                'that wants to see one')
+        return ArchiveError(f'{self.name}: no association (is it running, does it know the title '
+                            'and the address of this machine?)')
 
     def check(self, status, doing):
         "Raise `ArchiveError` for a status that is none, or a failure"
@@ -122,6 +139,9 @@ class DimseArchive:
     def question(self, level, keys):
         ds = pydicom.Dataset()
         ds.QueryRetrieveLevel = level
+        # else names would be sent in Latin letters, and others as question marks
+        if not all(str(value).isascii() for value in keys.values()):
+            ds.SpecificCharacterSet = 'ISO_IR 192'
         for keyword, value in keys.items(): setattr(ds, keyword, value)
         return ds
 
@@ -191,8 +211,11 @@ class DimseArchive:
         for context in image_contexts:
             ae.add_supported_context(context.abstract_syntax, context.transfer_syntax)
         host = '127.0.0.1' if self.address.is_local else ''
+        encrypted = self.address.is_encrypted
+        tls = tls_context(self.access, is_server=True) if encrypted else None
         try:
-            server = ae.start_server((host, self.access.port), block=False, evt_handlers=[handler])
+            server = ae.start_server((host, self.access.port), block=False, ssl_context=tls,
+                                     evt_handlers=[handler])
         except OSError as e:
             raise ArchiveError(f'port {self.access.port}, to which the archive would send, is '
                                f'taken ({e}): choose another by Access(port=)') from e

@@ -223,19 +223,34 @@ def _stored(headers, n_failed):
     return answer.to_json_dict()
 
 # %% ../nbs/toolbox/pacs_stand_in.ipynb #pacsstandin010
+def _tls(settings, is_server=True):
+    "Its certificate, and the authorities that others must have theirs from; None without TLS"
+    if not settings['tls']: return None
+    certificate, key, *authorities = settings['tls']
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if is_server else ssl.PROTOCOL_TLS_CLIENT)
+    context.load_cert_chain(certificate, key)
+    for authority in authorities:
+        context.load_verify_locations(authority)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
 class _Entity:
     "Answers for `images` over DIMSE"
     def __init__(self, images, settings):
-        self.images, self.peers = images, settings['peers']
+        self.images, self.settings, self.peers = images, settings, settings['peers']
+        self.tls = _tls(settings)
         ae = AE(settings['title'])
         ae.require_called_aet = True
         ae.require_calling_aet = list(self.peers)
         for context in AllStoragePresentationContexts:
             ae.add_supported_context(context.abstract_syntax, scu_role=True, scp_role=True)
         for model in (Verification, FIND, GET, MOVE): ae.add_supported_context(model)
-        self.server = ae.start_server(('127.0.0.1', settings['dicom']), block=False, evt_handlers=[
-            (evt.EVT_CONN_OPEN, without_delay), (evt.EVT_C_STORE, self.on_store), (evt.EVT_C_FIND, self.on_find),
-            (evt.EVT_C_GET, self.on_get), (evt.EVT_C_MOVE, self.on_move)])
+        handlers = {
+            evt.EVT_CONN_OPEN: without_delay, evt.EVT_C_STORE: self.on_store,
+            evt.EVT_C_FIND: self.on_find, evt.EVT_C_GET: self.on_get, evt.EVT_C_MOVE: self.on_move}
+        self.server = ae.start_server(
+            ('127.0.0.1', settings['dicom']), block=False, ssl_context=self.tls,
+            evt_handlers=list(handlers.items()))
 
     def on_store(self, event):
         try: self.images.add(event.encoded_dataset())
@@ -251,6 +266,7 @@ class _Entity:
         keys = {k: v for k, v in keys.items() if not k.startswith('NumberOf')}
         for row in self.images.find(question.QueryRetrieveLevel, keys):
             row.QueryRetrieveLevel = question.QueryRetrieveLevel
+            row.SpecificCharacterSet = 'ISO_IR 192'
             yield 0xFF00, row
         yield 0, None
 
@@ -273,7 +289,9 @@ class _Entity:
             return
         images = self.chosen(event.identifier)
         kinds = {(ds.SOPClassUID, ds.file_meta.TransferSyntaxUID) for ds in images}
-        yield '127.0.0.1', port, dict(contexts=[build_context(*kind) for kind in kinds])
+        line = dict(contexts=[build_context(*kind) for kind in kinds])
+        if self.tls: line['tls_args'] = _tls(self.settings, is_server=False), '127.0.0.1'
+        yield '127.0.0.1', port, line
         yield len(images)
         for ds in images: yield 0xFF00, ds
 
@@ -285,10 +303,10 @@ class _WebServer(ThreadingHTTPServer):
         self.images = images
         pairs = [f'{user}:{password}' for user, password in settings['users'].items()]
         self.secrets = [b'Basic ' + b64encode(pair.encode()) for pair in pairs]
-        if settings['tls']:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(*settings['tls'])
-            self.socket = context.wrap_socket(self.socket, server_side=True)
+        context = _tls(settings)
+        if context: # each line is greeted in its own thread, so that a silent one stops no other
+            self.socket = context.wrap_socket(
+                self.socket, server_side=True, do_handshake_on_connect=False)
 
 # %% ../nbs/toolbox/pacs_stand_in.ipynb #pacsstandin013
 def serve(
@@ -299,6 +317,7 @@ def serve(
     images = _Images(settings['folder'])
     entity, web = _Entity(images, settings), _WebServer(images, settings)
     threading.Thread(target=web.serve_forever, daemon=True).start()
+    print(settings['ready'], flush=True) # both ports are open
     try: stop.wait()
     finally:
         web.shutdown()

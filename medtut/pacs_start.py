@@ -6,17 +6,18 @@
 __all__ = ['Archive', 'archive']
 
 # %% ../nbs/toolbox/pacs_start.ipynb #pacsstart002
-import json, os, shutil, socket, ssl, subprocess, sys, time
+import json, os, secrets, shutil, socket, subprocess, sys, time
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from http.client import HTTPConnection, HTTPException
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import mkdtemp
 
 from .pacs_access import ArchiveError
+from .wording import counted
 
 # %% ../nbs/toolbox/pacs_start.ipynb #pacsstart005
 _PLUGINS = [Path(folder)/'libOrthancDicomWeb.so' for folder in (
@@ -36,12 +37,13 @@ def _orthanc_settings(settings, plugin):
     peers = {title: dict(AET=title, Host='127.0.0.1', Port=port or 1)
              for title, port in settings['peers'].items()}
     return dict(
-        Name='medtut', StorageDirectory=folder, IndexDirectory=folder,
+        Name=settings['ready'], StorageDirectory=folder, IndexDirectory=folder,
         HttpPort=settings['http'], DicomPort=settings['dicom'], DicomAet=settings['title'],
         RemoteAccessAllowed=False, AuthenticationEnabled=bool(settings['users']),
         RegisteredUsers=settings['users'], **answers, DicomAlwaysAllowEcho=True,
         DicomCheckModalityHost=True, DicomCheckCalledAet=True, DicomModalities=peers,
-        OverwriteInstances=False, StableAge=1, SyncStorageArea=False, WebDavEnabled=False, Plugins=[str(plugin)],
+        DefaultEncoding='Utf8', OverwriteInstances=False, StableAge=1, SyncStorageArea=False,
+        WebDavEnabled=False, Plugins=[str(plugin)],
         DicomWeb=dict(Enable=True, Root='/dicom-web/'))
 
 # %% ../nbs/toolbox/pacs_start.ipynb #pacsstart007
@@ -63,9 +65,10 @@ def archive(
     folder:str|Path|None=None, # for its files, which then stay; `None`: one that is removed
     users:dict|None=None,# name -> password; `None`: nobody is asked who they are
     peers:dict|None=None,# title that may call -> port it listens on, or None; `None`: MEDTUT
-    tls:tuple|None=None, # PEM files of certificate and key of a stand-in, to be asked by https
+    tls:tuple|None=None, # PEM files of certificate and key of a stand-in, for https and dicoms; a
+                         # third: the authorities of those who may ask, with their certificates
     ports:tuple|None=None, # for web and DIMSE; `None`: free ones
-    wait:float=30,       # seconds that it may take to start
+    wait:float=120,      # seconds that it may take to start; mostly it takes less than one
 )->Iterator[Archive]:
     """Start an archive that this machine alone can use; it stops with the `with` block.
 
@@ -81,20 +84,23 @@ def archive(
         raise ArchiveError('Orthanc with its DICOMweb plugin is not installed: '
                            "apt-get install orthanc orthanc-dicomweb, or kind='stand-in'")
     top = Path(mkdtemp(prefix='archive-')) # readable for its owner alone, with passwords in it
-    storage = Path(folder or top/'images').absolute()
-    storage.mkdir(parents=True, exist_ok=True)
-    http, dicom = ports or _free_ports(2)
-    settings = dict(folder=str(storage), http=http, dicom=dicom, title='ARCHIVE', users=users or {},
-        peers=peers or dict(MEDTUT=None), tls=[str(path) for path in tls or ()])
+    settings = dict(folder=str(Path(folder or top/'images').absolute()), title='ARCHIVE',
+        users=users or {}, peers=peers or dict(MEDTUT=None), tls=[str(path) for path in tls or ()],
+        ready=f'medtut {secrets.token_hex(4)}')
     try:
-        process = _start(kind, orthanc, settings, top)
-        try:
-            version = _wait(process, settings, wait, top/'log')
-            yield Archive(f'{kind} {version}'.strip(),
-                f'http{"s" if tls else ""}://127.0.0.1:{http}/dicom-web',
-                f'dicom://{settings["title"]}@127.0.0.1:{dicom}', storage, settings, process)
+        Path(settings['folder']).mkdir(parents=True, exist_ok=True)
+        process, version = _started(kind, orthanc, settings, top, wait, ports)
+        try: yield _as_archive(kind, version, settings, process)
         finally: _stop(process)
     finally: shutil.rmtree(top, ignore_errors=True)
+
+def _as_archive(kind, version, settings, process):
+    s = 's' if settings['tls'] else ''
+    return Archive(
+        f'{kind} {version}'.strip(), f'http{s}://127.0.0.1:{settings["http"]}/dicom-web',
+        f'dicom{s}://{settings["title"]}@127.0.0.1:{settings["dicom"]}',
+        Path(settings['folder']), settings, process)
+
 
 # %% ../nbs/toolbox/pacs_start.ipynb #pacsstart009
 def _free_ports(n):
@@ -123,38 +129,62 @@ def _start(kind, orthanc, settings, top):
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=top,
                                 env=os.environ | dict(PYTHONPATH=path))
 
-def _ask(settings, path):
-    "The body of an answer of its web server, '' for a refusal; `OSError` if there is none"
-    where = '127.0.0.1', settings['http']
-    if settings['tls']: # whose certificate it is does not matter: it was started here
-        line = HTTPSConnection(*where, timeout=2, context=ssl._create_unverified_context())
-    else: line = HTTPConnection(*where, timeout=2)
+class _PortTaken(ArchiveError): "Another program listens where the archive was to"
+
+def _orthanc_version(settings):
+    "Of Orthanc, if it is the one that was started; `OSError` or `ValueError` says what came instead"
+    line = HTTPConnection('127.0.0.1', settings['http'], timeout=10)
     headers = {}
     for user, password in settings['users'].items():
         secret = b64encode(f'{user}:{password}'.encode()).decode()
         headers['Authorization'] = f'Basic {secret}'
     try:
-        line.request('GET', path, headers=headers)
+        line.request('GET', '/system', headers=headers)
         answer = line.getresponse()
-        body = answer.read().decode(errors='replace')
-        return body if answer.status == 200 else ''
+        body = answer.read()
+        if answer.status != 200: raise ValueError(f'status {answer.status}')
+        about = json.loads(body)
+        if about.get('Name') != settings['ready']: raise ValueError('another archive answers')
     finally: line.close()
+    # it opens this port after the other
+    socket.create_connection(('127.0.0.1', settings['dicom']), 10).close()
+    return about['Version']
 
-def _wait(process, settings, wait, log):
-    "Wait until an archive answers on both ports; its version, or ''"
-    start = time.monotonic()
+def _version(kind, settings, log):
+    "As `_orthanc_version`, of either kind; that of the stand-in is ''"
+    if kind == 'Orthanc': return _orthanc_version(settings)
+    if settings['ready'] in log.read_text(errors='replace').splitlines(): return ''
+    raise ValueError('it has not said yet that it is ready')
+
+def _wait(kind, process, settings, wait, log):
+    "Wait until an archive is ready; its version, or ''"
+    start, n_looks = time.monotonic(), 0
     while True:
-        try:
-            body = _ask(settings, '/system')
-            socket.create_connection(('127.0.0.1', settings['dicom']), 2).close()
-            return json.loads(body)['Version'] if body else ''
-        except (OSError, HTTPException):
-            said = log.read_text(errors='replace')[-1500:]
-            if process.poll() is not None:
-                raise ArchiveError(f'the archive did not start:\n{said}') from None
-            if time.monotonic() - start > wait:
-                raise ArchiveError(f'the archive did not answer within {wait:g} s:\n{said}') from None
-            time.sleep(.05)
+        has_ended = process.poll() is not None
+        try: return _version(kind, settings, log)
+        except (OSError, HTTPException, ValueError) as e: seen = f'{type(e).__name__}: {e}'
+        n_looks += 1
+        said = log.read_text(errors='replace')[-1500:]
+        if has_ended:
+            kind_of_error = _PortTaken if 'already in use' in said.lower() else ArchiveError
+            raise kind_of_error(f'the archive did not start: it ended with status '
+                                f'{process.returncode}, and said\n{said}')
+        seconds = time.monotonic() - start
+        if seconds > wait:
+            raise ArchiveError(f'the archive runs, and was not ready after {seconds:.0f} s '
+                f'(wait={wait:g}). {counted(n_looks, "look")}, at the last: {seen}. It said\n{said}')
+        time.sleep(.05)
+
+def _started(kind, orthanc, settings, top, wait, ports):
+    "The process of an archive that is ready, and its version"
+    for tries_left in (2, 1, 0):
+        settings['http'], settings['dicom'] = ports or _free_ports(2)
+        process = _start(kind, orthanc, settings, top)
+        try: return process, _wait(kind, process, settings, wait, top/'log')
+        except BaseException as e:
+            _stop(process)
+            # a port that was free may be another program's by now; one that was named stays
+            if not isinstance(e, _PortTaken) or ports or not tries_left: raise
 
 def _stop(process):
     "End a process: asked to, and after a while made to"

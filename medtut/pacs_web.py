@@ -31,14 +31,20 @@ _MEANING = {
     413: 'the file is too large for it',
     429: 'it was asked too often: wait, and call again'}
 
-def _check_status(r, name):
-    "Raise `ArchiveError` for an answer that is a refusal or a fault"
-    if r.status_code < 300: return
+# what an archive says of one file, and others may fare better
+_ABOUT_ONE_FILE = 400, 409, 413, 415, 422
+
+def _refusal(r):
+    "A refusal or a fault in words"
     if r.status_code < 400: meaning = 'it sends you elsewhere, which is not followed'
     elif r.status_code >= 500: meaning = 'a fault of the archive: call again later'
     else: meaning = _MEANING.get(r.status_code, 'it refuses')
     reason = ''.join(c for c in str(r.reason)[:60] if c.isprintable())
-    raise ArchiveError(f'{name} answered {r.status_code} ({reason}): {meaning}')
+    return f'answered {r.status_code} ({reason}): {meaning}'
+
+def _check_status(r, name):
+    "Raise `ArchiveError` for an answer that is a refusal or a fault"
+    if r.status_code >= 300: raise ArchiveError(f'{name} {_refusal(r)}')
 
 # %% ../nbs/toolbox/pacs_web.ipynb #pacsweb008
 def _innermost(e):
@@ -53,12 +59,18 @@ def _as_archive_error(e, name, timeout):
     if isinstance(e, timeouts) or isinstance(first, timeouts):
         return ArchiveError(f'{name}: nothing came for {timeout:g} s. '
                             'Call again, or allow more by Access(timeout=)')
-    if isinstance(e, requests.exceptions.SSLError) or 'SSL' in type(first).__name__:
+    # the alert that says so is often lost with the line
+    wants_ours = 'does it want to see a certificate of yours, Access(certificate=(file, key file))?'
+    if 'CERTIFICATE_VERIFY_FAILED' in reason:
         return ArchiveError(f'{name}: no trusted connection ({reason}). If the archive has a '
                             'certificate of its own, give its authority by Access(ca=)')
+    if isinstance(e, requests.exceptions.SSLError) or 'SSL' in type(first).__name__:
+        return ArchiveError(f'{name}: no trusted connection ({reason}). Does it speak TLS there, '
+                            f'and {wants_ours}')
     if isinstance(e, requests.ConnectionError) and not isinstance(first, urllib3.exceptions.HTTPError):
+        more = f', and {wants_ours}' if name.startswith('https') else '?'
         return ArchiveError(f'{name}: not reached, or the line was cut ({reason}). '
-                            'Is it running? Call again: what has arrived is kept')
+                            f'Is it running{more} Call again: what has arrived is kept')
     return ArchiveError(f'{name}: the answer broke off ({reason}). '
                         'Call again: what has arrived is kept')
 
@@ -107,7 +119,7 @@ class _FileBody:
     def close(self): self.file.close()
 
 # %% ../nbs/toolbox/pacs_web.ipynb #pacsweb015
-PAGE = 1_000          # rows asked for at a time
+PAGE = 500            # rows asked for at a time
 MOST_JSON = 2**28     # bytes that the answer to a search may have
 _PLAIN = '*?,'       # stand in a query as they are: not every archive decodes what is encoded
 _JSON = {'Accept': 'application/dicom+json'}
@@ -176,28 +188,29 @@ class WebArchive:
             raise ArchiveError(f'{self.name}: the answer, called {kind}, is no DICOM JSON '
                 f'({type(e).__name__}). Is this the address of its DICOMweb?') from None
 
-    def search(self, path, keys, fields, uid):
-        "All rows of a search, page by page; `uid` names what tells rows apart"
-        rows: dict[str, pydicom.Dataset] = {}
+    def search(self, path, keys, fields, uid, keep=lambda ds: ds):
+        """What `keep` makes of each row of a search, page by page, by UID; `uid` names what tells
+        rows apart"""
+        rows: dict[str, object] = {}
         while True:
             paging = dict(includefield=fields, limit=PAGE, offset=len(rows))
             query = urlencode(keys | paging, doseq=True, safe=_PLAIN)
             with self.ask('GET', f'{path}?{query}', headers=_JSON) as r:
                 _check_status(r, self.name)
-                page = {check_uid(ds.get(uid, ''), 'a row'): ds for ds in self.data_sets(r)}
+                page = self.data_sets(r)
             n_before = len(rows)
-            rows |= page
-            if len(rows) == n_before: return list(rows.values())
+            for ds in page: rows[check_uid(ds.get(uid, ''), 'a row')] = keep(ds)
+            if len(rows) == n_before: return rows
 
     def find_series(self, keys, fields):
         "A data set for each series that fits `keys`"
-        return self.search('series', keys, fields, 'SeriesInstanceUID')
+        return list(self.search('series', keys, fields, 'SeriesInstanceUID').values())
 
     def list_images(self, study, series):
         "SOPInstanceUID -> SOPClassUID of each image of a series"
         path = f'studies/{study}/series/{series}/instances'
-        rows = self.search(path, {}, ['SOPClassUID'], 'SOPInstanceUID')
-        return {str(ds.SOPInstanceUID): str(ds.get('SOPClassUID', '')) for ds in rows}
+        def sop_class(ds): return str(ds.get('SOPClassUID', ''))
+        return self.search(path, {}, ['SOPClassUID'], 'SOPInstanceUID', sop_class)
 
     def fetch(self, study, series, images, folder):
         "Write images into `folder`, and yield the UID of each as it is there"
@@ -241,6 +254,7 @@ class WebArchive:
         if failed: return 'failed', f'refused, reason {_hex(failed[0].get("FailureReason"))}'
         if uid in [str(item.get('ReferencedSOPInstanceUID')) for item in stored]:
             return 'stored', ''
+        if r.status_code in _ABOUT_ONE_FILE: return 'failed', _refusal(r)
         _check_status(r, self.name)
         return 'failed', f'answered {r.status_code} without saying that the file is stored'
 

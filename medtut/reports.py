@@ -74,14 +74,12 @@ def _algorithm_of(segment):
     if made_by: return dict(name=made_by[0].AlgorithmName, version=made_by[0].AlgorithmVersion)
     return dict(name=segment.get('SegmentAlgorithmName') or 'not named', version='not named')
 
-def _group(seg, segment, mask, affine):
+def _group(seg, segment, mask, source):
     "What the report says of one segment"
     from highdicom import sr
     # ReferencedSegment.from_segmentation fails in highdicom 0.28.2 where there is one segment
-    series = seg.ReferencedSeriesSequence[0]
-    images = [
-        sr.SourceImageForSegmentation(image.ReferencedSOPClassUID, image.ReferencedSOPInstanceUID)
-        for image in series.ReferencedInstanceSequence]
+    images = [sr.SourceImageForSegmentation(header.SOPClassUID, header.SOPInstanceUID)
+              for header in source.headers]
     referenced = sr.ReferencedSegment(
         seg.SOPClassUID, seg.SOPInstanceUID, segment_number=segment.SegmentNumber,
         source_images=images)
@@ -93,7 +91,7 @@ def _group(seg, segment, mask, affine):
     return sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
         referenced_segment=referenced, tracking_identifier=tracking,
         finding_type=_code(segment.SegmentedPropertyTypeCodeSequence), finding_sites=sites,
-        measurements=_measurements(mask, affine, _algorithm_of(segment)))
+        measurements=_measurements(mask, source.affine, _algorithm_of(segment)))
 
 # %% ../nbs/toolbox/reports.ipynb #reports010
 def _observer(model):
@@ -106,6 +104,19 @@ def _observer(model):
         observer_type=codes.DCM.Device, observer_identifying_attributes=device)
     return sr.ObservationContext(observer_device_context=observer)
 
+def _check_outlined(seg, source, path):
+    "Refuse a segmentation of other images than those of the series, even if they lie alike"
+    header = source.headers[0]
+    outlined = [item.get('SeriesInstanceUID') for item in seg.get('ReferencedSeriesSequence') or []]
+    pairs = [('StudyInstanceUID', [seg.get('StudyInstanceUID')]), ('SeriesInstanceUID', outlined),
+             ('FrameOfReferenceUID', [seg.get('FrameOfReferenceUID')])]
+    for keyword, named in pairs:
+        own = header.get(keyword)
+        # that of the series outlined, and of its frame, need not stand in other makers' files
+        if not any(named) or own in named: continue
+        raise VolumeError(f'{path}: made from images of another {keyword} ({named[0]}) than '
+                          f'{source.name} ({own}); give the series that was outlined')
+
 def save_sr(
     seg:str|Path,  # a DICOM segmentation, as `save_seg` writes it
     source,        # the series that was outlined: folder, paths or table, as for `load_series`
@@ -117,7 +128,7 @@ def save_sr(
     """Write volume (ml) and longest diameter (mm) of each segment as a report (TID 1500).
 
     A segment without a voxel has volume 0 and no diameter. Raises `VolumeError` where the
-    segmentation lies on another grid than the series or holds probabilities, `DicomError` for what
+    segmentation is of another series, lies on another grid or holds probabilities, `DicomError` for what
     is no segmentation, and `ImportError` without highdicom."""
     needs('medtut.reports', 'highdicom', extra='archive')
     from highdicom import sr
@@ -128,13 +139,11 @@ def save_sr(
     if seg_ds.SegmentationType == 'FRACTIONAL':
         raise VolumeError(f'{seg}: probabilities, which have no volume; choose a threshold, and '
                           'save the mask with save_seg')
-    if seg_ds.StudyInstanceUID != source.headers[0].StudyInstanceUID:
-        raise VolumeError(f'{seg}: of another study than {source.name}; give the series that was '
-                          'outlined')
+    _check_outlined(seg_ds, source, seg)
     segments = {segment.SegmentNumber: segment for segment in seg_ds.SegmentSequence}
     groups = []
     for i, number in enumerate(masks.table.segment):
-        groups.append(_group(seg_ds, segments[number], masks.array[..., i], source.affine))
+        groups.append(_group(seg_ds, segments[number], masks.array[..., i], source))
     model = masks.table.algorithm[0] or 'medtut'
     procedure = _PROCEDURES.get(source.headers[0].get('Modality'), _IMAGING)
     report = sr.MeasurementReport(

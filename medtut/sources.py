@@ -48,6 +48,9 @@ def _header(path):
                           'get the file as the scanner wrote it, or keep the result as NIfTI')
     for keyword in _MAY_BE_EMPTY:
         if keyword not in ds: setattr(ds, keyword, '')
+    # text is read by the character set of the file, and written in UTF-8, which has all letters
+    ds.decode()
+    ds.SpecificCharacterSet = 'ISO_IR 192'
     return ds
 
 def read_source(source, uid=None, volume=None):

@@ -5,9 +5,11 @@ import json
 import re
 import sys
 import warnings
+from functools import cache
 from importlib.metadata import metadata
 from pathlib import Path
 
+import nbdev.config
 from docutils import nodes
 from fastcore.nbio import dict2nb, mk_cell, nb2str
 from nbdev.processors import FilterDefaults
@@ -26,6 +28,9 @@ from rooms import rooms
 # lines stand beside them
 warnings.filterwarnings('ignore', message='Found cells containing imports')
 
+# nbdev reads pyproject.toml for each cell anew: a seventh of the build's time
+nbdev.config._load_toml = cache(nbdev.config._load_toml)
+
 project = html_title = config.lib_name
 author = metadata(project)['Author']
 release = config.version
@@ -43,10 +48,11 @@ html_theme_options = dict(
     use_repository_button=True,
     launch_buttons=dict(colab_url='https://colab.research.google.com'),
     pygments_light_style='a11y-high-contrast-light',
+    max_navbar_depth=1,  # the contents hold pages alone, whose headings each page lists itself
     navbar_persistent=[])  # the theme's default is a second search box
 html_context = dict(default_mode='auto')  # light or dark, as the reader's system is
 html_static_path = ['_static']
-html_css_files = ['site.css']
+html_css_files = ['site.css', 'quiz.css']
 html_js_files = ['quiz.js', 'access.js']
 html_favicon = '_static/favicon.svg'
 
@@ -90,7 +96,13 @@ def admonition(m):
     kind, text = m[1].lower(), re.sub('^> ?', '', m[2], flags=re.M).rstrip()
     return f'````{{{kind}}}\n{text}\n````\n'
 
+def page_here(m):
+    "A link to a page of the published site, as the README has it, as one to the page itself"
+    source, = (path for path in (f'{m[1]}.ipynb', f'{m[1]}.md') if (nbs/path).exists())
+    return f']({source})'
+
 def site_markdown(md):
+    md = re.sub(r'\]\(\{homepage\}([\w/]+)\.html\)', page_here, md)
     md = re.sub(r'^> \[!(\w+)\]\n((?:>.*\n?)+)', admonition, md, flags=re.M)
     # a name that is a link's text already, which nbdev links too
     md = re.sub(r'\[\[(`[^`]+`)\]\([^)]*\)\](?=\()', r'[\1]', filled(md))
@@ -180,7 +192,10 @@ def contents():
 def lesson_line(lesson):
     "What stands under a lesson's title, apart from what the lesson says itself"
     time = f' Minutes on two CPU cores: {lesson.time}, measured.' if lesson.time else ''
-    return f'{lesson.badge} {run_here(lesson.path.relative_to(nbs))}{time}'
+    here = run_here(lesson.path.relative_to(nbs))
+    if lesson.number == 0: # where a first visit begins
+        here = '(which asks for an account; [lesson 1](01_dicom.ipynb) also runs without one)'
+    return f'{lesson.badge} {here}{time}'
 
 def run_here(path):
     "A link to a notebook's edition in the browser, if it has one"
@@ -214,6 +229,13 @@ def add_synonyms(app, doctree):
     words = SYNONYMS.get(app.env.docname, '')
     if words: doctree += nodes.meta(name='keywords', content=', '.join(words.split()))
 
+def colab_where_it_runs(app, pagename, templatename, context, doctree):
+    "The theme offers Colab on every notebook's page; here, on those that install medtut there"
+    source = nbs/f'{pagename}.ipynb'
+    if source.exists() and 'google.colab' in source.read_text(encoding='utf-8'): return
+    buttons = context.get('header_buttons', [])
+    context['header_buttons'] = [b for b in buttons if b['label'] != 'launch-buttons']
+
 def describes_pictures(app, doctree, docname):
     "Warn of each picture without words for those who can't see it; `make site` takes no warning"
     warn = getLogger(__name__).warning
@@ -234,3 +256,5 @@ def setup(app):
     app.connect('source-read', prepare)
     app.connect('doctree-read', add_synonyms)
     app.connect('doctree-resolved', describes_pictures)
+    # after the theme has made its buttons
+    app.connect('html-page-context', colab_where_it_runs, priority=600)

@@ -5,19 +5,29 @@ Pyodide's core comes from npm where its registry can be reached: it has no numpy
 read and no more. With `MEDTUT_PYODIDE=folder`, a folder that holds a complete Pyodide of the
 version the site names, whole lessons are run."""
 import ast
+import importlib
 import json
 import os
 import re
 import shutil
+import sys
 import time
+import warnings
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import browser as edition_tool
+import pydicom
 import pytest
 from browser import CHANGED, EDITIONS, NOT_HERE, PYODIDE, edition
 from chromium import QuietHandler, chromium, serving
 from lessons import nbs
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
+
+from medtut.dicom import read_dicom
+from medtut.errors import DicomError
 
 each_edition = pytest.mark.parametrize('name', EDITIONS)
 number_of_pyodide = re.search(r'/v([\d.]+)/', PYODIDE)[1]
@@ -39,7 +49,7 @@ def test_edition_is_of_the_notebook(name):
         assert 'nbdev_export' not in source
     checks = re.findall(r"check\('([\d.]+)', answer\)", whole)
     assert re.findall(r"check\('([\d.]+)', answer\)", '\n'.join(code)) == checks
-    assert '\n'.join(prose).count('<details name=') == whole.count('<details name=')
+    assert '\n'.join(prose).count('<details class="quiz-') == whole.count('<details name=')
     assert 'browser edition' in prose[1]
 
 def test_solutions_are_folded():
@@ -72,10 +82,10 @@ def test_what_is_left_out_says_why():
     assert 'jpeg2k' not in code
 
 @pytest.fixture(scope='module')
-def site(tmp_path_factory):
+def site(lite, tmp_path_factory):
     "A site of JupyterLite and the page on one's own file"
-    folder = tmp_path_factory.mktemp('site')
-    edition_tool.build(folder/'lite')
+    folder = tmp_path_factory.mktemp('edition')
+    shutil.copytree(lite, folder/'lite', copy_function=os.link)
     shutil.copytree(nbs/'_static', folder/'_static')
     raw, = re.findall(r'```\{raw\} html\n(.+?)```', (nbs/'your_file.md').read_text(), re.S)
     page = f'<!doctype html><html lang="en"><title>Your file</title><body>{raw}</body></html>'
@@ -91,7 +101,8 @@ def test_wheels(site):
             assert not z.testzip()
             assert not [name for name in z.namelist() if name.endswith(('.so', '.pyd'))]
     with zipfile.ZipFile(wheels['medtut']) as z: names = set(z.namelist())
-    for module in ('dicom', 'show', 'metrics', 'splits', 'rle', 'tables', 'exercises', 'files', 'volumes'):
+    for module in ('dicom', 'show', 'metrics', 'splits', 'rle', 'tables', 'exercises', 'files',
+                   'volumes'):
         assert f'medtut/{module}.py' in names
     assert 'medtut/unet.py' not in names
     assert sum(path.stat().st_size for path in wheels.values()) < 20e6
@@ -128,6 +139,11 @@ def pyodide_at(folder):
             self.send_header('Content-Length', str(len(content)))
             self.end_headers()
             self.wfile.write(content)
+        def end_headers(self):
+            "May be kept as long as Pyodide's network and the site's host say"
+            lasts = '31536000, immutable' if '/pyodide/' in self.path else '600'
+            self.send_header('Cache-Control', f'max-age={lasts}')
+            super().end_headers()
         def copyfile(self, source, out):
             content = source.read()
             Handler.sent += len(content)
@@ -158,12 +174,130 @@ def test_opens_without_a_network(browser, site):
         page.get_by_role('heading', name='Lesson 1: DICOM anatomy').wait_for(timeout=120_000)
         page.close()
 
-def read_own_file(page, path):
-    page.locator('input[type=file]').set_input_files(path)
+TYPE = '''([number, text]) => {
+    const cells = window.jupyterapp.shell.currentWidget.content.model.sharedModel.cells
+    const cell = cells.find(c => c.getSource().includes(`check('${number}', answer)`))
+    cell.setSource(cell.getSource().replace(/answer = .*/, 'answer = ' + text))
+}'''
+CELLS = 'window.jupyterapp?.shell.currentWidget?.content?.model?.sharedModel.cells'
+
+def edition_page(context, address, name):
+    "An edition that can be read in a new page of a browser's context; Python need not be there"
+    page = context.new_page()
+    page.set_default_timeout(120_000)
+    page.goto(f'{address}lite/notebooks/index.html?path={Path(name).name}')
+    page.wait_for_function(f'{CELLS}?.length > 1')
+    page.locator('.jp-Notebook .jp-CodeCell').first.wait_for()
+    return page
+
+def test_quiz_counts(browser, site):
+    "As on the site: a first choice counts, a second does not, and one choice is open at a time"
+    with serving(site) as address, browser.new_context() as context:
+        page = edition_page(context, address, '01_dicom.ipynb')
+        page.locator('.jp-Notebook').press('End')
+        wrong = page.locator('details[name="quiz-1"]', has_text='No.').first
+        right = page.locator('details[name="quiz-1"]', has_text='Right.')
+        wrong.locator('summary').click()
+        score = page.get_by_role('status').filter(has_text='first try')
+        assert score.inner_text().startswith('0 right at the first try')
+        right.locator('summary').click()
+        assert wrong.get_attribute('class') == 'quiz-1 wrong'
+        assert right.get_attribute('class') == 'quiz-1 right'
+        assert not wrong.locator('p').is_visible()
+        assert score.inner_text().startswith('0 right at the first try')
+        page.locator('details[name="quiz-2"]', has_text='Right.').locator('summary').click()
+        assert score.inner_text().startswith('1 right at the first try')
+
+def test_answers_stay_between_visits(browser, site):
+    "What was typed is there in a page that is opened later, without a menu or a key to save it"
+    with serving(site) as address, browser.new_context() as context:
+        page = edition_page(context, address, '01_dicom.ipynb')
+        page.evaluate(TYPE, ['1.1', '2'])
+        saved = 'window.jupyterapp.shell.currentWidget.content.model.dirty === false'
+        page.wait_for_function(saved, timeout=30_000) # every 5 s
+        page.close()
+        later = edition_page(context, address, '01_dicom.ipynb')
+        later.wait_for_function(f'{CELLS}?.some(c => c.getSource().includes("answer = 2"))')
+
+# --- the reader's own file
+
+def drop(page, *paths, below=0, text=()):
+    "Drop what lies at `paths`, as a file manager does: on the page's field, or so far below it"
+    devtools = page.context.new_cdp_session(page)
+    box = page.locator('.your-file-drop').bounding_box()
+    items = [dict(mimeType='text/plain', data=words) for words in text]
+    data = dict(items=items, files=[str(path) for path in paths], dragOperationsMask=1)
+    for kind in 'dragEnter', 'dragOver', 'drop':
+        event = dict(type=kind, x=box['x'] + 5, y=box['y'] + 5 + below, data=data)
+        devtools.send('Input.dispatchDragEvent', event)
+
+def choose(page, path): page.locator('input[type=file]').set_input_files(path)
+
+def read_own_file(page, path, how=choose):
+    how(page, path)
     page.locator('.your-file-header td').first.wait_for(timeout=240_000)
 
+@pytest.fixture(scope='module')
+def own_file():
+    "What the page on one's own file has Python say of it"
+    sys.path.insert(0, str(nbs/'_static'))
+    yield importlib.import_module('your_file')
+    sys.path.remove(str(nbs/'_static'))
+
+def test_headers_of_what_medtut_reads(own_file, monkeypatch):
+    "pydicom's files and what lies beside them, with and without preamble"
+    folder = Path(pydicom.__file__).parent/'data'
+    monkeypatch.chdir(folder)
+    paths = [path.relative_to(folder) for path in folder.rglob('*') if path.is_file()]
+    assert len(paths) > 150
+    warnings.simplefilter('ignore')
+    for path in paths:
+        said = json.loads(own_file.header(path))
+        try: read_dicom(path, pixels=False)
+        except DicomError: assert f'{path} can not be read as DICOM' in said['error']
+        else: assert len(said['rows']) > 1, path
+
+@pytest.mark.parametrize('start, said', [
+    (b'', 'is empty: copy or download it again'),
+    (b'PK\3\4', 'a ZIP archive: unpack it'), (b'%PDF-1.7', 'it looks like a PDF.'),
+    (b'\n<!doctype html>', 'a web page or XML'), (b'hello', 'it holds something else.')])
+def test_says_what_a_wrong_file_is(own_file, tmp_path, start, said):
+    (tmp_path/'scan.dcm').write_bytes(start)
+    assert said in json.loads(own_file.header(tmp_path/'scan.dcm'))['error']
+
+def test_a_damaged_element_costs_no_other(own_file, tmp_path):
+    "Three bytes that are to be numbers of two bytes each"
+    ds = pydicom.dcmread(a_ct())
+    damaged = RawDataElement(Tag('SliceThickness'), 'US', 3, b'abc', 0, False, True)
+    ds[damaged.tag] = damaged
+    by_tag = {row[0]: row for row in own_file._elements(ds)}
+    assert 'can not be read' in by_tag['(0018,0050)'][3]
+    assert by_tag['(0010,0010)'][3] == 'CompressedSamples^CT1'
+
+@pytest.fixture(scope='module')
+def one_of_each(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('dropped')
+    (folder/'scans').mkdir()
+    shutil.copy(a_ct(), folder/'scans/CT_small.dcm')
+    shutil.copy(a_ct(), folder/'other.dcm')
+    return folder
+
+@pytest.mark.parametrize('names, text, said', [
+    (['scans'], (), 'scans is a folder, and this page reads one file'),
+    (['other.dcm', 'scans/CT_small.dcm'], (), '2 files were dropped, and none was read'),
+    (['other.dcm', 'scans'], (), '2 files were dropped, and none was read'),
+    ([], ['a word'], 'That was no file')])
+def test_drops_that_are_no_file(browser, site, one_of_each, names, text, said):
+    "A sentence says what to do, and Python is not loaded for it"
+    with serving(site) as address:
+        page = browser.new_page()
+        page.goto(f'{address}your_file.html')
+        drop(page, *(one_of_each/name for name in names), text=text)
+        page.get_by_role('status').filter(has_text=said).wait_for()
+        assert page.url.endswith('/your_file.html')
+        page.close()
+
 def a_ct():
-    import pydicom
     return Path(pydicom.__file__).parent/'data/test_files/CT_small.dcm'
 
 def test_reads_a_header(browser, site, core):
@@ -175,6 +309,20 @@ def test_reads_a_header(browser, site, core):
         header = page.locator('.your-file-header').inner_text()
         assert 'CompressedSamples^CT1' in header
         page.get_by_role('status').filter(has_text='could not be loaded').wait_for(timeout=60_000)
+        # what is dropped is read as what is chosen, also where it misses the field
+        for below in 0, 300:
+            read_own_file(page, a_ct(), partial(drop, below=below))
+            assert page.locator('.your-file-header').inner_text() == header
+        drop(page, nbs/'your_file.md')
+        wrong = 'your_file.md can not be read as DICOM: it holds something else.'
+        page.locator('.your-file-header', has_text=wrong).wait_for()
+        page.get_by_role('status').filter(has_text='Nothing to show').wait_for()
+        # the last of two counts, not the first
+        drop(page, a_ct())
+        drop(page, nbs/'your_file.md')
+        page.locator('.your-file-header', has_text=wrong).wait_for()
+        page.wait_for_timeout(500)
+        assert page.locator('.your-file-header td').count() == 0
         page.close()
 
 def test_own_file_whole(browser, site, complete):
@@ -184,10 +332,17 @@ def test_own_file_whole(browser, site, complete):
         page.goto(f'{address}your_file.html')
         read_own_file(page, a_ct())
         page.get_by_role('status').filter(has_text='Done').wait_for(timeout=240_000)
-        assert page.locator('.your-file-picture img').evaluate('i => i.decode().then(() => i.naturalWidth)') == 128
+        width = 'i => i.decode().then(() => i.naturalWidth)'
+        assert page.locator('.your-file-picture img').evaluate(width) == 128
         assert 'PatientName' in page.locator('.your-file-identifying').inner_text()
-        page.locator('input[type=file]').set_input_files(nbs/'your_file.md')
-        page.locator('.your-file-header', has_text='can not be read as DICOM').wait_for(timeout=60_000)
+        names = 'picture', 'identifying', 'header'
+        parts = [page.locator(f'.your-file-{name}') for name in names]
+        chosen = [part.inner_html() for part in parts]
+        drop(page, a_ct())
+        page.get_by_role('status').filter(has_text='Done').wait_for(timeout=60_000)
+        assert [part.inner_html() for part in parts] == chosen
+        drop(page, nbs/'your_file.md')
+        page.locator('.your-file-header', has_text='can not be read as DICOM').wait_for()
         page.get_by_role('button', name='phantom').click()
         page.locator('.your-file-header', has_text='PHANTOM').wait_for(timeout=60_000)
         page.close()
@@ -201,21 +356,14 @@ STATE = '''() => {
         errors: outputs.filter(o => o.output_type === 'error').map(o => o.ename + ': ' + o.evalue),
         text: outputs.filter(o => o.output_type === 'stream').map(o => [o.text].flat().join('')).join('')}
 }'''
-TYPE = '''([number, text]) => {
-    const cells = window.jupyterapp.shell.currentWidget.content.model.sharedModel.cells
-    const cell = cells.find(c => c.getSource().includes(`check('${number}', answer)`))
-    cell.setSource(cell.getSource().replace(/answer = .*/, 'answer = ' + text))
-}'''
-CELLS = 'window.jupyterapp?.shell.currentWidget?.content?.model?.sharedModel.cells'
 RUN_ALL = "() => { window.jupyterapp.commands.execute('notebook:run-all-cells') }"
 
-def open_edition(page, address, name):
-    page.set_default_timeout(120_000)
-    page.goto(f'{address}lite/notebooks/index.html?path={Path(name).name}')
-    page.locator('.jp-Notebook .jp-CodeCell').first.wait_for()
-    page.wait_for_function('window.jupyterapp?.shell.currentWidget?.content?.model')
+def open_edition(browser, address, name):
+    "An edition whose kernel runs"
+    page = edition_page(browser, address, name)
     kernel = 'window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel'
     page.wait_for_function(f'["idle", "busy"].includes({kernel}?.status)', timeout=240_000)
+    return page
 
 def run_whole(page, seconds=900):
     "Run all cells; the notebook's state afterwards"
@@ -227,11 +375,33 @@ def run_whole(page, seconds=900):
         if state['errors'] or not state['left']: return state
     return state
 
+def run_first_cell(page):
+    "Run the cell that loads medtut; returns when it is done"
+    page.evaluate('''() => {
+        const notebook = window.jupyterapp.shell.currentWidget.content
+        notebook.activeCellIndex = notebook.widgets.findIndex(w => w.model.type === 'code')
+        window.jupyterapp.commands.execute('notebook:run-cell')
+    }''')
+    page.locator('.jp-OutputArea', has_text='Ready: go on').first.wait_for(timeout=240_000)
+
+def test_a_later_visit_fetches_little(browser, site, complete):
+    "The browser has kept what the first one fetched: under 90 MB, and afterwards under 2"
+    handler = pyodide_at(complete)
+    sent = []
+    with serving(site, handler) as address, browser.new_context() as context:
+        for _ in range(2):
+            page = open_edition(context, address, '01_dicom.ipynb')
+            run_first_cell(page)
+            sent.append(handler.sent - sum(sent))
+            page.close()
+    first, later = sent
+    assert first < 90e6
+    assert later < 2e6
+
 @each_edition
 def test_runs_whole(browser, site, complete, name):
     with serving(site, pyodide_at(complete)) as address:
-        page = browser.new_page()
-        open_edition(page, address, name)
+        page = open_edition(browser, address, name)
         state = run_whole(page)
         page.close()
     assert state['errors'] == []
@@ -240,8 +410,7 @@ def test_runs_whole(browser, site, complete, name):
 def test_answers_are_kept(browser, site, complete):
     "A wrong answer and a right one are told apart; after a reload both still stand there"
     with serving(site, pyodide_at(complete)) as address:
-        page = browser.new_page()
-        open_edition(page, address, '01_dicom.ipynb')
+        page = open_edition(browser, address, '01_dicom.ipynb')
         page.evaluate(TYPE, ['1.1', '2'])
         page.evaluate(TYPE, ['1.2', '(-2**13, 2**13 - 1)'])
         state = run_whole(page)

@@ -10,6 +10,7 @@ from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
+from colab import offered
 from fastcore.nbio import read_nb
 from lessons import all_lessons, config, nbs, notebooks
 from readme import readme
@@ -108,12 +109,26 @@ def install_cell(path):
 
 def test_lessons_install_alike():
     """In Colab, a lesson opened from GitHub needs the package as it is there: with no release yet,
-    and when a release is older than the lesson"""
-    first = {lesson.path.name: install_cell(lesson.path) for lesson in all_lessons()}
+    and when a release is older than the lesson. Pages that install it do so alike"""
+    assert {lesson.path for lesson in all_lessons()} <= set(offered())
+    first = {path.name: install_cell(path) for path in offered()}
     command = f'install -q "{config.lib_name}[lessons] @ git+{config.git_url}"'
     without = [lesson for lesson, cell in first.items() if command not in cell.source]
     assert not without, f'not {command}: {without}'
     assert len({c.source for c in first.values()}) == 1
+
+@pytest.mark.parametrize('path', offered(), ids=name)
+def test_colab_fetches_what_lies_beside(path):
+    "A notebook that Colab opens comes alone: what it reads beside itself it fetches there"
+    code = [cell.source for cell in read_nb(path).cells if cell.cell_type == 'code']
+    beside = {file.name for file in nbs.iterdir() if file.suffix in ('.jsonl', '.safetensors')}
+    read = set(re.findall(r"Path\('([\w.]+)'\)", '\n'.join(code))) & beside
+    fetching = [source for source in code if 'wget' in source]
+    fetched = {file for file in beside if file in '\n'.join(fetching)}
+    assert fetched == read
+    for source in fetching:
+        assert "if 'google.colab' in sys.modules:" in source
+        assert f'{config.git_url}/raw/{config.branch}/nbs' in source
 
 def test_readme_is_what_the_index_says():
     for path, content in readme().items():

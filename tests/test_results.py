@@ -1,8 +1,12 @@
 """Results as DICOM, against the truth in millimetres, highdicom, SimpleITK and dciodvfy of
 dicom3tools"""
+import json
+import os
 import shutil
 import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -12,7 +16,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from medtut.coding import coded
 from medtut.errors import DicomError
-from medtut.nifti import save_nifti
+from medtut.nifti import load_nifti, save_nifti
 from medtut.outlines import import_outline
 from medtut.planes import VolumeError
 from medtut.results import read_seg, read_sr, save_overlay, save_seg, save_sr
@@ -375,6 +379,27 @@ def test_names_with_letters_beyond_ascii(tmp_path):
     assert str(ds.PatientName) == 'Müller^Jürgen'
     assert read_seg(path, (mask.shape, affine)).table.name[0] == 'Läsion'
 
+@pytest.mark.parametrize('charset, patient', [
+    (None, 'Doe^Jane'), ('ISO_IR 100', 'Müller^Jürgen'), ('ISO_IR 192', 'Müller^Jürgen'),
+    (['', 'ISO 2022 IR 87'], 'Yamada^Tarou=山田^太郎')])
+def test_names_that_the_series_could_not_write(tmp_path, charset, patient):
+    "Of segments; those of patients stay as well"
+    series = write_series(tmp_path/'series', SpecificCharacterSet=charset, PatientName=patient)
+    affine = load_series(series, progress=False).affine
+    names = {1: 'ήπαρ', 2: 'Läsion'}
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        path = save_seg(random_labels(), affine, series, tmp_path/'seg.dcm', names)
+        report = save_sr(path, series, tmp_path/'sr.dcm')
+        pictures = save_overlay(random_labels(), affine, series, tmp_path/'overlay', names)
+    back = read_seg(path, ((COLUMNS, ROWS, SLICES), affine), names)
+    assert back.table.name.tolist() == list(names.values())
+    assert read_sr(report).tracking.unique().tolist() == list(names.values())
+    for file in (path, report, pictures[0]): assert str(pydicom.dcmread(file).PatientName) == patient
+    assert 'ήπαρ' in pydicom.dcmread(pictures[0]).ImageComments
+    verify(path)
+    verify(report)
+
 def test_no_name_of_a_patient_in_a_warning(tmp_path):
     series = write_series(tmp_path/'series', PatientName='JaneDoe')
     affine = load_series(series, progress=False).affine
@@ -457,6 +482,59 @@ def test_reads_overlapping_segments_of_highdicom(case, tmp_path):
     back = read_seg(tmp_path/'seg.dcm', (mask.shape, voxels.affine), separate=True)
     np.testing.assert_array_equal(back.array, both.transpose(2, 1, 0, 3))
 
+def dcmqi(program, *arguments):
+    "Run a program of dcmqi, by which 3D Slicer writes its DICOM segmentations"
+    path = shutil.which(program, path=f'{Path(sys.executable).parent}:{os.environ["PATH"]}')
+    if path is None: pytest.skip(f'{program} is not installed: pip install dcmqi (51 MB)')
+    return subprocess.run([path, *map(str, arguments)], check=True, capture_output=True, text=True)
+
+def code_of_dcmqi(value, meaning):
+    return dict(CodeValue=value, CodingSchemeDesignator='SCT', CodeMeaning=meaning)
+
+def about_dcmqi(path):
+    "What dcmqi wants to be told of the segments, as a file"
+    segments = [
+        dict(labelID=label, SegmentLabel=name, SegmentDescription=name,
+            SegmentAlgorithmType='AUTOMATIC', SegmentAlgorithmName='net',
+            recommendedDisplayRGBValue=[200, 50, 50],
+            SegmentedPropertyCategoryCodeSequence=code_of_dcmqi('85756007', 'Tissue'),
+            SegmentedPropertyTypeCodeSequence=code_of_dcmqi('85756007', 'Tissue'))
+        for label, name in NAMES.items()]
+    about = dict(ContentCreatorName='Reader', SeriesDescription='Segmentation', SeriesNumber='300',
+        InstanceNumber='1', ContentLabel='SEGMENTATION', segmentAttributes=[segments])
+    path.write_text(json.dumps(about))
+    return path
+
+@each_orientation
+def test_dcmqi_there_and_back(tmp_path, iop):
+    "What it writes is read here, and what is written here is read by it, voxel for voxel"
+    series, mask = write_series(tmp_path/'series', iop), random_labels()
+    affine = load_series(series, progress=False).affine
+    nifti = save_nifti(mask, affine, tmp_path/'mask.nii.gz')
+    dcmqi('itkimage2segimage', '--inputImageList', nifti, '--inputDICOMDirectory', series,
+        '--inputMetadata', about_dcmqi(tmp_path/'about.json'), '--outputDICOM', tmp_path/'theirs.dcm')
+    back = read_seg(tmp_path/'theirs.dcm', (mask.shape, affine), NAMES)
+    np.testing.assert_array_equal(back.array, mask)
+    ours = save_seg(mask, affine, series, tmp_path/'ours.dcm', NAMES)
+    dcmqi('segimage2itkimage', '--inputDICOM', ours, '--outputDirectory', tmp_path,
+          '--outputType', 'nifti', '--prefix', 'read')
+    for label in NAMES:
+        theirs, their_affine = load_nifti(tmp_path/f'read-{label}.nii.gz')
+        # it writes the box that holds a segment; in mm, so that a shared fault would show
+        ras = np.argwhere(theirs > 0) @ their_affine[:3, :3].T + their_affine[:3, 3]
+        lps = sorted(map(tuple, np.round(ras*LPS_TO_RAS, 3)))
+        np.testing.assert_allclose(lps, places_in_file(ours, label), atol=2e-3)
+
+def test_dcmqi_reads_the_report(case, tmp_path):
+    series, voxels, mask = case
+    seg = save_seg(mask, voxels.affine, series, tmp_path/'seg.dcm', NAMES)
+    report = save_sr(seg, series, tmp_path/'sr.dcm')
+    dcmqi('tid1500reader', '--inputDICOM', report, '--outputMetadata', tmp_path/'read.json')
+    groups = json.loads((tmp_path/'read.json').read_text())['Measurements']
+    assert [group['TrackingIdentifier'] for group in groups] == list(NAMES.values())
+    theirs = [float(item['value']) for group in groups for item in group['measurementItems']]
+    assert theirs == read_sr(report).value.tolist()
+
 # --- reports and pictures
 
 def test_report_comes_back(case, tmp_path):
@@ -494,8 +572,49 @@ def test_report_of_another_study_is_refused(case, tmp_path):
     series, voxels, mask = case
     seg = save_seg(mask, voxels.affine, series, tmp_path/'seg.dcm', NAMES)
     other = write_series(tmp_path/'other')
-    with pytest.raises(VolumeError, match='of another study'):
+    with pytest.raises(VolumeError, match='of another StudyInstanceUID'):
         save_sr(seg, other, tmp_path/'sr.dcm')
+
+def test_report_of_another_series_is_refused(tmp_path):
+    "A repeat in the same study, on the same grid: the report would name images nobody outlined"
+    first = write_series(tmp_path/'first')
+    affine = load_series(first, progress=False).affine
+    again = tmp_path/'again'
+    again.mkdir()
+    uid, frame = generate_uid(), pydicom.dcmread(next(first.iterdir())).FrameOfReferenceUID
+    for file in first.iterdir():
+        ds = pydicom.dcmread(file)
+        ds.SeriesInstanceUID, ds.FrameOfReferenceUID = uid, frame
+        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        ds.save_as(again/file.name)
+    seg = save_seg(random_labels(), affine, first, tmp_path/'seg.dcm', NAMES)
+    with pytest.raises(VolumeError, match=f'another SeriesInstanceUID .*{uid}'):
+        save_sr(seg, again, tmp_path/'sr.dcm')
+    ds = pydicom.dcmread(seg)
+    # other makers' files need not say which series that was
+    del ds.ReferencedSeriesSequence
+    ds.save_as(tmp_path/'silent.dcm')
+    assert len(read_sr(save_sr(tmp_path/'silent.dcm', first, tmp_path/'sr.dcm'))) == 4
+    ds.FrameOfReferenceUID = generate_uid()
+    ds.save_as(tmp_path/'elsewhere.dcm')
+    with pytest.raises(VolumeError, match='another FrameOfReferenceUID'):
+        save_sr(tmp_path/'elsewhere.dcm', first, tmp_path/'sr.dcm')
+
+def test_pictures_say_of_their_source_what_stays_true(tmp_path):
+    "Text burned into the image is in the picture too, and what was lossy remains so"
+    lossy = dict(LossyImageCompression='01', LossyImageCompressionRatio='12',
+                 LossyImageCompressionMethod='ISO_10918_1')
+    removed = dict(PatientIdentityRemoved='YES', DeidentificationMethod='all of it')
+    said = [dict(BurnedInAnnotation='YES', **lossy), dict(BurnedInAnnotation='NO', **removed), {}]
+    for i, elements in enumerate(said):
+        series = write_series(tmp_path/str(i), slices=range(2), **elements)
+        affine = load_series(series, progress=False).affine
+        mask = np.ones((COLUMNS, ROWS, 2), bool)
+        path = save_overlay(mask, affine, series, tmp_path/f'overlay{i}')[0]
+        ds = pydicom.dcmread(path)
+        for keyword in ('BurnedInAnnotation', *lossy, *removed):
+            assert str(ds.get(keyword)) == str(elements.get(keyword)), keyword
+        verify(path)
 
 @each_orientation
 def test_pictures_are_of_their_slices(tmp_path, iop):
@@ -533,7 +652,6 @@ def test_a_folder_that_holds_something_is_left_alone(case, tmp_path):
         save_overlay(mask, voxels.affine, series, series, NAMES)
 
 def test_says_in_one_sentence_that_highdicom_is_missing(case, tmp_path, monkeypatch):
-    import sys
     series, voxels, mask = case
     monkeypatch.setitem(sys.modules, 'highdicom', None)
     with pytest.raises(ImportError, match=r"medtut.results needs highdicom, not installed here: "

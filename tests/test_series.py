@@ -17,11 +17,12 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RLELossless, generate_uid
 
+from medtut.conversion import series_table
 from medtut.errors import DicomError
 from medtut.nifti import load_nifti, save_nifti
 from medtut.planes import VolumeError, read_images
 from medtut.series import split_volumes
-from medtut.volumes import check_same_grid, load_series, reorient, resample, series_table, spacing
+from medtut.volumes import check_same_grid, load_series, reorient, resample, spacing
 
 # axes of a slice: right and down, LPS+
 AXIAL, SAGITTAL, CORONAL = (1, 0, 0, 0, 1, 0), (0, 1, 0, 0, 0, -1), (1, 0, 0, 0, 0, -1)

@@ -47,6 +47,11 @@ def fill(here):
             report = save_sr(seg, series, Path(folder)/f'{i}_sr.dcm')
             store(here.web, [seg, report], progress=False)
 
+def name_types():
+    "Tell Python's web server of types that not every system knows"
+    for kind in ('text/javascript .js', 'text/javascript .mjs', 'application/wasm .wasm'):
+        mimetypes.add_type(*kind.split())
+
 def handler(files, port):
     "Answers with OHIF's files, and hands on to the archive what is for it"
     files = Path(files).resolve()
@@ -88,8 +93,7 @@ def main():
     ohif = parser.parse_args().ohif
     if ohif and not (Path(ohif)/'index.html').is_file():
         parser.error(f'{ohif} holds no index.html: give the folder dist of @ohif/app')
-    for kind in ('text/javascript .js', 'text/javascript .mjs', 'application/wasm .wasm'):
-        mimetypes.add_type(*kind.split())
+    name_types()
     with archive() as here:
         fill(here)
         print(here, flush=True)

@@ -19,11 +19,12 @@ from lessons import config, nbs
 folder = config.config_path/'benchmarks'
 result = nbs/'benchmarks.json'
 KINDS = 'speed', 'memory' # what a row may hold a ratio of
-# they compare with no other library, or with one that is not in the environment: no row
-WITHOUT_A_PEER = {'memory', 'hippocampus', 'nnunet'}
+# they compare with no other library, or with one that is not in the environment, or have a page of
+# their own: no row
+WITHOUT_A_ROW = {'hippocampus', 'memory', 'nnunet', 'pacs'}
 
 def benchmarks():
-    return [p for p in sorted(folder.glob('[!_]*.py')) if p.stem not in WITHOUT_A_PEER]
+    return [p for p in sorted(folder.glob('[!_]*.py')) if p.stem not in WITHOUT_A_ROW]
 
 def processor():
     info = Path('/proc/cpuinfo')

@@ -128,8 +128,8 @@ def write_wheels(folder):
 WELCOME = '''> **You are in the browser edition.** Python runs in this window, on your own machine. Nothing
 > you type or open leaves it. Start at the top: click a cell, then Shift+Enter, cell by cell.
 > The first cell loads Python's packages, once for each visit, and takes from some seconds to a
-> minute. Your answers are kept in this browser (menu File, Save now); to begin again, delete the
-> notebook's copy in the list of files. The page as a whole, with all outputs: {page}'''
+> minute. What you type is kept in this browser, some seconds later, for your next visit; to begin
+> again, choose Clear Browser Data in the menu Help. The page as a whole, with all outputs: {page}'''
 INSTALL = '''print('Loading medtut and what it needs ...')
 %pip install -q medtut {others}
 import tqdm, warnings
@@ -148,6 +148,10 @@ def edition_links(md, name):
     md = re.sub(r'\]\(/([\w/]+\.html[^)]*)\)', rf']({page_address("")}\1)', md)
     return filled(md)
 
+def edition_quiz(md):
+    "A quiz's choices by class: JupyterLab removes the name (quiz.js gives it back)"
+    return re.sub(r'<details name="(quiz-\d+)">', r'<details class="\1">', md)
+
 def is_for_the_site_alone(cell):
     "Cells of the project: tests behind the scenes, exports, Colab's install"
     directives = cell.directives
@@ -158,7 +162,8 @@ def is_for_the_site_alone(cell):
 
 def edition_cell(cell, name):
     "A notebook's cell as it stands in the edition; `None` for one that does not"
-    if cell.cell_type == 'markdown': return mk_cell(edition_links(cell.source, name), 'markdown')
+    if cell.cell_type == 'markdown':
+        return mk_cell(edition_quiz(edition_links(cell.source, name)), 'markdown')
     if is_for_the_site_alone(cell): return None
     if cell.id in NOT_HERE:
         said = f'*Left out here: {NOT_HERE[cell.id]}. What comes out stands on ' \
@@ -204,9 +209,24 @@ def phantom_film():
 
 # --- the whole
 
+# What an edition's page takes of the site's: it counts the quiz
+FROM_THE_SITE = ['quiz.js', 'quiz.css']
+
+def in_the_page(out):
+    "Put what comes from the site into the page that shows an edition, and say its language"
+    for name in FROM_THE_SITE: shutil.copy(nbs/'_static'/name, out/name)
+    page = out/'notebooks/index.html'
+    html = page.read_text(encoding='utf-8')
+    tags = '<script src="../quiz.js"></script>\n    <link rel="stylesheet" href="../quiz.css">\n  '
+    changed = html.replace('<html>', '<html lang="en">').replace('</head>', f'{tags}</head>')
+    if changed.count('lang="en"') != 1 or changed.count(tags) != 1:
+        raise RuntimeError(f'{page} is not as expected: has JupyterLite changed it?')
+    page.write_text(changed, encoding='utf-8')
+
 def recipe():
     "What a build depends on, as a digest: the same again needs no new one"
     parts = [Path(__file__).read_text(), *map(edition, EDITIONS)]
+    parts += [(nbs/'_static'/name).read_text(encoding='utf-8') for name in FROM_THE_SITE]
     parts += [content.decode() for content in light_modules().values()]
     packages = [*BUNDLED, 'jupyterlite-core', 'jupyterlite-pyodide-kernel']
     parts += [f'{name} {version(name)}' for name in packages]
@@ -247,6 +267,7 @@ def build(out):
         done = subprocess.run([sys.executable, '-m', 'jupyterlite_core', 'build'], cwd=work,
                               capture_output=True, text=True)
         if done.returncode: raise RuntimeError(done.stdout + done.stderr)
+        in_the_page(work/'out')
         (work/'out/browser.json').write_text(for_a_file(wheels))
         (work/'out/built-from').write_text(built_from)
         shutil.rmtree(out, ignore_errors=True)

@@ -1,8 +1,8 @@
-"""Run lessons as a Colab user does: `python tools/colab.py`,
-or some of them: `python tools/colab.py nbs/03_pneumothorax.ipynb`
+"""Run what is offered in Colab as its users do: `python tools/colab.py`,
+or some of it: `python tools/colab.py nbs/03_pneumothorax.ipynb`
 
-A new environment gets what Colab brings. A copy of each lesson runs in an empty folder, and its own
-first cell installs medtut, from a wheel of this clone in place of the repository on GitHub. Nothing
+A new environment gets what Colab brings. A copy of each lesson, and of each page that installs medtut
+as they do, runs in an empty folder. Its own first cell installs medtut, from a wheel of this clone in place of the repository on GitHub. Nothing
 that was there before may be replaced: Colab would ask for a restart. Takes several GB of disk and
 some minutes before the first lesson; all of it lies in a temporary folder, removed at the end."""
 import argparse
@@ -17,14 +17,15 @@ from pathlib import Path
 
 import nbformat
 from fastcore.nbio import read_nb
-from lessons import all_lessons, config
+from lessons import config, notebooks
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat.v4 import new_code_cell
 
-# Colab's widgets are of the older series
+# Colab's IPython and widgets are of older series: 7.34 and 7.7 in its list of January 2026,
+# github.com/googlecolab/backend-info
 PREINSTALLED = ['torch', 'torchvision', 'fastai', 'numpy', 'pandas', 'scikit-image', 'matplotlib',
-    'ipykernel', 'ipywidgets<8']
+    'ipykernel<7', 'ipython<8', 'ipywidgets<8']
 SOURCE = f'git+{config.git_url}'
 
 # Run before a lesson's first cell: what tells it that this is Colab, imports that a restart would
@@ -72,6 +73,10 @@ def replaced(before, after):
     "What is of another version now, or gone"
     return [f'{name} {version} -> {after.get(name, "removed")}'
             for name, version in before.items() if after.get(name) != version]
+
+def offered():
+    "The notebooks that install medtut in Colab: all lessons, and pages beside them"
+    return [path for path in notebooks() if 'google.colab' in path.read_text(encoding='utf-8')]
 
 def left_out(cell):
     "Whether tests leave this cell out"
@@ -130,21 +135,21 @@ class Colab:
         except CellExecutionError as e: return str(e)
         return ''
 
-def run_lessons(lessons, folder):
-    "Run them one after the other; names of what went wrong"
+def run_all(paths, folder):
+    "Run notebooks one after the other; names of what went wrong"
     wheel, colab = build_wheel(folder/'wheel'), Colab(folder)
     before = installed(colab.python)
     failed = []
-    for l in lessons:
-        say(f'Lesson {l.number}: {l.title} ...')
+    for path in paths:
+        say(f'{path.stem} ...')
         start = time.perf_counter()
-        error = colab.run(l.path, wheel)
+        error = colab.run(path, wheel)
         seconds = time.perf_counter() - start
         outcome = 'FAILED' if error else 'ran'
-        print(f'Lesson {l.number}: {outcome} after {seconds:.0f} s', flush=True)
+        print(f'{path.stem}: {outcome} after {seconds:.0f} s', flush=True)
         if error:
             print(error, flush=True)
-            failed.append(f'lesson {l.number}')
+            failed.append(path.stem)
     lost = replaced(before, installed(colab.python))
     if lost:
         print('Installing medtut replaced what Colab had, so Colab would ask for a restart:')
@@ -156,10 +161,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('paths', nargs='*', type=lambda p: Path(p).resolve(), metavar='notebook')
     args = parser.parse_args()
-    lessons = [l for l in all_lessons() if not args.paths or l.path in args.paths]
-    if not lessons: sys.exit('no lesson among the notebooks named')
+    chosen = [path for path in offered() if not args.paths or path in args.paths]
+    if not chosen: sys.exit('none of the notebooks named installs medtut in Colab')
     with tempfile.TemporaryDirectory() as folder:
-        failed = run_lessons(lessons, Path(folder))
+        failed = run_all(chosen, Path(folder))
     if failed:
         sys.exit(f'Failed: {", ".join(failed)}')
     print('None of the packages that Colab brings was replaced.')

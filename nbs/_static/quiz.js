@@ -1,7 +1,6 @@
 // A quiz is Markdown: each choice is a <details> of the question's name, which opens onto what is
 // said of it. Here an opened choice gets its colour, and the first choices are counted.
-document.addEventListener('DOMContentLoaded', () => {
-  const choices = [...document.querySelectorAll('article details[name^="quiz-"]')]
+const countQuiz = choices => {
   if (!choices.length) return
   const question = choice => choice.getAttribute('name')
   const isRight = choice => choice.querySelector('strong').textContent.startsWith('Right')
@@ -20,4 +19,18 @@ document.addEventListener('DOMContentLoaded', () => {
     const open = questions - firstChoices.size
     score.textContent = `${first} right at the first try` + (open ? `, ${open} of ${questions} questions to go.` : ` of ${questions}.`)
   })
+}
+document.addEventListener('DOMContentLoaded', () => {
+  countQuiz([...document.querySelectorAll('article details[name^="quiz-"]')])
 })
+// In the browser edition a cell's Markdown comes once the notebook is read, and JupyterLab lets a
+// choice's class through, but not its name.
+const countInNotebook = () => {
+  for (const cell of document.querySelectorAll('.jp-RenderedMarkdown')) {
+    const choices = [...cell.querySelectorAll('details[class^="quiz-"]:not([name])')]
+    for (const choice of choices) choice.setAttribute('name', choice.className)
+    countQuiz(choices)
+  }
+}
+if (document.getElementById('jupyter-config-data'))
+  new MutationObserver(countInNotebook).observe(document, {childList: true, subtree: true})

@@ -57,14 +57,26 @@ document.addEventListener('DOMContentLoaded', () => {
       if (counts.private) element('p', `Besides, ${counts.private} private elements, which may hold anything.`, into)
       for (const risk of risks) element('p', `Look at the picture: ${risk}.`, into)
     }}
-  const read = async file => {
+  const clear = () => {
     for (const name of ['header', 'picture', 'identifying']) part(name).replaceChildren()
+  }
+  // the last file's number: answers on those before it are not shown
+  let last = 0
+  const read = async file => {
+    clear()
+    const number = ++last
+    let bytes
+    try { bytes = await file.arrayBuffer() } catch (e) {
+      return show.status(`${file.name} could not be opened by the browser: ${e.message}`)
+    }
     if (!worker) {
       worker = new Worker(new URL('your_file_worker.js', statics))
-      worker.onmessage = ({data}) => { for (const kind in data) show[kind](data[kind]) }
+      worker.onmessage = ({data: {number, ...said}}) => {
+        if (number === last) for (const kind in said) show[kind](said[kind])
+      }
       worker.onerror = e => show.failed(e.message)
     }
-    worker.postMessage({base, name: file.name, bytes: await file.arrayBuffer()})
+    worker.postMessage({base, number, name: file.name, bytes})
   }
   const field = place.querySelector('input')
   field.addEventListener('change', () => { if (field.files.length) read(field.files[0]) })
@@ -72,12 +84,41 @@ document.addEventListener('DOMContentLoaded', () => {
     const name = 'phantom_chest.dcm'
     read(new File([await (await fetch(base + 'files/' + name)).arrayBuffer()], name))
   })
+  // why what was dropped is not read, '' if it is one file
+  const refusal = (files, folders) => {
+    if (!files.length) return 'That was no file. Drag one here from a folder of your machine, or choose it.'
+    if (files.length > 1)
+      return `${files.length} files were dropped, and none was read: this page shows one at a time. ` +
+        'Drop one of them. For whole folders, install medtut.'
+    if (folders.length)
+      return `${files[0].name} is a folder, and this page reads one file. Open the folder, and drop ` +
+        'one of the files in it. For whole folders, install medtut.'
+    return ''
+  }
+  const take = transfer => {
+    const items = [...transfer.items].filter(item => item.kind === 'file')
+    const folders = items.filter(item => item.webkitGetAsEntry()?.isDirectory)
+    const files = [...transfer.files]
+    const refused = refusal(files, folders)
+    if (!refused) return read(files[0])
+    last++
+    clear()
+    show.status(refused)
+  }
+  // Anywhere on the page: a file that misses the field would open in the page's place
   const drop = part('drop')
-  drop.addEventListener('dragover', e => { e.preventDefault(); drop.classList.add('over') })
-  drop.addEventListener('dragleave', () => drop.classList.remove('over'))
-  drop.addEventListener('drop', e => {
+  const isForUs = e => e.dataTransfer.types.includes('Files') || drop.contains(e.target)
+  const mark = over => drop.classList.toggle('over', over)
+  window.addEventListener('dragover', e => {
+    if (!isForUs(e)) return
     e.preventDefault()
-    drop.classList.remove('over')
-    if (e.dataTransfer.files.length) read(e.dataTransfer.files[0])
+    mark(true)
+  })
+  window.addEventListener('dragleave', e => { if (!e.relatedTarget) mark(false) })
+  window.addEventListener('drop', e => {
+    mark(false)
+    if (!isForUs(e)) return
+    e.preventDefault()
+    take(e.dataTransfer)
   })
 })

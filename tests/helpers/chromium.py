@@ -11,6 +11,9 @@ from playwright.sync_api import sync_playwright
 FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
     '--disable-background-networking', '--disable-component-update', '--disable-sync',
     '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1']  # no other address is to be had
+# and to draw what OHIF draws, in software
+WITH_GL = [flag for flag in FLAGS if flag != '--disable-gpu'] + ['--use-gl=angle',
+    '--use-angle=swiftshader', '--enable-unsafe-swiftshader', '--ignore-gpu-blocklist']
 BROWSERS = 'chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable'
 
 class QuietHandler(SimpleHTTPRequestHandler):
@@ -25,11 +28,11 @@ def serving(folder, handler=QuietHandler):
         server.shutdown()
 
 @contextmanager
-def chromium():
+def chromium(flags=FLAGS):
     "A browser; the test is skipped where none is installed"
     installed = [path for path in map(shutil.which, BROWSERS) if path]
     if not installed: pytest.skip('no Chromium on the PATH: on Debian, apt-get install chromium')
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=installed[0], args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=installed[0], args=flags)
         yield browser
         browser.close()
