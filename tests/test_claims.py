@@ -117,8 +117,7 @@ SCORE = re.compile(r'\b(?:AUC|Dice|accuracy|sensitivity|specificity|PPV|NPV|HD95
                    r'|rank correlation|hottest|hits?|(?:higher|lower) than|undecided between)\b', re.I)
 FIGURE = re.compile(r'\d\.\d|\d ?%|\b\d{2,}\b')
 # their verdict stands in a line below the scores, which say it
-SAID_ABOVE = {'slices106b', 'slices117', 'slices122b',
-              'grading11e3', 'grading118b', 'grading27c1'}
+SAID_ABOVE = {'slices106b', 'slices117', 'slices122b'}
 on_phantoms = [lesson for lesson in lessons if 2 <= lesson.number <= 6]
 
 
