@@ -28,11 +28,20 @@ def serving(folder, handler=QuietHandler):
         server.shutdown()
 
 @contextmanager
-def chromium(flags=FLAGS):
-    "A browser; the test is skipped where none is installed"
+def _started(launch, *args, **options):
+    "What a launcher of Playwright's starts; the test is skipped where no browser is installed"
     installed = [path for path in map(shutil.which, BROWSERS) if path]
     if not installed: pytest.skip('no Chromium on the PATH: on Debian, apt-get install chromium')
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=installed[0], args=flags)
-        yield browser
-        browser.close()
+        launcher = getattr(playwright.chromium, launch)
+        started = launcher(*args, executable_path=installed[0], **options)
+        yield started
+        started.close()
+
+def chromium(flags=FLAGS):
+    "A browser; each of its contexts is a reader who has never been here"
+    return _started('launch', args=flags)
+
+def chromium_with(profile):
+    "The context of a reader who comes back: what was kept lies in a folder"
+    return _started('launch_persistent_context', profile, args=FLAGS)
