@@ -51,7 +51,7 @@ FUZZ_SEED ?= $(shell date +%Y%m%d)
 
 fuzz: $(stamp)  ## Random input, damaged files and kill -9, for long (FUZZ=20 times that of `make test`)
 	@echo "FUZZ=$(FUZZ) FUZZ_SEED=$(FUZZ_SEED)"
-	@MEDTUT_FUZZ=$(FUZZ) MEDTUT_FUZZ_SEED=$(FUZZ_SEED) $(bin)/python -m pytest tests/test_fuzz.py tests/test_crash.py tests/test_dicom_damaged.py
+	@MEDTUT_FUZZ=$(FUZZ) MEDTUT_FUZZ_SEED=$(FUZZ_SEED) $(bin)/python -m pytest tests/test_fuzz.py tests/test_crash.py tests/test_dicom_damaged.py tests/test_rle.py
 
 audit:  ## Compare constraints.txt with the known vulnerabilities (needs the network, and uv where there is no .venv)
 	@$(or $(wildcard $(bin)/uvx),uvx) pip-audit --strict --disable-pip --no-deps --requirement $(CONSTRAINTS)

@@ -53,6 +53,7 @@ Tools:
   conversion        every series of a folder, as a table and as NIfTI
   pseudonyms        copies without names of a whole folder
   identity          remove what identifies a patient
+  burned_in         why to look at a picture before it is shared
   series            which slices make a volume
   stacks            slices in order, and where their voxels lie
   planes            where a slice lies in the patient

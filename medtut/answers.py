@@ -82,15 +82,17 @@ def number_of(answer, unit):
     return finite(float(values.item()))
 
 # %% ../nbs/toolbox/answers.ipynb #ans012
-def factor_reason(factor, unit):
-    "What a factor between answer and solution says"
-    if close(factor, -1): return 'the sign is wrong'
-    if close(factor, 100) and not unit: return 'per cent, and a share is asked: from 0 to 1'
-    if close(factor, .01) and unit == '%': return 'a share, and per cent is asked: from 0 to 100'
+def factor_reason(factor, unit, is_share=True):
+    "What a factor between answer and solution says; the answer may be rounded"
+    def about(size): return close(factor, size, rel=.01)
+    if about(-1): return 'the sign is wrong'
+    if about(100) and not unit and is_share: return 'per cent, and a share is asked: from 0 to 1'
+    if about(.01) and unit == '%': return 'a share, and per cent is asked: from 0 to 100'
+    where = 'look at the unit' if unit else 'is the point in the right place?'
     for size in (10, 100, 1000, 10**6):
-        if close(factor, size) or close(factor, 1/size):
+        if about(size) or about(1/size):
             way = 'large' if factor > 1 else 'small'
-            return f'too {way} by a factor of {size:,}: look at the unit'
+            return f'too {way} by a factor of {size:,}: {where}'
     if close(factor, 2): return 'twice as much as it should be: was something counted twice?'
     if close(factor, .5): return 'half of what it should be: was half of it left out?'
     return ''
@@ -108,7 +110,8 @@ def number_reason(value, expected, unit):
     whole = {1: 1, '%': 100}.get(unit or 1)
     off_by_one = close(expected, round(expected)) and close(abs(value - expected), 1)
     if off_by_one: return 'off by one: do both ends count, and does counting begin at 0?'
-    reason = factor_reason(value/expected, unit) if expected != 0 else ''
+    reason = ''
+    if expected != 0: reason = factor_reason(value/expected, unit, is_share=abs(expected) <= 1)
     if reason: return reason
     if whole and 0 < expected < whole and close(value, whole - expected):
         return 'the share of all the others: take it from the whole'
@@ -158,7 +161,10 @@ class Numbers(Number):
         if not isinstance(answer, (list, tuple)) or len(answer) != len(self.names):
             raise Unreadable(f'{len(self.names)} numbers are asked: {asked}')
         if any(is_empty(part) for part in answer): raise Unreadable(f'asked are {asked}')
-        return [number_of(part, self.unit) for part in answer]
+        # the name may stand behind the number as a unit does: 12 ml
+        parts = [part.strip().removesuffix(name) if isinstance(part, str) else part
+                 for part, name in zip(answer, self.names)]
+        return [number_of(part, self.unit) for part in parts]
     def same(self, value, expected):
         return all(super(Numbers, self).same(a, b) for a, b in zip(value, expected))
     def reason(self, value, expected):
@@ -188,9 +194,12 @@ class Choice(Kind):
 def array_of(answer):
     "The answer as an array of numbers"
     try: values = np.asarray(answer)
-    except ValueError: values = np.asarray(None)
+    except ValueError:
+        raise Unreadable('an array is asked, and here the rows differ in length') from None
     if values.dtype.kind not in 'biuf':
-        raise Unreadable(f'an array of numbers is asked, and this is {type_name(answer)}')
+        found = type_name(answer)
+        if isinstance(answer, np.ndarray): found = f'an array of {values.dtype}'
+        raise Unreadable(f'an array of numbers is asked, and this is {found}')
     if values.ndim == 0: raise Unreadable('an array is asked, and this is one number')
     return values
 

@@ -17,7 +17,7 @@ needs(__name__, 'torch')
 
 # %% ../nbs/04_cam.ipynb #cam039
 import operator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .heatmaps import ReceptiveField
-from .modes import evaluating, like_weights
+from .modes import like_weights, looking_at
 
 # %% ../nbs/04_cam.ipynb #cam040
 class Hook:
@@ -67,13 +67,6 @@ class Hook:
         torch.set_grad_enabled(True)
         # a copy goes on: autograd forbids in-place work on a tensor whose gradient is asked for
         return self.output.requires_grad_().clone()
-
-# %% ../nbs/04_cam.ipynb #cam056
-@contextmanager
-def _looking(model):
-    """A model in evaluation that records nothing; afterwards every part of it is as it was,
-    whatever happened"""
-    with evaluating(model), torch.inference_mode(False), torch.no_grad(): yield
 
 # %% ../nbs/04_cam.ipynb #cam057
 def _check_scores(scores):
@@ -222,7 +215,7 @@ def cam(
     `ValueError` for a model with another head (`grad_cam` takes any), or without class `target`."""
     x, ran = like_weights(x, model), _Ran()
     def keep(layer, inputs, output): ran.note(layer, inputs, output, x)
-    with _looking(model), ExitStack() as hooks:
+    with looking_at(model), ExitStack() as hooks:
         for m in model.modules(): hooks.callback(m.register_forward_hook(keep).remove)
         scores = model(x)
         chosen = _chosen(target, scores)
@@ -245,8 +238,22 @@ def _layer(model, layer):
                          'take one of model.named_modules()')
     return layer
 
-def _n_places(features, channel_axis):
-    return features.movedim(channel_axis, 1).shape[2:].numel()
+def _channel_axis_of_places(model, x, layer, output):
+    """Where a layer's last output, None if it did not run, has its channels, beside two places or
+    more; `ValueError` where it has no places"""
+    name = type(layer).__name__
+    if output is None:
+        raise ValueError(f'{name} is in the model, but did not run: choose a layer that this '
+                         'input goes through')
+    found = f'a {type(output).__name__}'
+    if isinstance(output, Tensor):
+        found = f'shape {tuple(output.shape)}'
+        if _like_an_image(output, x):
+            axis = _channel_axis(model, x, layer, output)
+            n_places = output.movedim(axis, 1).shape[2:].numel()
+            if n_places > 1: return axis
+    raise ValueError(f'{name} puts out {found}, which has no places to map: '
+                     'choose an earlier layer')
 
 def _gradients(scores, features, chosen):
     """Gradients (targets, batch, ...) of the chosen scores at the features,
@@ -277,20 +284,13 @@ def grad_cam(
     places or no part in the score, or whose channels can't be told from its places, and for a class
     that the model does not have."""
     layer, x = _layer(model, layer), like_weights(x, model)
-    name = type(layer).__name__
-    with _looking(model):
+    with looking_at(model):
         with Hook(layer, with_grad=True) as hook: scores = model(x)
         chosen, features = _chosen(target, scores), hook.output
-        if features is None:
-            raise ValueError(f'{name} is in the model, but did not run: choose a layer that this '
-                             'input goes through')
-        axis = _channel_axis(model, x, layer, features) if _like_an_image(features, x) else None
-        if axis is None or _n_places(features, axis) == 1:
-            raise ValueError(f'{name} puts out shape {tuple(features.shape)}, '
-                             'which has no places to map: choose an earlier layer')
+        axis = _channel_axis_of_places(model, x, layer, features)
         grads = _gradients(scores, features, chosen)
         if grads is None:
-            raise ValueError(f'no gradient reaches {name} from the scores: '
+            raise ValueError(f'no gradient reaches {type(layer).__name__} from the scores: '
                              'nothing differentiable leads from it to them')
         grads = _exact(grads.movedim(axis + 1, 2)) # (targets, batch, channels, ...)
         weights = grads.flatten(3).mean(3)
@@ -327,22 +327,14 @@ def receptive_field(
     (By calculation for plain chains of layers: Araujo et al. 2019, doi:10.23915/distill.00021.)
     Raises `ValueError` if these reach the border of `x`, since their middle is not known then, and
     for a layer that did not run or has no places."""
-    layer, kept = _layer(model, layer), []
-    name = type(layer).__name__
-    with _looking(model), torch.enable_grad():
+    layer, outputs = _layer(model, layer), [None]
+    with looking_at(model), torch.enable_grad():
         x = like_weights(x, model).detach().clone().requires_grad_()
-        handle = layer.register_forward_hook(lambda layer, inputs, output: kept.append(output))
+        handle = layer.register_forward_hook(lambda layer, inputs, output: outputs.append(output))
         try: model(x)
         finally: handle.remove()
-        if not kept:
-            raise ValueError(f'{name} is in the model, but did not run: choose a layer that this '
-                             'input goes through')
-        features = kept[-1]
-        has_places = isinstance(features, Tensor) and _like_an_image(features, x)
-        if has_places:
-            features = features.movedim(_channel_axis(model, x, layer, features), 1)
-            has_places = _n_places(features, 1) > 1
-        if not has_places: raise ValueError(f'{name} has no places: choose an earlier layer')
+        axis = _channel_axis_of_places(model, x, layer, outputs[-1])
+        features = outputs[-1].movedim(axis, 1)
         middle = np.array(features.shape[2:])//2
         before = _seen(features, middle - 1, x)
         cell = _seen(features, middle, x)

@@ -20,6 +20,12 @@ from .metrics import as_array, check_same_shape, scored_pair, undefined
 from .wording import counted
 
 # %% ../nbs/toolbox/comparing.ipynb #cmp009
+def _shown(x, spec):
+    "A number as text; one that rounds to zero gets no minus"
+    text = format(x, spec)
+    rounds_to_zero = not text.strip('+-0.%')
+    return format(abs(x), spec) if rounds_to_zero else text
+
 class Difference(NamedTuple):
     "How far two scores of the same cases lie apart, with the limits of its interval"
     value: float
@@ -39,7 +45,7 @@ class Difference(NamedTuple):
     def __str__(self): return format(self)
     def __repr__(self): return f'{format(self)}, {self.verdict}'
     def __format__(self, spec):
-        value, low, high = [format(x, spec or '+.2f') for x in self]
+        value, low, high = [_shown(x, spec or '+.2f') for x in self]
         if np.isnan(self.low) or np.isnan(self.high): return f'{value} (no interval)'
         return f'{value} ({low} to {high})'
 

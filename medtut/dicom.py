@@ -20,8 +20,9 @@ import pandas as pd
 import pydicom
 from pydicom.filereader import read_dataset
 from tqdm.auto import tqdm
+from .burned_in import burned_in_risk
 from .errors import DicomError, as_dicom_error
-from .identity import burned_in_risk, pseudonyms
+from .identity import pseudonyms
 from .summary import header_values, how_it_lies, pixel_statistics
 from .wording import counted
 

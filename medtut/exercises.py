@@ -41,6 +41,25 @@ def exercise(
     return register
 
 # %% ../nbs/toolbox/exercises.ipynb #exe026
+def _value_of(function, kind):
+    "What a solution or a mistake gives, as it is compared"
+    return kind.read(without_library(kind.given_by(function)))
+
+def _wrong_values(exercise):
+    "What is said of each mistake, and what it gives"
+    for reason, mistake in exercise.mistakes.items():
+        try: value = _value_of(mistake, exercise.kind)
+        except Unreadable: continue # on this data it gives no answer that anybody could type
+        yield reason, value
+
+def _compared(exercise, value, expected, wrong_values):
+    "Right, or wrong for the reason of the first mistake that gives the same"
+    same = exercise.kind.same
+    if same(value, expected): return Verdict(True, exercise.why)
+    for reason, wrong in wrong_values:
+        if same(value, wrong): return Verdict(False, reason)
+    return Verdict(False, exercise.kind.reason(value, expected))
+
 def judge(
     number:str, # the exercise
     answer,     # what the learner typed
@@ -48,20 +67,18 @@ def judge(
     "What `check` says, as a value. Raises nothing for an answer, whatever it is"
     if number not in _exercises:
         return Verdict(None, 'run the folded cell "Solution" above first, unopened')
-    kind, solution, mistakes, why = _exercises[number]
+    exercise = _exercises[number]
+    kind = exercise.kind
     answer = without_library(answer)
     if is_empty(answer): return Verdict(None, 'not answered yet')
     try: value = kind.read(answer)
     except Unreadable as e: return Verdict(False, str(e))
     if isinstance(kind, Essay): return Verdict(None, kind.rubric)
-    try: expected = kind.read(without_library(kind.given_by(solution)))
+    try: expected = _value_of(exercise.solution, kind)
     except NameError as e:
         return Verdict(None, f'run the cells above first: {e}')
-    if kind.same(value, expected): return Verdict(True, why)
-    for reason, mistake in mistakes.items():
-        wrong = kind.read(without_library(kind.given_by(mistake)))
-        if kind.same(value, wrong): return Verdict(False, reason)
-    return Verdict(False, kind.reason(value, expected))
+    except Unreadable as e: return Verdict(None, f'there is no answer on this data: {e}')
+    return _compared(exercise, value, expected, _wrong_values(exercise))
 
 def _sentence(number, verdict):
     "A verdict in words"
@@ -77,25 +94,26 @@ def check(
     print(_sentence(number, judge(number, answer)))
 
 # %% ../nbs/toolbox/exercises.ipynb #exe028
-def told_apart(number):
+def told_apart(exercise, expected):
     "Lines of the key: mistakes that get their own reason on this data"
-    kind, _, mistakes, _ = _exercises[number]
-    for reason, mistake in mistakes.items():
-        answer = without_library(kind.given_by(mistake))
-        if judge(number, answer).reason != reason: continue
-        shown = f'{kind.shown(kind.read(answer))}: ' if kind.shown_in_key else ''
+    kind = exercise.kind
+    wrong_values = list(_wrong_values(exercise)) # each of them computed once
+    for reason, value in wrong_values:
+        if _compared(exercise, value, expected, wrong_values).reason != reason: continue
+        shown = f'{kind.shown(value)}: ' if kind.shown_in_key else ''
         yield f'- {shown}{reason}'
 
 # %% ../nbs/toolbox/exercises.ipynb #exe028b
 def _key_lines(number):
     "The solution and the usual mistakes, or what to look for in an essay"
-    kind, solution, _, why = _exercises[number]
+    exercise = _exercises[number]
+    kind = exercise.kind
     if isinstance(kind, Essay): return f'{number}: {kind.rubric}'.splitlines()
-    given = without_library(kind.given_by(solution))
-    verdict = judge(number, given)
-    if not verdict.right: return [f'{number}: no answer on this data: {verdict.reason}']
-    shown = f'{kind.shown(kind.read(given))}. ' if kind.shown_in_key else ''
-    return [f'{number}: {shown}{why}'.rstrip(), 'Usual mistakes:', *told_apart(number)]
+    try: expected = _value_of(exercise.solution, kind)
+    except Unreadable as e: return [f'{number}: no answer on this data: {e}']
+    shown = f'{kind.shown(expected)}. ' if kind.shown_in_key else ''
+    lines = [f'{number}: {shown}{exercise.why}'.rstrip(), 'Usual mistakes:']
+    return [*lines, *told_apart(exercise, expected)]
 
 def _lines_as_html(lines):
     "Paragraphs, then the lines that begin with a dash or a box as the points of a list"

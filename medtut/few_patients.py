@@ -22,26 +22,29 @@ def check_level(level):
     if not 0 < level < 1: raise ValueError(f'level must be between 0 and 1, found {level}')
 
 def patients_of(values, groups):
-    "Number of each value's patient"
+    "For each value the number of its patient: 0, 1, ..."
     return patient_numbers(groups, number_of_cases([values], groups))
 
-def _design_effect(parts, independent):
+def _design_effect(parts, independent_variance):
     """How many times larger the variance is than that of independent cases; at least 1.
     `parts` are the patients' shares in the deviation of a score, which sum to 0"""
     patients = len(parts)
-    clustered = patients/(patients - 1)*np.sum(parts**2)
-    return max(1., clustered/independent)
+    # the variance of a sum of independent parts: n/(n - 1) times the sum of their squares
+    clustered_variance = patients/(patients - 1)*np.sum(parts**2)
+    return max(1., clustered_variance/independent_variance)
 
 # %% ../nbs/toolbox/few_patients.ipynb #few011
 def _independent_cases(hits, patient):
     "How many independent cases the hits are worth (Kish 1965): all of them with one a patient"
     cases, patients = len(hits), patient.max() + 1
     share = hits.mean()
-    if patients in (1, cases): return patients
-    # nothing tells how alike a patient's cases are: the worst case
-    if share in (0, 1): return patients
-    size = np.bincount(patient)
-    parts = (np.bincount(patient, hits) - share*size)/cases
+    if patients == cases: return cases
+    # with one patient, or where all cases have one answer, nothing tells how alike a patient's
+    # cases are: the worst case, in which a patient counts once
+    if patients == 1 or share in (0, 1): return patients
+    size, hits_of_patient = np.bincount(patient), np.bincount(patient, hits)
+    # by how much each patient's hits move the share
+    parts = (hits_of_patient - share*size)/cases
     return cases/_design_effect(parts, share*(1 - share)/cases)
 
 def _wilson(share, n, z):
@@ -61,21 +64,25 @@ def proportion_interval(
     doi:10.1080/01621459.1927.10502953). Several cases of a patient count as fewer independent ones,
     by the design effect (Kish 1965).
 
-    Raises `ValueError` for no cases, values other than 0 and 1, groups that `check_ids` refuses"""
+    Raises `ValueError` for no cases, values other than 0 and 1, groups that `check_ids` refuses,
+    and a level outside 0..1"""
     hits = as_binary(hits, 'hits').astype(float)
     check_level(level)
     patient = patients_of(hits, groups)
     n = _independent_cases(hits, patient)
     share = float(hits.mean())
-    # a design effect that few patients give is itself uncertain: Student's t, not the normal
     patients = patient.max() + 1
-    tail = (1 + level)/2
-    z = ndtri(tail) if patients == len(hits) else stdtrit(max(patients - 1, 1), tail)
+    upper_tail = (1 + level)/2
+    z = ndtri(upper_tail)
+    if patients < len(hits):
+        # a design effect that few patients give is itself uncertain: Student's t, not the normal
+        z = stdtrit(max(patients - 1, 1), upper_tail)
     low, high = _wilson(share, n, z)
     return Interval(share, float(low), float(high))
 
 # %% ../nbs/toolbox/few_patients.ipynb #few014
 def _skewness(x):
+    "Of a population, estimated from a sample of three or more: G1 of Joanes and Gill 1998"
     n = len(x)
     return n/((n - 1)*(n - 2))*np.sum(((x - x.mean())/x.std(ddof=1))**3)
 
@@ -97,8 +104,8 @@ def mean_interval(
 
     What no patient of the sample shows, it can't know: with rare failures and few patients every
     interval is too narrow. With fewer than three patients, or if all have the same mean, the
-    limits are `NaN` and a warning says so. Raises `ValueError` for no cases, values that are not finite,
-    groups as `check_ids` refuses them"""
+    limits are `NaN` and a warning says so. Raises `ValueError` for no cases, values that are not
+    finite, groups as `check_ids` refuses them, and a level outside 0..1"""
     values = np.asarray(as_array(values), float)
     check_level(level)
     if values.size and not np.isfinite(values).all():
@@ -107,13 +114,15 @@ def mean_interval(
                          'they count (see summarise), or leave these cases out and say so')
     patient = patients_of(values, groups)
     patients, mean = patient.max() + 1, values.mean()
-    # what each patient adds to the mean, on the scale of the values; one case each: the values
-    shares = np.bincount(patient, values - mean)*patients/len(values) + mean
+    # a number for each patient whose mean is the mean of all cases: mean + deviations*n/cases,
+    # where n patients have `cases` cases. With one case each these are the values themselves
+    deviations = np.bincount(patient, values - mean)
+    shares = deviations*patients/len(values) + mean
     if patients < 3:
         few_say = counted(patients, 'patient says', 'patients say')
         return _no_limits(mean, f'{few_say} too little about others')
     spread = shares.std(ddof=1)
-    if spread < 1e-12*max(1, abs(mean)):
+    if spread < 1e-12*max(1, abs(mean)): # nothing but what rounding left
         return _no_limits(mean, f'all {patients} patients have the same value')
     t = stdtrit(patients - 1, (1 + level)/2)
     skewness = _skewness(shares)
@@ -128,13 +137,18 @@ def _no_limits(value, why):
     return Interval(float(value), np.nan, np.nan)
 
 # %% ../nbs/toolbox/few_patients.ipynb #few020
+_NO_VALUE = Interval(np.nan, np.nan, np.nan)
+
 def _auc_variance(auc, positives, negatives):
     "Variance of an AUC (Hanley and McNeil 1982), as method 5 of Newcombe 2006 changes it"
-    n = (positives + negatives)/2 - 1
-    return auc*(1 - auc)*(1 + n*(1 - auc)/(2 - auc) + n*auc/(1 + auc))/(positives*negatives)
+    # of Hanley and McNeil's n - 1, one for each class, method 5 takes the mean for both
+    others = (positives + negatives)/2 - 1
+    pairs = positives*negatives
+    return auc*(1 - auc)*(1 + others*(1 - auc)/(2 - auc) + others*auc/(1 + auc))/pairs
 
 def _wins(truth, score):
-    "For each case, the share of the other class on its right side; an equal one counts half"
+    """For each case, the share of the other class that it is ordered rightly with: lower ones for a
+    positive, higher ones for a negative; an equal one counts half"""
     positive, negative = np.sort(score[truth]), np.sort(score[~truth])
     def below(x, others):
         lower = np.searchsorted(others, x, 'left')
@@ -146,12 +160,13 @@ def _auc_design_effect(truth, score, patient):
     "Of several cases a patient (Obuchowski 1997)"
     wins = _wins(truth, score)
     auc = wins[truth].mean()
-    cases = np.where(truth, truth.sum(), (~truth).sum())
-    deviation = (wins - auc)/cases
-    independent = np.sum(deviation**2)
+    # by how much each case moves the AUC, which is the mean of either class's wins
+    cases_of_class = np.where(truth, truth.sum(), (~truth).sum())
+    deviation = (wins - auc)/cases_of_class
+    independent_variance = np.sum(deviation**2)
     # without an error to learn from: the worst case
-    if not independent: return len(truth)/(patient.max() + 1)
-    return _design_effect(np.bincount(patient, deviation), independent)
+    if not independent_variance: return len(truth)/(patient.max() + 1)
+    return _design_effect(np.bincount(patient, deviation), independent_variance)
 
 def auc_interval(
     truth,           # 0 and 1, or False and True
@@ -164,20 +179,23 @@ def auc_interval(
     the design effect (Obuchowski 1997, doi:10.2307/2533958).
 
     Without cases of one class all three are `NaN`, with a warning. Raises `ValueError` for
-    lengths that differ, labels other than 0 and 1, groups as `check_ids` refuses them"""
+    lengths that differ, labels other than 0 and 1, groups as `check_ids` refuses them, and a level
+    outside 0..1"""
     auc = roc_auc(truth, score)
-    if np.isnan(auc): return Interval(np.nan, np.nan, np.nan)
+    if np.isnan(auc): return _NO_VALUE
     check_level(level)
     truth, score = scored_pair(truth, score)
     patient = patients_of(score, groups)
-    effect = 1. if patient.max() + 1 == len(truth) else _auc_design_effect(truth, score, patient)
+    effect = 1.
+    if patient.max() + 1 < len(truth): effect = _auc_design_effect(truth, score, patient)
     positives, negatives = truth.sum()/effect, (~truth).sum()/effect
     z = ndtri((1 + level)/2)
-    def standard_errors_away(limit):
+    # a limit is the AUC from which this one lies z standard errors away
+    def too_far(limit):
         return (auc - limit)**2 - z**2*_auc_variance(limit, positives, negatives)
     # at 0 and 1 the variance is 0 whatever the data: that root is not the limit
-    low = brentq(standard_errors_away, 0, min(auc, 1 - 1e-9)) if auc > 0 else 0.
-    high = brentq(standard_errors_away, max(auc, 1e-9), 1) if auc < 1 else 1.
+    low = brentq(too_far, 0, min(auc, 1 - 1e-9)) if auc > 0 else 0.
+    high = brentq(too_far, max(auc, 1e-9), 1) if auc < 1 else 1.
     return Interval(float(auc), float(low), float(high))
 
 # %% ../nbs/toolbox/few_patients.ipynb #few023
@@ -191,23 +209,31 @@ def _ratio_limits(a, b):
     The lower limit solves (a - x b)^2 = (a - a.low)^2 + x^2 (b.high - b)^2, the upper one the same
     with a.high and b.low"""
     def root(a_limit, b_limit, sign):
-        # p x^2 - 2 q x + r = 0
-        p, q, r = b_limit*(2*b.value - b_limit), a.value*b.value, a_limit*(2*a.value - a_limit)
-        if p == 0: return r/(2*q) if sign < 0 and q else np.inf
-        return (q + sign*np.sqrt(max(q**2 - p*r, 0)))/p
+        # multiplied out, p x^2 - 2 q x + r = 0; the smaller root has sign -1
+        p = b_limit*(2*b.value - b_limit)
+        q = a.value*b.value
+        r = a_limit*(2*a.value - a_limit)
+        if p != 0: return (q + sign*np.sqrt(max(q**2 - p*r, 0)))/p
+        # p = 0 leaves one root, the smaller one; the larger one has gone to infinity
+        if sign > 0 or q == 0: return np.inf
+        return r/(2*q)
     return root(a.low, b.high, -1), root(a.high, b.low, 1)
 
+# written so that infinite odds are a share of 1
 def _share_of(odds): return float(1/(1 + 1/odds)) if odds > 0 else 0.
 
 def _predictive(prior_odds, hits, false_alarms):
     "Share of true ones among the alarms, given the shares of the ill and of the well with one"
     low, high = _ratio_limits(hits, false_alarms)
-    value = prior_odds*hits.value
-    total = value + false_alarms.value
-    value = value/total if total else np.nan
+    # for each of the well there are `prior_odds` of the ill
+    true_alarms = prior_odds*hits.value
+    alarms = true_alarms + false_alarms.value
+    value = true_alarms/alarms if alarms else np.nan
     return Interval(float(value), _share_of(prior_odds*low), _share_of(prior_odds*high))
 
-def _complement(share): return Interval(1 - share.value, 1 - share.high, 1 - share.low)
+def _complement(share):
+    "The interval of 1 - share"
+    return Interval(1 - share.value, 1 - share.high, 1 - share.low)
 
 def predictive_values(
     *,
@@ -230,11 +256,12 @@ def predictive_values(
                          'a share, not per cent')
     if truth.all() or not truth.any():
         undefined('predictive value', 'cases of one class alone')
-        return PredictiveValues(Interval(*[np.nan]*3), Interval(*[np.nan]*3))
+        return PredictiveValues(_NO_VALUE, _NO_VALUE)
     patient = patients_of(truth, groups)
     sensitivity = proportion_interval(prediction[truth], patient[truth], level)
     specificity = proportion_interval(~prediction[~truth], patient[~truth], level)
     odds = prevalence/(1 - prevalence)
     return PredictiveValues(
         ppv=_predictive(odds, sensitivity, _complement(specificity)),
+        # the same with the well and the ill in each other's places
         npv=_predictive(1/odds, specificity, _complement(sensitivity)))

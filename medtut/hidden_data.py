@@ -27,6 +27,7 @@ def in_stored_bits(
     "Make unused bits, which may hold an overlay (PS3.5 8.1.2), zero or, if signed, the sign"
     above = samples.dtype.itemsize*8 - 1 - high  # unused bits over the number
     below = high + 1 - stored                    # and under it
+    # moved up, the bits above fall out of the word; moved down, those below; then back in place
     def only_the_number(x): return ((x << above) >> (above + below)) << below
     unsigned = samples.view(samples.dtype.str.replace('i', 'u'))
     if np.array_equal(only_the_number(unsigned), unsigned): return samples
@@ -41,13 +42,16 @@ class _Segment(NamedTuple):
     start: int   # of its content
     end: int
 
+# second bytes of markers (ITU-T T.81 B.1, T.87 C.1, T.800 A.2)
 _FRAME_HEADERS = {*range(0xc0, 0xd0), 0xf7} - {0xc4, 0xc8, 0xcc}  # SOF of JPEG and JPEG-LS
-_SCAN, _TILE, _SIZ, _APP0 = 0xda, 0x90, 0x51, 0xe0
+_SCAN, _TILE = 0xda, 0x90  # SOS of JPEG, SOT of JPEG 2000: from here on pixels
+_SIZ = 0x51                # sizes and depths of JPEG 2000
+_APP0 = 0xe0               # of JPEG: JFIF
 # COM of JPEG and of JPEG 2000; APP0 to APP15, but for APP8 and APP14, which tell of colours
 _COMMENTS = {0xfe, 0x64, *range(0xe0, 0xf0)} - {0xe8, 0xee}
 
 def _fragments(data):
-    "First and last byte of each item of encapsulated pixel data (PS3.5 A.4), the table too"
+    "Start and end of each item of encapsulated pixel data (PS3.5 A.4), that of offsets too"
     item_tag = b'\xfe\xff\x00\xe0'
     at = 0
     while data[at:at + 4] == item_tag:
@@ -89,10 +93,12 @@ def _without_comments(data):
             # the first 14 bytes of APP0 are what JFIF needs
             if marker == _APP0: start = min(start + 14, end)
             if marker in _COMMENTS: cleared[start:end] = bytes(end - start)
-        image_end = data.rfind(b'\xff\xd9', fragment_start, fragment_end) + 2
-        has_end = image_end > 1
-        if has_end and data[image_end:fragment_end].strip(b'\0\xff'):
-            cleared[image_end:fragment_end] = bytes(fragment_end - image_end)
+        end_of_image = data.rfind(b'\xff\xd9', fragment_start, fragment_end)
+        if end_of_image < 0: continue
+        behind = end_of_image + 2
+        # padding may stay: zeros, or 0xff in front of a marker
+        if data[behind:fragment_end].strip(b'\0\xff'):
+            cleared[behind:fragment_end] = bytes(fragment_end - behind)
     return bytes(cleared[:fragment_end])
 
 # %% ../nbs/toolbox/hidden_data.ipynb #dicom126c
@@ -127,10 +133,12 @@ def _native_length(ds):
     for keyword in 'SamplesPerPixel', 'NumberOfFrames':
         sizes.append(read_whole_number(ds, keyword) if keyword in ds else 1)
     if not all(sizes): return None
-    length = -(-math.prod(sizes)//8)  # rounded up
-    shares_colours = ds.get('PhotometricInterpretation') == 'YBR_FULL_422'  # two pixels do
+    length = -(-math.prod(sizes)//8)  # whole bytes, rounded up
     is_shorter = len(ds['PixelData'].value) < length
-    return length*2//3 if shares_colours and is_shorter else length
+    # in YBR_FULL_422 two pixels share their colours: 4 samples for two, not 6 (PS3.3 C.7.6.3.1.2).
+    # Some files say so and hold all six
+    if ds.get('PhotometricInterpretation') == 'YBR_FULL_422' and is_shorter: return length*2//3
+    return length
 
 def _swapped(data):
     "Bytes with each two exchanged"
@@ -232,12 +240,15 @@ class ClearedPixels(NamedTuple):
     action: str                        # what was done, in words; '' for nothing
 
 def cleared_pixels(ds):
-    "`PixelData` without what no picture shows"
+    """`PixelData` of `ds`, which is left as it is, without what no picture shows
+
+    Raises `DicomError` where bits must be cleared and can't be"""
     syntax = UID(getattr(ds, 'file_meta', {}).get('TransferSyntaxUID', ''))
     e = ds['PixelData'] if 'PixelData' in ds else None
     if e is None or not isinstance(e.value, bytes): return ClearedPixels(None, syntax, '')
     is_compressed = syntax.is_transfer_syntax and syntax.is_encapsulated
-    cleared = (_compressed_pixels if is_compressed else _native_pixels)(ds, syntax)
+    if is_compressed: cleared = _compressed_pixels(ds, syntax)
+    else: cleared = _native_pixels(ds, syntax)
     new = copy.copy(e)
     new.value = cleared.data
     if cleared.syntax != syntax: new.VR, new.is_undefined_length = 'OW', False

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import NamedTuple
 import pandas as pd, pydicom, requests
 from .archives import DECATHLON, IMAGES, DataSet, find_set
-from .download import DataError, check_gzip, fetch, file_digest, link, tar_members, unpack
-from .files import nifti_stem, read_json
+from .download import DataError, check_gzip, fetch, tar_members, unpack
+from .files import file_digest, link, nifti_stem, read_json
 
 # %% ../nbs/toolbox/hosts.ipynb #hosts006
 class Fetched(NamedTuple):

@@ -71,10 +71,12 @@ def _distances(truth, prediction, spacing):
 
 # %% ../nbs/toolbox/masks.ipynb #masks065
 def _hausdorff(distances, percentile=95):
+    "The larger percentile of both directions, mm; `distances` as `_distances` returns them"
     of_each_direction = [np.percentile(d, percentile) for d in distances]
     return float(max(of_each_direction))
 
 def _within(distances, tolerance):
+    "Share of the surface voxels of both masks that lie within `tolerance`, mm"
     all_distances = np.concatenate(distances)
     return float(np.mean(all_distances <= tolerance))
 
@@ -109,7 +111,7 @@ def surface_dice(
     (Nikolov et al. 2021, doi:10.2196/26151, counted in surface voxels)
 
     0 if just one mask is empty; `NaN` and a warning if both are.
-    Raises `ValueError` for a wrong spacing or masks that don't match"""
+    Raises `ValueError` for a wrong spacing, a negative tolerance or masks that don't match"""
     truth, prediction = binary_pair(truth, prediction)
     spacing = check_spacing(spacing, truth.ndim)
     if not tolerance >= 0: raise ValueError(f'tolerance must be 0 mm or more, found {tolerance}')
@@ -127,7 +129,8 @@ def volume_ml(
 )->float:    # millilitres
     """Volume of a mask: its voxels times the volume of one.
 
-    Raises `ValueError` if there are not three axes"""
+    Raises `ValueError` for anything but 0 and 1, for a wrong spacing and if there are not three
+    axes"""
     mask = as_binary(mask, 'mask')
     _check_three_axes(mask)
     mm = check_spacing(spacing, 3)
@@ -143,23 +146,25 @@ TUMOUR_REGIONS = {
     'enhancing tumour': ('enhancing',)}
 
 def _rounded(x, name):
-    "Floats that are nearly whole, rounded"
+    "Floats that are nearly whole, as a scale factor in a NIfTI file leaves labels, rounded"
     if not (np.abs(x - np.rint(x)) < 1e-3).all():
         raise ValueError(f'{name} holds fractions or NaN: it must hold one label for each voxel; '
                          'take argmax, or compare with a threshold')
     return np.rint(x)
 
-def _class_places(x, values, name):
-    "The place of each voxel's label in `values`, which are in order"
+def _class_index(x, values, name):
+    """The index of each voxel's label in `values`, which are in order and begin with 0, the
+    background"""
     if x.dtype.kind not in 'biuf':
         raise ValueError(f'{name} must hold whole numbers, found {x.dtype}')
     if x.dtype.kind == 'f': x = _rounded(x, name)
-    place = np.searchsorted(values, x).clip(max=len(values) - 1)
-    unknown = x[values[place] != x]
+    # where a label would be inserted is where it stands, unless it is none of the values
+    index = np.searchsorted(values, x).clip(max=len(values) - 1)
+    unknown = x[values[index] != x]
     if unknown.size:
         raise ValueError(f'{name} holds label {unknown[0]:g}, but classes are '
                          f'{values[1:].tolist()}: name it in classes, or set it to 0')
-    return place
+    return index
 
 def _fitting_labels(part, classes):
     "Labels that a part of a region may mean: the label itself, or the beginning of its name"
@@ -179,14 +184,15 @@ def _members(parts, classes, region):
     return labels
 
 def _pair_counts(truth, prediction, n):
-    "How often each of `n` true classes (row) meets each predicted one (column)"
+    "In how many voxels each of `n` true classes (row) meets each predicted one (column)"
     # the pair (t, p) is counted at t*n + p
-    place = truth*n + prediction
-    pairs = np.bincount(place.ravel(), minlength=n*n)
-    return pairs.reshape(n, n)
+    pair = truth*n + prediction
+    counts = np.bincount(pair.ravel(), minlength=n*n)
+    return counts.reshape(n, n)
 
 def _confusion_of(pairs, inside):
     "`Confusion` of the classes that are True in `inside`, as one, from the counts of pairs"
+    # rows are true classes, columns predicted ones
     true, others = pairs[inside], pairs[~inside]
     tp, fp = true[:, inside].sum(), others[:, inside].sum()
     fn, tn = true.sum() - tp, others.sum() - fp
@@ -240,21 +246,22 @@ def segmentation_report(
     _check_three_axes(truth)
     spacing = check_spacing(spacing, 3)
     if tolerance is None: tolerance = max(spacing)
+    # a name for the background, label 0, is passed over
     classes = {int(label): name for label, name in sorted(classes.items()) if label}
-    rows = {name: [label] for label, name in classes.items()}
+    labels_of = {name: [label] for label, name in classes.items()}
     if regions is None: regions = {}
     for name, parts in regions.items():
-        rows[name] = _members(parts, classes, name)
+        labels_of[name] = _members(parts, classes, name)
     # nearly all voxels are background in both: look at the box that holds the rest
     box = _box((truth != 0) | (prediction != 0))
     labels = np.array([0, *classes])
-    true = _class_places(truth[box], labels, 'truth')
-    predicted = _class_places(prediction[box], labels, 'prediction')
+    true = _class_index(truth[box], labels, 'truth')
+    predicted = _class_index(prediction[box], labels, 'prediction')
     pairs = _pair_counts(true, predicted, len(labels))
     pairs[0, 0] += truth.size - true.size # what is outside the box
     voxel_ml = np.prod(spacing)/1000
     report = {}
-    for name, members in rows.items():
+    for name, members in labels_of.items():
         inside = np.isin(labels, members)
         distances = _distances(inside[true], inside[predicted], spacing)
         counts = _confusion_of(pairs, inside)

@@ -119,7 +119,7 @@ class _FileBody:
     def close(self): self.file.close()
 
 # %% ../nbs/toolbox/pacs_web.ipynb #pacsweb015
-PAGE = 1_000          # rows asked for at a time
+PAGE = 500            # rows asked for at a time
 MOST_JSON = 2**28     # bytes that the answer to a search may have
 _PLAIN = '*?,'       # stand in a query as they are: not every archive decodes what is encoded
 _JSON = {'Accept': 'application/dicom+json'}
@@ -188,28 +188,29 @@ class WebArchive:
             raise ArchiveError(f'{self.name}: the answer, called {kind}, is no DICOM JSON '
                 f'({type(e).__name__}). Is this the address of its DICOMweb?') from None
 
-    def search(self, path, keys, fields, uid):
-        "All rows of a search, page by page; `uid` names what tells rows apart"
-        rows: dict[str, pydicom.Dataset] = {}
+    def search(self, path, keys, fields, uid, keep=lambda ds: ds):
+        """What `keep` makes of each row of a search, page by page, by UID; `uid` names what tells
+        rows apart"""
+        rows: dict[str, object] = {}
         while True:
             paging = dict(includefield=fields, limit=PAGE, offset=len(rows))
             query = urlencode(keys | paging, doseq=True, safe=_PLAIN)
             with self.ask('GET', f'{path}?{query}', headers=_JSON) as r:
                 _check_status(r, self.name)
-                page = {check_uid(ds.get(uid, ''), 'a row'): ds for ds in self.data_sets(r)}
+                page = self.data_sets(r)
             n_before = len(rows)
-            rows |= page
-            if len(rows) == n_before: return list(rows.values())
+            for ds in page: rows[check_uid(ds.get(uid, ''), 'a row')] = keep(ds)
+            if len(rows) == n_before: return rows
 
     def find_series(self, keys, fields):
         "A data set for each series that fits `keys`"
-        return self.search('series', keys, fields, 'SeriesInstanceUID')
+        return list(self.search('series', keys, fields, 'SeriesInstanceUID').values())
 
     def list_images(self, study, series):
         "SOPInstanceUID -> SOPClassUID of each image of a series"
         path = f'studies/{study}/series/{series}/instances'
-        rows = self.search(path, {}, ['SOPClassUID'], 'SOPInstanceUID')
-        return {str(ds.SOPInstanceUID): str(ds.get('SOPClassUID', '')) for ds in rows}
+        def sop_class(ds): return str(ds.get('SOPClassUID', ''))
+        return self.search(path, {}, ['SOPClassUID'], 'SOPInstanceUID', sop_class)
 
     def fetch(self, study, series, images, folder):
         "Write images into `folder`, and yield the UID of each as it is there"

@@ -25,9 +25,11 @@ def _check_crop(corner, patch):
     raise ValueError(f'corner and patch are three numbers each, found {corner} and {patch}')
 
 def _copy(source, target):
-    "Copy an array into another; torch does it in several threads, but not from everywhere"
-    floats = source.dtype == target.dtype == np.float32
-    if floats and source.flags.writeable and min(source.strides) > 0:
+    """Copy an array into another: by torch, which copies in several threads, where it can
+
+    It takes no array that is read-only, as a memory-mapped one may be, or mirrored."""
+    are_floats = source.dtype == target.dtype == np.float32
+    if are_floats and source.flags.writeable and min(source.strides) > 0:
         torch.from_numpy(target).copy_(torch.from_numpy(source))
     else: target[:] = source
 
@@ -41,6 +43,7 @@ def crop(
     "Cut a patch out of a volume. Raises `ValueError` where corner or patch are not three numbers"
     _check_crop(corner, patch)
     size = x.shape[-3:]
+    # the patch reaches from corner to corner + patch; what of it lies in `x`, from low to high
     low = np.clip(corner, 0, size)
     high = np.clip(np.add(corner, patch), 0, size)
     source = x[(..., *map(slice, low, high))]
@@ -55,12 +58,14 @@ def _patch_counts(inside, patch):
     """True voxels in each patch of `inside`, by the patch's lowest corner.
 
     They are differences of a table of sums (after Crow 1984, 10.1145/800031.808600)"""
+    # sums[x, y, z]: true voxels below x, y and z
     sums = np.zeros(np.add(inside.shape, 1), np.int32)
     sums[1:, 1:, 1:] = inside
     for axis in range(3): np.cumsum(sums, axis, out=sums)
+    # along each axis, a patch at k holds what lies below k + p less what lies below k
     for axis, p in enumerate(patch):
-        s = np.moveaxis(sums, axis, 0)
-        sums = np.moveaxis(s[p:] - s[:-p], 0, axis)
+        below = np.moveaxis(sums, axis, 0)
+        sums = np.moveaxis(below[p:] - below[:-p], 0, axis)
     return sums
 
 def _voxels_needed(share, voxels):
@@ -75,17 +80,18 @@ def _voxels_needed(share, voxels):
 _BLOCK = 512 # places; fewer take more memory for their counts, more take longer to search
 
 class _Blocks(NamedTuple):
-    "The places of a mask in blocks of bits"
-    numbers:np.ndarray # of the blocks that have a true place
-    bits:np.ndarray    # theirs, (block, _BLOCK/8) uint8
-    true:np.ndarray    # how many are true in each
+    "The blocks of a mask that have a true place; the others need not be kept"
+    numbers:np.ndarray # of each: block b holds places b*_BLOCK to (b + 1)*_BLOCK
+    bits:np.ndarray    # its places, (block, _BLOCK/8) uint8
+    n_true:np.ndarray  # how many of them are true
 
 def _blocks(mask):
+    "`_Blocks` of a mask of any shape; places are counted as `ravel` does"
     rows = np.zeros((math.ceil(mask.size/_BLOCK), _BLOCK), bool)
     rows.reshape(-1)[:mask.size] = mask.ravel()
-    true = np.count_nonzero(rows, 1)
-    kept = np.flatnonzero(true).astype(np.int32)
-    return _Blocks(kept, np.packbits(rows[kept], 1), true[kept])
+    n_true = np.count_nonzero(rows, 1)
+    kept = np.flatnonzero(n_true).astype(np.int32)
+    return _Blocks(kept, np.packbits(rows[kept], 1), n_true[kept])
 
 # %% ../nbs/toolbox/patches.ipynb #patches013
 def _check_sampler(label, patch, share, classes):
@@ -132,11 +138,13 @@ class PatchSampler:
         missing = [max(p - n, 0) for p, n in zip(patch, label.shape)]
         self.patch = patch
         self.padding = [(n//2, n - n//2) for n in missing]
+        # how many corners a patch may have along each axis
+        self._grid = tuple(max(n - p, 0) + 1 for p, n in zip(patch, label.shape))
         needed = _voxels_needed(min_foreground, math.prod(patch))
         self.classes, blocks, best = [], [], 0
         for c, inside in _foregrounds(label, classes):
             counts = _patch_counts(np.pad(inside, self.padding), patch)
-            self._grid, most = counts.shape, counts.max()
+            most = counts.max()
             best = max(best, most)
             if most < needed: continue
             self.classes.append(c)
@@ -145,6 +153,7 @@ class PatchSampler:
         self._store(blocks)
 
     def _refuse(self, best, needed, classes):
+        "Raise `ValueError`, which says how much of the `needed` voxels the `best` patch has"
         if not best:
             kinds = 'labels above 0' if classes in (None, 'any') else classes
             raise ValueError(f'label holds no foreground among {kinds}')
@@ -154,11 +163,14 @@ class PatchSampler:
                          'Lower min_foreground, or take smaller patches')
 
     def _store(self, blocks):
+        """Keep the corners of all classes, one class after the other: `_corner(i)` gives the i-th.
+
+        Class k has corners _starts[k] to _starts[k] + _sizes[k], and the b-th block ends before
+        corner _ends[b]."""
         self._numbers = np.concatenate([b.numbers for b in blocks])
         self._bits = np.concatenate([b.bits for b in blocks])
-        # corners of all classes are counted on: those of a class start where those before it end
-        self._ends = np.cumsum(np.concatenate([b.true for b in blocks]))
-        self._sizes = np.array([b.true.sum() for b in blocks])
+        self._ends = np.cumsum(np.concatenate([b.n_true for b in blocks]))
+        self._sizes = np.array([b.n_true.sum() for b in blocks])
         self._starts = np.cumsum(self._sizes) - self._sizes
 
     # patches to choose from; one that serves several classes counts for each
@@ -171,8 +183,8 @@ class PatchSampler:
                           # of the volume
         "Draw corners for `crop`"
         rng = np.random.default_rng(rng)
-        k = rng.integers(len(self._sizes), size=n)
-        corner = self._corner(self._starts[k] + rng.integers(self._sizes[k]))
+        kind = rng.integers(len(self._sizes), size=n)
+        corner = self._corner(self._starts[kind] + rng.integers(self._sizes[kind]))
         return corner - [before for before, _ in self.padding]
 
     def _corner(self, i):
@@ -180,7 +192,10 @@ class PatchSampler:
         block = np.searchsorted(self._ends, i, 'right')
         bits = np.unpackbits(self._bits[block], axis=-1)
         so_far = np.cumsum(bits, -1, np.int16)
-        in_block = i - self._ends[block] + so_far[..., -1]
+        # the block's corners are _ends[block] - n_true to _ends[block]: i is the in_block-th of
+        # them, counted from 0, and the first bit by which in_block + 1 are true is the place
+        n_true = so_far[..., -1]
+        in_block = i - (self._ends[block] - n_true)
         bit = (so_far > in_block[..., None]).argmax(-1)
         place = self._numbers[block].astype(np.int64)*_BLOCK + bit
         return np.array(np.unravel_index(place, self._grid)).T
@@ -209,7 +224,8 @@ class PatchDataset(Dataset):
                                         # cases: 0 is x
         seed:int=0,
     ):
-        self.cases, self.patch, self.flips, self.seed = cases, tuple(patch), tuple(flips), seed
+        self.cases, self.seed = cases, seed
+        self.patch, self.flips = tuple(patch), tuple(flips)
         self.n = len(cases) if n is None else n
         # in memory that all processes share: worker processes live on while epochs pass
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
@@ -238,9 +254,10 @@ class PatchDataset(Dataset):
 
         Reaches worker processes that stay from epoch to epoch, too. Raises `ValueError` for other
         numbers."""
-        try: number = index(epoch)
-        except TypeError: number = -1
-        if number < 0: raise ValueError(f'an epoch is a whole number, 0 or more, found {epoch!r}')
+        try: number = index(epoch)  # NumPy's whole numbers too
+        except TypeError: number = None
+        if number is None or number < 0:
+            raise ValueError(f'an epoch is a whole number, 0 or more, found {epoch!r}')
         self._epoch.fill_(number)
 
     def draw(self,
@@ -250,6 +267,7 @@ class PatchDataset(Dataset):
         case = i % len(self.cases)
         rng = np.random.default_rng([self.seed, self.epoch, i])
         corner = self.samplers[case].draw(rng)
+        # of (x, y, z), which an image has behind its channels: axis 0 is -3
         mirrored = [axis - 3 for axis in self.flips if rng.random() < .5]
         return Draw(case, corner, mirrored)
 

@@ -131,6 +131,18 @@ def is_identifying(
     "Does the basic profile of PS3.15 change or remove elements of this tag?"
     return rule_of(tag) != 'keep'
 
+# %% ../nbs/toolbox/profile.ipynb #profile09b
+def option_names(retain):
+    """Names of options, one or several, as a set.
+
+    Raises `ValueError` for one that there is not, and for dates kept and shifted at once"""
+    names = {retain} if isinstance(retain, str) else set(retain)
+    unknown = sorted(map(str, names - set(OPTIONS)))
+    if unknown: raise ValueError(f"no option {', '.join(unknown)}: there are {', '.join(OPTIONS)}")
+    if {'dates', 'dates shifted'} <= names:
+        raise ValueError("retain 'dates' or 'dates shifted', not both")
+    return frozenset(names)
+
 # %% ../nbs/toolbox/profile.ipynb #dicom126d
 def pseudonym(key, value):
     "64 hexadecimal digits that depend on the secret key and on the value"

@@ -20,32 +20,38 @@ from .dicom import find_dicoms, read_dicom
 from .errors import DicomError
 from .files import atomic_write
 from .folders import files_below, is_apple_double, name_below, table_row
-from .identity import burned_in_risk, deidentify, identifying_elements
+from .burned_in import burned_in_risk
+from .identity import deidentify
+from .profile import option_names
 from .wording import counted
 
 # %% ../nbs/toolbox/pseudonyms.ipynb #pseudonyms006
-_LEAST = 16  # bytes of a key
+_LEAST_BYTES = 16  # of a key: 128 bits, which nobody can go through
+
+def _taken(path):
+    return ValueError(f'{path}: is there already, and a key is never replaced; '
+                      'choose another name')
 
 def new_key(
     path:str|Path, # of a file that is not there yet
 )->Path: # `path`
     """Draw a secret key and write it to a file that only its owner may read.
 
-    Raises `ValueError` if the file is there"""
+    Raises `ValueError` if the file is there, or its folder is not"""
     path = Path(path)
-    taken = ValueError(f'{path}: is there already, and a key is never replaced; '
-                       'choose another name')
-    if path.exists() or path.is_symlink(): raise taken
+    if path.exists() or path.is_symlink(): raise _taken(path)
     if not path.absolute().parent.is_dir():
         raise ValueError(f'{path}: there is no folder {path.parent}; make it first')
     part = path.with_name(f'.{path.name}.{secrets.token_hex(4)}.part')
     try:
-        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), 'w') as f:
+        # made with its permissions: after a chmod others could have opened it before
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, 'w') as f:
             f.write(secrets.token_hex(32) + '\n')
             f.flush()
             os.fsync(f.fileno())
         try: os.link(part, path)  # unlike a renaming it never replaces
-        except FileExistsError: raise taken from None
+        except FileExistsError: raise _taken(path) from None
         except OSError: os.rename(part, path)  # a disk that knows no links
     finally: part.unlink(missing_ok=True)
     return path
@@ -63,9 +69,9 @@ def read_key(
                          'deidentify --new-key')
     key = path.read_bytes()
     if key.isascii(): key = key.strip()  # a line of text may end as it likes
-    if len(key) < _LEAST:
+    if len(key) < _LEAST_BYTES:
         raise ValueError(f'{path}: {counted(len(key), "byte")}, '
-                         f'and a key needs {_LEAST} that nobody can guess; '
+                         f'and a key needs {_LEAST_BYTES} that nobody can guess; '
                          'draw one with new_key, or with medtut deidentify --new-key')
     if os.name == 'posix' and path.stat().st_mode & 0o077:
         warnings.warn(f'{path}: others than its owner may read this key; chmod 600 forbids '
@@ -83,16 +89,20 @@ def _everything(folder, ignore=()):
     return sorted(path for path in paths if path.resolve() not in ignore)
 
 def _keyed(key, text):
+    "64 hexadecimal digits that depend on the secret key and on the text, which may be no Unicode"
     return hmac.new(key, text.encode('utf-8', 'surrogateescape'), hashlib.sha256).hexdigest()
 
 def _pseudonym_of_path(name, key):
-    "A new name for each part of a path; parts of one name at different places get different ones"
-    path = PurePosixPath(unicodedata.normalize('NFC', name))
+    """A new name for each part of a path; parts of one name at different places get different ones.
+
+    12 digits, 48 bits, are enough for folders to differ, and 16 for files."""
+    path = PurePosixPath(unicodedata.normalize('NFC', name))  # a Mac takes accents apart
     folders = [_keyed(key, f'folder {parent}')[:12] for parent in path.parents if parent.name]
     return '/'.join([*reversed(folders), _keyed(key, f'file {path}')[:16] + '.dcm'])
 
 def _open_original(path, key, retain):
-    "A file, opened for `make_files`: its copy without names"
+    """A file, opened as `make_files` asks for it: a function that makes the copy without names,
+    which returns one that saves it"""
     if is_apple_double(path):
         raise LeftOut(f'{path}: what a Mac notes of another file (AppleDouble)')
     ds = read_dicom(path)
@@ -137,11 +147,10 @@ def deidentify_files(
     patients: keep it where the originals are. Nothing is written for a file that is no DICOM, can't
     be read or can't be de-identified, and its row says so. Raises `ValueError` for a key that is
     too short, for an unknown option, where there are no files, and as `make_files` does."""
-    if len(key) < _LEAST:
-        raise ValueError(f'key has {counted(len(key), "byte")}; it needs {_LEAST} or more, '
+    if len(key) < _LEAST_BYTES:
+        raise ValueError(f'key has {counted(len(key), "byte")}; it needs {_LEAST_BYTES} or more, '
                          'as new_key draws them')
-    retain = (retain,) if isinstance(retain, str) else tuple(retain)
-    identifying_elements(pydicom.Dataset(), retain)  # refuses options that are none
+    options = sorted(option_names(retain))
     ignored = {Path(path).resolve() for path in ignore}
     paths = files_below(folder, out, partial(_everything, ignore=ignored))
     dicoms = set(find_dicoms(folder)) if Path(folder).is_dir() else set(paths)
@@ -152,11 +161,13 @@ def deidentify_files(
         source = path.absolute()
         name = _pseudonym_of_path(name_below(path, Path(folder)), key)
         groups.append((source, [Item(name, (source,))]))
-    settings = dict(key=_keyed(key, 'key')[:16], retain=sorted(retain), version=1)
-    open_original = partial(_open_original, key=key, retain=retain)
+    # a folder holds copies by one key, known by its digest, with one choice of options
+    settings = dict(key=_keyed(key, 'key')[:16], retain=options, version=1)
+    open_original = partial(_open_original, key=key, retain=tuple(options))
     outcomes = iter(make_files(
         groups, open_original, out, 'deidentify', settings, n_jobs, progress, key=key))
     rows = []
+    # a row for each path; those with a reason were not among the groups
     for path, reason in zip(paths, reasons):
         outcome = Outcome('', 'left out', reason) if reason else next(outcomes)
         facts = outcome.facts or dict(look=[])

@@ -30,14 +30,19 @@ from .wording import counted, some_of
 
 # %% ../nbs/toolbox/results.ipynb #results012
 def _label_frames(mask, segments, name):
-    "(z, y, x) uint16, segments numbered from 1, of a mask (x, y, z) of labels"
+    "(z, y, x) of whole numbers, segments numbered from 1, of a mask (x, y, z) of labels"
     if mask.dtype.kind not in 'biu':
         raise VolumeError(f'{name}: a mask holds whole numbers or bool, found {mask.dtype}; '
                           'probabilities=True writes probabilities')
-    numbers = np.zeros(mask.shape, np.uint16)
-    for number, label in enumerate(segments, 1): numbers[mask == label] = number
-    nameless = np.unique(mask[(numbers == 0) & (mask != 0)])
-    if nameless.size:
+    # in memory as the mask lies, and one pass a label: a CT has a hundred million voxels
+    numbers = np.zeros_like(mask, np.uint8 if len(segments) < 2**8 else np.uint16)
+    n_named = 0
+    for number, label in enumerate(segments, 1):
+        is_label = mask == label
+        numbers[is_label] = number
+        n_named += np.count_nonzero(is_label)
+    if n_named < np.count_nonzero(mask):
+        nameless = np.unique(mask[(numbers == 0) & (mask != 0)])
         raise VolumeError(f'{name}: the mask has label {nameless.tolist()}, and names are given '
                           f'for {list(segments)}; add it to segments')
     return numbers.transpose(2, 1, 0)
@@ -67,7 +72,7 @@ def _frames(mask, segments, probabilities, name):
 def _empty_segments(frames, segments):
     "Names of the segments without a voxel"
     if frames.ndim == 4: has_any = frames.any(axis=(0, 1, 2))
-    else: has_any = np.isin(np.arange(1, len(segments) + 1), frames)
+    else: has_any = [(frames == number).any() for number in range(1, len(segments) + 1)]
     return [segment.name for segment, some in zip(segments.values(), has_any) if not some]
 
 # %% ../nbs/toolbox/results.ipynb #results014

@@ -31,23 +31,25 @@ def one_series(
         return images
     if uid is not None and str(uid) in count:
         return [i for i in images if i.uid == str(uid)]
-    words = {i.uid: f'{i.modality} {i.description}'.strip() for i in images}
+    described = {i.uid: f'{i.modality} {i.description}'.strip() for i in images}
     lines = []
-    for u, n in count.most_common():
-        lines.append(f'{u or "no UID"}: {counted(n, "image")}, {words[u]}')
+    for each_uid, n in count.most_common():
+        lines.append(f'{each_uid or "no UID"}: {counted(n, "image")}, {described[each_uid]}')
     listed = some_of(lines, 20)
     if uid is None:
         raise VolumeError(f'{name}: {len(count)} series: choose one with uid=... ({listed})')
     raise VolumeError(f'{name}: no series {uid}; there is {listed}')
 
 # %% ../nbs/toolbox/series.ipynb #series034
+_SAME_PLACE = 1e-4  # mm; a header holds numbers as text, and its writers round
+
 def _same_place(a, b):
     "Do two images lie in the same places?"
     if len(a.planes) != len(b.planes):
         return False
     def grids(image):
         return np.array([(p.position, p.right, p.down) for p in image.planes])
-    return np.allclose(grids(a), grids(b), rtol=0, atol=1e-4)
+    return np.allclose(grids(a), grids(b), rtol=0, atol=_SAME_PLACE)
 
 def _same_pixels(a, b):
     "Are the values of two images the same?"
@@ -55,18 +57,22 @@ def _same_pixels(a, b):
     y = pixels(read_dicom(b.path))
     return np.array_equal(x, y, equal_nan=True)
 
+def _is_copy(image, original, compare_pixels):
+    "Is an image with the SOPInstanceUID of another the same image?"
+    if image is original or not _same_place(original, image): return False
+    return not compare_pixels or _same_pixels(original, image)
+
 # %% ../nbs/toolbox/series.ipynb #series035
 def without_copies(
     images:list[Image],        # of one series
     compare_pixels:bool=True,  # `False`: trust the headers
 )->list[Image]:
     "Each image once: one with the SOPInstanceUID, place and pixels of another goes, with a warning"
-    first, kept, copies = {}, [], []
+    originals, kept, copies = {}, [], []
     for image in images:
-        known = first.setdefault(image.instance or image.path, image)
-        is_copy = known is not image and _same_place(known, image)
-        if is_copy and compare_pixels: is_copy = _same_pixels(known, image)
-        if is_copy: copies.append(image.path)
+        # a file without a SOPInstanceUID is known by its path: it is nobody's copy
+        original = originals.setdefault(image.instance or image.path, image)
+        if _is_copy(image, original, compare_pixels): copies.append(image.path)
         else: kept.append(image)
     if copies:
         are_copies = counted(len(copies), 'file is a copy', 'files are copies')
@@ -78,8 +84,8 @@ def without_copies(
 @dataclass
 class Volume:
     "Planes that belong together, and what tells them from the others of their series"
-    planes: list
-    labels: dict = field(default_factory=dict)
+    planes: list                                # of `Plane`
+    labels: dict = field(default_factory=dict)  # keyword -> value that all of them have
 
     @property
     def name(self):
@@ -87,6 +93,7 @@ class Volume:
         return ', '.join(f'{k}={_in_words(v)}' for k, v in self.labels.items())
 
 def _in_words(value):
+    "A label's value; several as DICOM writes them, with backslashes between"
     if isinstance(value, tuple):
         return '\\'.join(map(str, value))
     return f'{value:g}' if isinstance(value, float) else str(value)
@@ -99,13 +106,17 @@ def in_order(planes):
     return [planes[i] for i in order], heights[order]
 
 def place_numbers(planes):
-    "Number of the place of each of the ordered planes: closer than 1/1000 pixel is one place"
+    """Number of each plane's place, 0 for the lowest, in the order of `in_order`: planes closer than
+    1/1000 pixel share one"""
     _, heights = in_order(planes)
     is_next = np.diff(heights) > 1e-3*min(planes[0].pixel)
     return np.concatenate([[0], np.cumsum(is_next)])
 
 def off_even_row(planes):
-    "How far each ordered plane lies off an even row from first to last, mm; that row's step (3,)"
+    """How far each plane, in the order of `in_order`, lies off an even row from first to last, mm;
+    that row's step (3,)
+
+    In all three directions: with a tilted gantry each slice is also shifted along itself."""
     position = np.array([p.position for p in planes])
     first, last = position[0], position[-1]
     n = len(planes)
@@ -120,15 +131,16 @@ def _is_row(planes, tolerance):
     if len(planes) == 1: return True
     ordered, _ = in_order(planes)
     off, step = off_even_row(ordered)
-    is_one_a_place = place_numbers(planes)[-1] == len(planes) - 1
-    height = step @ planes[0].normal
-    return is_one_a_place and off.max() <= tolerance*height
+    no_place_is_shared = place_numbers(planes)[-1] == len(planes) - 1
+    height = step @ planes[0].normal  # without what a tilted gantry shifts sideways
+    return no_place_is_shared and off.max() <= tolerance*height
 
 # %% ../nbs/toolbox/series.ipynb #series042
 def _alike(a, b):
     "Same size and directions, so that far corners differ by less than a quarter of a pixel?"
     if a.shape != b.shape: return False
     rows, columns = a.shape
+    # a difference in the step from pixel to pixel adds up until the last row and column
     along_row = np.linalg.norm(a.right - b.right)*(columns - 1)
     down_column = np.linalg.norm(a.down - b.down)*(rows - 1)
     return along_row + down_column <= .25*min(a.pixel)
@@ -152,39 +164,40 @@ def _order(value):
 
 def _by_value(planes, keyword):
     "Planes by the value of one label; numbers that a rounding tells apart are one"
-    groups, last = {}, None
+    groups, previous = {}, None
     def value_of(plane): return plane.labels.get(keyword)
     for plane in sorted(planes, key=lambda p: _order(value_of(p))):
         value = value_of(plane)
-        are_floats = isinstance(value, float) and isinstance(last, float)
-        if are_floats and np.isclose(value, last, rtol=1e-4):
-            value = last
+        are_floats = isinstance(value, float) and isinstance(previous, float)
+        if are_floats and np.isclose(value, previous, rtol=1e-4):
+            value = previous
         groups.setdefault(value, []).append(plane)
-        last = value
+        previous = value
     return groups
 
 def _by_place(planes):
-    "Lists of the planes that share a place"
+    "Lists of the planes that share a place, the lowest first"
     ordered, _ = in_order(planes)
     places = place_numbers(planes)
-    members = [[] for _ in range(places[-1] + 1)]
+    planes_at = [[] for _ in range(places[-1] + 1)]
     for plane, place in zip(ordered, places):
-        members[place].append(plane)
-    return members
+        planes_at[place].append(plane)
+    return planes_at
 
 def _by_rank(planes, keyword):
     "Planes by the rank of a time among those of their place; {} where ranks are not clear"
     if any(keyword not in p.labels for p in planes):
         return {}
     def time(plane): return _order(plane.labels[keyword])
-    members = _by_place(planes)
-    n = len(members[0])
-    for m in members:
-        n_times = len(set(map(time, m)))
-        if len(m) != n or n_times != n:
+    planes_at = _by_place(planes)
+    n = len(planes_at[0])
+    for sharing in planes_at:
+        n_times = len(set(map(time, sharing)))
+        if len(sharing) != n or n_times != n:
             return {}
     groups = {}
-    in_time = [sorted(m, key=time) for m in members]
+    in_time = [sorted(sharing, key=time) for sharing in planes_at]
+    # the first of every place, then the second of every place, and so on
     for rank, group in enumerate(zip(*in_time), 1):
         values = {p.labels[keyword] for p in group}
         name = values.pop() if len(values) == 1 else f'{rank} of {n}'
@@ -193,19 +206,26 @@ def _by_rank(planes, keyword):
 
 def _most_at_one_place(planes): return max(map(len, _by_place(planes)))
 
+def _are_rows(groups, tolerance):
+    "Is each group an even row of several planes?"
+    return all(len(group) > 1 and _is_row(group, tolerance) for group in groups)
+
+def _share_less(groups, most):
+    """Are there fewer planes at a place than the `most` before, in each group?
+
+    A label with more values than that changes from slice to slice, and tells nothing."""
+    return len(groups) <= most and max(map(_most_at_one_place, groups)) < most
+
 def _telling_label(planes, tolerance):
     "The label that tells planes of one size and direction apart, and the groups; else None, {}"
     most = _most_at_one_place(planes)
-    def are_rows(groups):
-        return all(len(g) > 1 and _is_row(g, tolerance) for g in groups)
-    def are_fewer_a_place(groups): return max(map(_most_at_one_place, groups)) < most
     for keyword in LABELS:
         groups = _by_value(planes, keyword)
-        if len(groups) < 2: continue
-        if most == 1: tells = are_rows(groups.values())
-        # a label that changes from slice to slice, or leaves as many at a place, tells nothing
-        else:
-            tells = len(groups) <= most and are_fewer_a_place(groups.values())
+        parts = list(groups.values())
+        if len(parts) < 2: continue
+        # no place is shared: the row as a whole is uneven, so its parts must be even
+        if most == 1: tells = _are_rows(parts, tolerance)
+        else: tells = _share_less(parts, most)
         if tells: return keyword, groups
     if most == 1: return None, {}
     for keyword in TIMES:
@@ -255,6 +275,7 @@ def check_kinds(
         first = kind[0]
         rows, columns = first.shape
         down_mm, right_mm = first.pixel
+        # as ImageOrientationPatient has it: `right` and `down` without their length
         cosines = np.concatenate([first.right/right_mm, first.down/down_mm])
         size = np.round(first.pixel, 6).tolist()
         orientation = np.round(cosines, 6).tolist()

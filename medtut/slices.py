@@ -61,7 +61,8 @@ def read_boxes(
     return boxes[['patient']].join(numbers.astype(int))
 
 # %% ../nbs/02_breast_mri.ipynb #slices018
-# ends of paths such as DICOM_Images/Breast_MRI_001/pre/Breast_MRI_001_pre_001.dcm
+# ends of paths such as DICOM_Images/Breast_MRI_001/pre/Breast_MRI_001_pre_001.dcm;
+# the slice is all the digits at the end of the name: none stands in front of them
 _PATIENT_PHASE_SLICE = r'([^/]+)/([^/]+)/[^/]*?(?<![0-9])([0-9]{1,9})\.dcm$'
 
 def _with_slashes(column): return column.str.strip().str.replace('\\', '/', regex=False)
@@ -109,6 +110,7 @@ def _check_stacks(rows, boxes, phase, phases):
 def _check_ends(rows):
     "Refuse boxes that lie beyond the last slice"
     last = rows.groupby('patient').slice.transform('max')
+    # a box's end is one past its last slice
     beyond = rows.assign(last=last)[rows.end_slice > last + 1]
     if len(beyond):
         first = beyond.iloc[0]
@@ -143,6 +145,7 @@ def label_slices(
 # %% ../nbs/02_breast_mri.ipynb #slices047
 def _shares(room, n, rng):
     "How many slices of each class each patient gives: `n` in all, as alike as `room` allows"
+    # the most that everybody can give, as far as she has so many, without exceeding n
     levels = range(room.max() + 1)
     level = max(k for k in levels if room.clip(upper=k).sum() <= n)
     share = room.clip(upper=level)

@@ -5,9 +5,11 @@ import json
 import re
 import sys
 import warnings
+from functools import cache
 from importlib.metadata import metadata
 from pathlib import Path
 
+import nbdev.config
 from docutils import nodes
 from fastcore.nbio import dict2nb, mk_cell, nb2str
 from nbdev.processors import FilterDefaults
@@ -26,6 +28,9 @@ from rooms import rooms
 # lines stand beside them
 warnings.filterwarnings('ignore', message='Found cells containing imports')
 
+# nbdev reads pyproject.toml for each cell anew: a seventh of the build's time
+nbdev.config._load_toml = cache(nbdev.config._load_toml)
+
 project = html_title = config.lib_name
 author = metadata(project)['Author']
 release = config.version
@@ -43,6 +48,7 @@ html_theme_options = dict(
     use_repository_button=True,
     launch_buttons=dict(colab_url='https://colab.research.google.com'),
     pygments_light_style='a11y-high-contrast-light',
+    max_navbar_depth=1,  # the contents hold pages alone, whose headings each page lists itself
     navbar_persistent=[])  # the theme's default is a second search box
 html_context = dict(default_mode='auto')  # light or dark, as the reader's system is
 html_static_path = ['_static']

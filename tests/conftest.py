@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from fastcore.nbio import read_nb
+from site_build import build_site
 
 os.environ.setdefault('MPLBACKEND', 'Agg')  # no test opens a window
 os.environ.setdefault('MEDTUT_SOURCE', 'sample')  # no test waits for a real set
@@ -34,13 +35,37 @@ def npm_package(tmp_path_factory):
     return fetch
 
 
-# Files that take minutes, or most of one, and about how many seconds: kills, set-ups, pages in a
-# browser
-SECONDS = dict(test_site=200, test_edition=60, test_crash=120, test_dicom_damaged=100, test_benchmarks=80,
-    test_scale=70, test_folders=60, test_fuzz=60, test_cli=50, test_datasets=50, test_packaging=50,
-    test_slices=40, test_cli_outlines=20, test_evaluate=20)
-# and pages of the toolbox; lessons say their minutes themselves
-PAGE_SECONDS = dict(brain=120, breast=120, datasets=60, chest=60)
+@pytest.fixture(scope='session')
+def html(root, tmp_path_factory):
+    "The folder of the site, built once for all who look at it"
+    out = tmp_path_factory.mktemp('site')
+    build_site(root/'nbs', out)
+    return out
+
+
+@pytest.fixture(scope='session')
+def lite(request, tmp_path_factory):
+    """The folder of what runs in the reader's browser: the site's own, where the site is tested,
+    too; by itself it is built faster"""
+    if any(item.path.stem == 'test_site' for item in request.session.items):
+        return request.getfixturevalue('html')/'lite'
+    from browser import build
+    out = tmp_path_factory.mktemp('lite')/'lite'
+    build(out)
+    return out
+
+
+# About how many seconds files take in which kills, set-ups and pages in a browser are: `make quick`
+# leaves them out
+SECONDS = dict(test_site=300, test_benchmarks=80, test_scale=75, test_crash=70, test_dicom_damaged=50,
+    test_folders=45, test_cli_outlines=40, test_datasets=35, test_cli=30, test_slices=25, test_fuzz=20,
+    test_packaging=20, test_evaluate=10, test_edition=10)
+# and others that no worker should begin last
+LONG = dict(test_pacs=85, test_grading=20, test_dicom=20, test_intervals=15, test_identity=15,
+    test_segmentation=10, test_chest_phantom=10, test_volumes=10, test_layers=10)
+# and pages that are no lessons; lessons say their minutes themselves
+PAGE_SECONDS = dict(breast=160, brain=135, capstone=70, chest=65, capstone_volumes=40, more_machines=35,
+    at_work=20, cli_folders=20, brain_anatomy=20, datasets=20, cli_data=10, brain_tumour=10)
 
 
 def seconds_of_notebook(path):
@@ -53,7 +78,7 @@ def seconds_of_notebook(path):
 def seconds_of(item):
     "About how long a test's file takes, or a notebook; a file that is not listed is short"
     if item.path.stem != 'test_notebooks':
-        return SECONDS.get(item.path.stem, 0)
+        return (SECONDS | LONG).get(item.path.stem, 0)
     return seconds_of_notebook(item.callspec.params['path'])
 
 
@@ -75,7 +100,9 @@ def pytest_xdist_make_scheduler(config, log):
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid):
             file = nodeid.partition('::')[0]
-            return nodeid if file.endswith('test_notebooks.py') else file
+            if file.endswith('test_notebooks.py'): return nodeid
+            # one worker builds the site for both
+            return file.replace('test_edition', 'test_site')
 
     config.option.loadscopereorder = False
     return ByFile(config, log)

@@ -58,6 +58,17 @@ def test_memory_runs(monkeypatch, capfd):
     for name in 'scan', 'export_slices':
         assert f'{name:13} grows by' in said
 
+@pytest.mark.skipif(sys.platform != 'linux', reason='reads /proc')
+def test_pacs_runs(run_benchmark):
+    "And the page shows what this version of it measures"
+    path = bench.folder/'pacs.py'
+    rows = run_benchmark(path)
+    kept = bench.nbs/'toolbox/pacs_figures.jsonl'
+    stored = [json.loads(line) for line in kept.read_text(encoding='utf-8').splitlines()]
+    def ways(rows): return {row['way']: row['lines'] for row in rows if row['part'] == 'way'}
+    assert ways(rows) == ways(stored), 'run `python benchmarks/pacs.py --store`'
+    assert {row['way'] for row in rows if row['part'] == 'memory'} == {'medtut, DICOMweb'}
+
 def test_every_result_of_the_small_folder_is_right(run_benchmark):
     """The commands of medtut on files of known truth: all volumes, pictures, copies, and no name
     left"""

@@ -236,7 +236,7 @@ def test_an_unknown_set_is_told(tmp_path):
 
 def test_results_and_progress_go_apart(tmp_path):
     "What a script reads is the folder alone, even while someone watches the bar"
-    done = medtut('get', 'msd_brain', '--cases', 2, '--root', tmp_path, '-j', 1)
+    done = medtut('get', 'msd_brain', '--cases', 1, '--root', tmp_path, '-j', 1)
     assert done.returncode == 0, done.stderr
     assert Path(done.stdout.rstrip('\n')).is_dir()
     assert done.stdout.count('\n') == 1

@@ -174,7 +174,7 @@ def test_predict_writes_dicom(one_channel, tmp_path):
     printed = pd.read_csv(io.StringIO(done.stdout))
     np.testing.assert_allclose(volumes.value, printed.ml, atol=1e-3)
     kept = seg.read_bytes(), report.read_bytes()
-    assert predict(one_channel, *call, call=medtut).returncode == 0
+    assert predict(one_channel, *call).returncode == 0
     assert (seg.read_bytes(), report.read_bytes()) == kept
 
 @pytest.mark.parametrize('args, words', [
@@ -184,7 +184,7 @@ def test_predict_writes_dicom(one_channel, tmp_path):
     (['--from', 'http://127.0.0.1:9/dicom-web'], 'needs --uid')])
 def test_predict_refuses_before_any_work(one_channel, tmp_path, args, words):
     pytest.importorskip('pynetdicom')
-    done = predict(one_channel, [one_channel[1]], tmp_path/'out', *args, call=medtut)
+    done = predict(one_channel, [one_channel[1]], tmp_path/'out', *args)
     assert done.returncode
     assert words in done.stderr.replace('\n', ' ')
     assert 'Traceback' not in done.stderr
@@ -211,7 +211,7 @@ def test_table_of_patients(tmp_path):
         _patients_of(path)
 
 def test_predict_writes_no_dicom_of_nifti(network, tmp_path):
-    done = predict(network, network[1][:1], tmp_path/'out', '--seg', call=medtut)
+    done = predict(network, network[1][:1], tmp_path/'out', '--seg')
     assert done.returncode
     assert 'is NIfTI' in done.stderr
 
@@ -226,7 +226,7 @@ def test_predict_from_an_archive_and_back(one_channel, tmp_path):
         store(a.web, one_channel[1], progress=False)
         for word in ('stored', 'there already'):
             done = predict(one_channel, [], tmp_path/'out', '--from', a.web, '--uid', uid, '--seg',
-                           '--sr', '--to', a.web, call=medtut)
+                           '--sr', '--to', a.web)
             assert done.returncode == 0, done.stderr
             assert f'2 results {word}' in done.stderr
         assert sorted(find_series(a.web).modality) == ['CT', 'SEG', 'SR']

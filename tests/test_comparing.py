@@ -64,6 +64,12 @@ def test_sentences():
     assert Difference(-.01, -.05, .03).sentence('A', 'B', '+.0%') == \
         'undecided between A and B: -1% (-5% to +3%)'
 
+@pytest.mark.parametrize('value, spec, shown', [
+    (-.001, '', '+0.00'), (-.2, '+.0f', '+0'), (-.001, '+.0%', '+0%'), (-.01, '', '-0.01'),
+    (0., '', '+0.00'), (np.nan, '', '+nan')])
+def test_no_minus_zero(value, spec, shown):
+    assert format(Difference(value, -30, 50), spec).startswith(f'{shown} ')
+
 
 def test_equal_models_are_undecided_in_words():
     with pytest.warns(UndefinedMetric, match='all give 0'):

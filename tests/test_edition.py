@@ -83,10 +83,10 @@ def test_what_is_left_out_says_why():
     assert 'jpeg2k' not in code
 
 @pytest.fixture(scope='module')
-def site(tmp_path_factory):
+def site(lite, tmp_path_factory):
     "A site of JupyterLite and the page on one's own file"
-    folder = tmp_path_factory.mktemp('site')
-    edition_tool.build(folder/'lite')
+    folder = tmp_path_factory.mktemp('edition')
+    shutil.copytree(lite, folder/'lite', copy_function=os.link)
     shutil.copytree(nbs/'_static', folder/'_static')
     raw, = re.findall(r'```\{raw\} html\n(.+?)```', (nbs/'your_file.md').read_text(), re.S)
     page = f'<!doctype html><html lang="en"><title>Your file</title><body>{raw}</body></html>'

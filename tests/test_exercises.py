@@ -130,7 +130,8 @@ def test_array_is_read(answer):
     (image + .5*(image == 7), '1 of 6 values are wrong, the first at (1, 0)'),
     (np.where(image < 0, image + 2**16, image), 'read as unsigned'),
     (np.where(image < 0, np.nan, image), 'padding'), (image[:1], 'the shape is (1, 3)'),
-    (3, 'one number'), ('three', 'an array of numbers'), ([[1], [2, 3]], 'an array of numbers')])
+    (3, 'one number'), ('three', 'an array of numbers'), ([[1], [2, 3]], 'rows differ in length'),
+    (image.astype(str), 'an array of <U')])
 def test_array_reasons(answer, reason):
     verdict = said(*kinds['array'], answer)
     assert verdict.right is False
@@ -185,6 +186,20 @@ def test_essay():
 
 # --- declared mistakes
 
+@pytest.mark.parametrize('solution, answer, reason', [
+    (.0892, 8.9, 'per cent, and a share'), (4.605, -4.6, 'the sign is wrong'),
+    (2.69, 269, 'a factor of 100: is the point in the right place'),
+    (512, 5120, 'a factor of 10: is the point in the right place')])
+def test_a_rounded_answer_has_the_reason_of_the_exact_one(solution, answer, reason):
+    verdict = said(Number(), lambda: solution, answer)
+    assert verdict.right is False
+    assert reason in verdict.reason
+
+def test_the_name_of_a_number_may_stand_behind_it():
+    kind = Numbers('ml', 'share', rel=.01)
+    assert said(kind, lambda: (1779, .04), ('1779 ml', '4 %')).right
+    assert 'you wrote mm' in said(kind, lambda: (1779, .04), ('1779 mm', .04)).reason
+
 def test_a_declared_mistake_goes_first():
     declared = dict(mistakes={'the shorter one': lambda: 41}, why='As the table says.')
     assert said(Number(), lambda: 40, 41, **declared) == (False, 'the shorter one')
@@ -225,6 +240,24 @@ def test_key_without_an_answer(capsys):
     declare(Number(), lambda: np.nan)
     answer_key('0.0')
     assert 'no answer on this data' in capsys.readouterr().out
+
+def test_the_key_computes_each_answer_once(capsys):
+    "A solution or a mistake may take seconds"
+    calls = []
+    def noted(value):
+        def compute():
+            calls.append(value)
+            return value
+        return compute
+    declare(Number(), noted(40), mistakes={'twice': noted(80), 'the sign': noted(-40)})
+    answer_key('0.0')
+    assert sorted(calls) == [-40, 40, 80]
+    assert '- 80: twice' in capsys.readouterr().out
+
+def test_a_mistake_without_an_answer_on_this_data():
+    mistakes = {'of nothing': lambda: float('nan'), 'twice': lambda: 80}
+    verdict = said(Number(), lambda: 40, 80, mistakes=mistakes)
+    assert verdict.reason == 'twice'
 
 def test_key(capsys):
     declare(Number('HU'), lambda: 40, mistakes={'a': lambda: 50, 'b': 60}, why='So it is.')

@@ -31,9 +31,10 @@ from pydicom.uid import (
     generate_uid,
 )
 
+from medtut.burned_in import burned_in_risk
 from medtut.dicom import find_dicoms, read_dicom
 from medtut.errors import DicomError
-from medtut.identity import burned_in_risk, deidentify, identifying_elements
+from medtut.identity import deidentify, identifying_elements
 from medtut.profile import OPTIONS
 from medtut.units import pixels
 
@@ -317,8 +318,10 @@ def all_but(name):
 
 @pytest.mark.parametrize('retain', [(), all_but('dates'), all_but('dates shifted')], ids=len)
 def test_what_is_said_is_what_is_done(retain):
-    "Over every file that pydicom bundles and that pydicom-data carries"
+    """Over every file that pydicom bundles and that pydicom-data carries; with options, which say
+    what of the same is kept, over every third"""
     paths, compared = find_dicoms(bundled) + find_dicoms(carried), 0
+    if retain: paths = paths[::3]
     for path in paths:
         try: ds = read_dicom(path)
         except DicomError: continue
@@ -328,7 +331,8 @@ def test_what_is_said_is_what_is_done(retain):
             continue
         assert not wrong, (path.name, wrong[:5])
         compared += 1
-    assert compared > (90 if 'dates shifted' in retain else 200)
+    least = 90 if 'dates shifted' in retain else 200
+    assert compared > (least//3 if retain else least)
 
 several_kinds = [p for p in find_dicoms(carried)
     if p.name.startswith(('OBX', 'emri')) or 'J2K' in p.name]

@@ -21,9 +21,9 @@ each_module = pytest.mark.parametrize('module', sorted(files))
 
 # What one DICOM file says, shows and gives away: the cellar. In this order, each stands on those
 # before it: errors, headers, layout, decoding, units, orientation, display, profile, hidden_data,
-# identity, summary. `dicom`, which reads pixels and tables of files, is the ground floor.
-one_file = {'decoding', 'display', 'errors', 'headers', 'identity', 'orientation', 'profile',
-    'summary', 'units'}
+# burned_in, identity, summary. `dicom`, which reads pixels and tables of files, is the ground floor.
+one_file = {'burned_in', 'decoding', 'display', 'errors', 'headers', 'identity', 'orientation',
+    'profile', 'summary', 'units'}
 # What lessons share. They never import each other.
 for_lessons = {'batch', 'brain_sets', 'cases', 'checks', 'comparing', 'datasets', 'few_patients',
     'files', 'intensities', 'intervals', 'masks', 'metrics', 'modes', 'nifti', 'patches', 'planes',
@@ -36,7 +36,8 @@ may_import = dict(
     orientation={'errors', 'headers'},
     display={'decoding', 'errors', 'headers', 'orientation', 'units'},
     profile={'layout'}, hidden_data={'decoding', 'errors', 'headers', 'layout'},
-    identity={'errors', 'headers', 'hidden_data', 'layout', 'profile'},
+    burned_in={'headers', 'layout'},
+    identity={'burned_in', 'errors', 'headers', 'hidden_data', 'profile'},
     summary={'decoding', 'display', 'headers', 'orientation', 'profile', 'units'},
     # lessons
     dicom=one_file, slices=for_lessons | one_file | {'dicom'},
@@ -72,7 +73,7 @@ may_import = dict(
     tiles={'modes', 'patches'}, nnunet={'cases', 'files', 'nifti'},
     # sample data: only `datasets` reaches for phantoms, and only when asked to
     datasets={'archives', 'download', 'files', 'hosts'}, archives={'download', 'files'},
-    hosts={'archives', 'download', 'files'}, download=set(),
+    hosts={'archives', 'download', 'files'}, download={'files'},
     phantoms={'rle'},
     # what several need
     answers=set(), exercises={'answers'},

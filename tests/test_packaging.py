@@ -49,18 +49,30 @@ def borrow_requirements(site):
     folders = [p for p in sys.path if p.endswith('site-packages')]
     (site/'borrowed.pth').write_text('\n'.join(folders))
 
-@pytest.mark.parametrize('kind', ['*.whl', '*.tar.gz'])
-def test_installs_in_a_clean_venv(built, kind, tmp_path):
-    archive, = built.glob(kind)
+def install(python, archive):
+    "Install an archive in place of what is there of it"
+    options = '--force-reinstall', '--no-deps', '--no-index', '--no-build-isolation'
+    run(sys.executable, '-m', 'pip', '--python', python, 'install', *options, archive)
+
+def contents(folder):
+    "`{path: bytes}` of the files below, without what Python compiled of them"
+    files = [p for p in folder.rglob('*') if p.is_file() and p.parent.name != '__pycache__']
+    return {p.relative_to(folder): p.read_bytes() for p in files}
+
+def test_installs_in_a_clean_venv(built, tmp_path):
+    "The wheel, all of which is imported; the sdist puts the same files there"
+    wheel, sdist = *built.glob('*.whl'), *built.glob('*.tar.gz')
     venv.create(tmp_path/'venv')
     python = tmp_path/'venv'/'bin'/'python'
     site = site_packages(python)
     borrow_requirements(site)
-    install = 'install', '--no-deps', '--no-index', '--no-build-isolation'
-    run(sys.executable, '-m', 'pip', '--python', python, *install, archive)
+    install(python, wheel)
     imported = run(python, '-I', '-c', IMPORT_ALL, cwd=tmp_path).splitlines()
     assert imported
     assert all(path.startswith(str(site)) for path in imported)
+    from_wheel = contents(site/'medtut')
+    install(python, sdist)
+    assert contents(site/'medtut') == from_wheel
 
 def test_sdist_is_whole(built):
     archive, = built.glob('*.tar.gz')

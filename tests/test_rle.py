@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from damage import FUZZ
 
 from medtut.rle import rle_decode, rle_encode
 
@@ -80,14 +81,16 @@ def _there_and_back(codes):
     for code in codes:
         assert rle_encode(rle_decode(code, SIZE)).split() == code.split()
 
-def test_every_row_of_the_real_table():
+def test_rows_of_the_real_table():
+    "Every fifth mask, and with `make fuzz` each of them"
     table = _xrayvision_table()
     assert len(table) == 12_954
     assert table.ImageId.nunique() == 12_047
     positive = table[table.EncodedPixels.str.strip() != '-1']
     assert positive.ImageId.nunique() == 2_669
     # three quarters of the rows say that there is no mask, all with the same text
-    _there_and_back(table.EncodedPixels.unique())
+    step = 5 if FUZZ == 1 else 1
+    _there_and_back(table.EncodedPixels.unique()[::step])
 
 def test_rows_of_one_image_are_merged():
     table = _xrayvision_table()

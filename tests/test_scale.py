@@ -20,7 +20,7 @@ from fastcore.nbio import read_nb
 
 from medtut.cases import find_cases
 from medtut.datasets import SETS, get_data
-from medtut.dicom import scan
+from medtut.dicom import find_dicoms, scan
 from medtut.grading import GradingDataset
 from medtut.pngs import export_slices
 from medtut.predict import predict_cases
@@ -68,9 +68,10 @@ def test_work_reaches_both_workers(cluster):
 @pytest.mark.filterwarnings('ignore')
 @pytest.mark.parametrize('kw', [{}, dict(identifying=False, pixels=False)])
 def test_scan(cluster, kw):
-    one = scan(files, progress=False, **kw)
+    paths = find_dicoms(files)[::2]
+    one = scan(paths, progress=False, **kw)
     with on_dask():
-        pd.testing.assert_frame_equal(scan(files, progress=False, **kw), one)
+        pd.testing.assert_frame_equal(scan(paths, progress=False, **kw), one)
 
 @pytest.mark.parametrize('name', SETS)
 def test_samples(cluster, sets, tmp_path, name):
@@ -187,15 +188,16 @@ def growth(call, *args, sizes=(60, 160)):
         del result
     return [(b - a)/(sizes[1] - sizes[0]) for a, b in zip(found[0][::-1], found[1][::-1])]
 
-def measured(*args):
-    "`growth` in a process without the threads, and what they allocate, of other tests"
+@pytest.fixture(scope='module')
+def measured():
+    "Calls `growth` in a process without the threads, and what they allocate, of other tests"
     with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as process:
-        return process.submit(growth, *args).result()
+        yield lambda *args: process.submit(growth, *args).result()
 
 def scan_first(n, paths):
     return scan(paths[:n], pixels=False, progress=False)
 
-def test_scan_holds_little_more_than_its_table(many):
+def test_scan_holds_little_more_than_its_table(many, measured):
     "As a list of rows the same values take more than five times the table's memory"
     peak, table = measured(scan_first, sorted(many[0].rglob('*.dcm')))
     assert table > 500
@@ -204,7 +206,7 @@ def test_scan_holds_little_more_than_its_table(many):
 def export_first(n, table, folder, out):
     return export_slices(table[:n], folder, out/f'{n}', window='slice', progress=False)
 
-def test_export_slices_holds_no_pixels(many, tmp_path):
+def test_export_slices_holds_no_pixels(many, measured, tmp_path):
     "A slice has 48 x 48 pixels of 2 bytes; less than a quarter of that stays until the end"
     folder, table = many
     peak, _ = measured(export_first, table, folder, tmp_path)

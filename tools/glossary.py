@@ -96,9 +96,11 @@ def explanation(e):
     line_start = text.rfind('\n', 0, start) + 1
     if text[line_start:start] == '| ': said = row_as_words(text, start)
     else: said = sentences_round(e, text, start, end)
+    said = re.sub(r' \(\[how\]\([^)]*\)\)', '', ' '.join(said.split()))
     # links are relative to the notebook
-    said = re.sub(r'\[([^\]]+)\]\((?!https?:)[^)]*\)', r'\1', ' '.join(said.split()))
-    said = said.rstrip(':')
+    said = re.sub(r'\[([^\]]+)\]\((?!https?:)[^)]*\)', r'\1', said).rstrip(':')
+    # the last sentence in brackets, which opened in front of it
+    if said.count(')') > said.count('('): said = said.removesuffix(')')
     return said if said[-1] in '.?!)' else f'{said}.'
 
 def with_targets(path, cell_id, text):

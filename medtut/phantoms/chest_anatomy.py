@@ -215,7 +215,8 @@ def _edges(p, slabs):
     return edges.astype(np.float32)
 
 def _air(p, x, z, *slabs):
-    "What the rib cage holds less diaphragm, heart, mediastinum and spine"
+    """What the rib cage holds less diaphragm, heart, mediastinum and spine;
+    `slabs`: where they begin and how thick they are, as in `cover`"""
     wide, deep = cage(p, z)
     half = deep*cage_outline(np.abs(x)/wide)
     half = half*(z > 0)

@@ -92,9 +92,10 @@ def picture(path):
 
 def identifying(path):
     "What identifies the patient by the standard's profile, and why to look at the picture too"
+    from medtut.burned_in import burned_in_risk
     from medtut.dicom import read_dicom
     from medtut.errors import DicomError
-    from medtut.identity import burned_in_risk, identifying_elements
+    from medtut.identity import identifying_elements
     try:
         ds = read_dicom(path)
         table = identifying_elements(ds)
