@@ -21,7 +21,7 @@ import browser as edition_tool
 import pydicom
 import pytest
 from browser import CHANGED, EDITIONS, NOT_HERE, PYODIDE, edition
-from chromium import QuietHandler, chromium, chromium_with, serving
+from chromium import QuietHandler, chromium, reader_with, serving
 from lessons import nbs
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
@@ -385,14 +385,14 @@ def run_first_cell(page):
     }''')
     page.locator('.jp-OutputArea', has_text='Ready: go on').first.wait_for(timeout=240_000)
 
-def test_a_later_visit_fetches_little(site, complete, tmp_path):
+def test_a_later_visit_fetches_little(browser, site, complete, tmp_path):
     "The browser has kept what the first one fetched: 70 MB at most, and afterwards next to nothing"
     handler = pyodide_at(complete)
     sent = []
     with serving(site, handler) as address:
         for _ in range(2):
             before = handler.sent
-            with chromium_with(tmp_path) as context:
+            with reader_with(browser, tmp_path) as context:
                 run_first_cell(open_edition(context, address, '01_dicom.ipynb'))
             sent.append(handler.sent - before)
     first, later = sent

@@ -27,21 +27,25 @@ def serving(folder, handler=QuietHandler):
         yield f'http://127.0.0.1:{server.server_port}/'
         server.shutdown()
 
-@contextmanager
-def _started(launch, *args, **options):
-    "What a launcher of Playwright's starts; the test is skipped where no browser is installed"
+def _installed():
+    "The program of a browser; the test is skipped where none is installed"
     installed = [path for path in map(shutil.which, BROWSERS) if path]
     if not installed: pytest.skip('no Chromium on the PATH: on Debian, apt-get install chromium')
-    with sync_playwright() as playwright:
-        launcher = getattr(playwright.chromium, launch)
-        started = launcher(*args, executable_path=installed[0], **options)
-        yield started
-        started.close()
+    return installed[0]
 
+@contextmanager
 def chromium(flags=FLAGS):
     "A browser; each of its contexts is a reader who has never been here"
-    return _started('launch', args=flags)
+    program = _installed()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=flags)
+        yield browser
+        browser.close()
 
-def chromium_with(profile):
-    "The context of a reader who comes back: what was kept lies in a folder"
-    return _started('launch_persistent_context', profile, args=FLAGS)
+@contextmanager
+def reader_with(browser, profile):
+    "The context of a reader who comes back: what a browser like `browser` kept lies in a folder"
+    launch = browser.browser_type.launch_persistent_context
+    context = launch(profile, executable_path=_installed(), args=FLAGS)
+    yield context
+    context.close()
