@@ -292,7 +292,8 @@ def show_grid(
     wide = [column_mm*x.shape[1]/(row_mm*x.shape[0]) for x in images]
     wide = np.clip(max(wide), .4, 3)
     bar = .9 if shared else 0
-    fig = Picture(columns*size*wide + bar, rows*(size + .3), alt)
+    legend = .25 if any(np.isnan(x).any() for x in grey) else 0
+    fig = Picture(columns*size*wide + bar, rows*(size + .3 + legend), alt)
     axs = fig.subplots(rows, columns, squeeze=False)
     for ax in axs.flat: ax.axis('off')
     for x, title, ends, ax in zip(images, titles, sides, axs.flat):
