@@ -21,7 +21,7 @@ import browser as edition_tool
 import pydicom
 import pytest
 from browser import CHANGED, EDITIONS, NOT_HERE, PYODIDE, edition
-from chromium import QuietHandler, chromium, serving
+from chromium import QuietHandler, chromium, reader_with, serving
 from lessons import nbs
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
@@ -51,6 +51,7 @@ def test_edition_is_of_the_notebook(name):
     assert re.findall(r"check\('([\d.]+)', answer\)", '\n'.join(code)) == checks
     assert '\n'.join(prose).count('<details class="quiz-') == whole.count('<details name=')
     assert 'browser edition' in prose[1]
+    assert not re.search(r'\[!|In Colab', '\n'.join(prose))
 
 def test_solutions_are_folded():
     cells = json.loads(edition('01_dicom.ipynb'))['cells']
@@ -384,19 +385,19 @@ def run_first_cell(page):
     }''')
     page.locator('.jp-OutputArea', has_text='Ready: go on').first.wait_for(timeout=240_000)
 
-def test_a_later_visit_fetches_little(browser, site, complete):
-    "The browser has kept what the first one fetched: under 90 MB, and afterwards under 2"
+def test_a_later_visit_fetches_little(browser, site, complete, tmp_path):
+    "The browser has kept what the first one fetched: 70 MB at most, and afterwards next to nothing"
     handler = pyodide_at(complete)
     sent = []
-    with serving(site, handler) as address, browser.new_context() as context:
+    with serving(site, handler) as address:
         for _ in range(2):
-            page = open_edition(context, address, '01_dicom.ipynb')
-            run_first_cell(page)
-            sent.append(handler.sent - sum(sent))
-            page.close()
+            before = handler.sent
+            with reader_with(browser, tmp_path) as context:
+                run_first_cell(open_edition(context, address, '01_dicom.ipynb'))
+            sent.append(handler.sent - before)
     first, later = sent
-    assert first < 90e6
-    assert later < 2e6
+    assert first < 70e6
+    assert later < .1e6
 
 @each_edition
 def test_runs_whole(browser, site, complete, name):

@@ -125,11 +125,13 @@ def write_wheels(folder):
 
 # --- editions
 
-WELCOME = '''> **You are in the browser edition.** Python runs in this window, on your own machine. Nothing
-> you type or open leaves it. Start at the top: click a cell, then Shift+Enter, cell by cell.
-> The first cell loads Python's packages, once for each visit, and takes from some seconds to a
-> minute. What you type is kept in this browser, some seconds later, for your next visit; to begin
-> again, choose Clear Browser Data in the menu Help. The page as a whole, with all outputs: {page}'''
+WELCOME = '''> **You are in the browser edition.** Python runs in this window, on your own machine.
+> Nothing you type or open leaves it. Start at the top: click a cell, then Shift+Enter or the
+> triangle in the line of buttons, cell by cell. The first cell loads Python's packages, once for
+> each visit, and takes up to a minute: some 50 MB at the first visit, which the browser keeps for
+> later ones. What you type is kept in this browser, some seconds later, for your next visit; to
+> begin again, choose Clear Browser Data in the menu Help. The page as a whole, with all outputs:
+> {page}'''
 INSTALL = '''print('Loading medtut and what it needs ...')
 %pip install -q medtut {others}
 import tqdm, warnings
@@ -148,6 +150,13 @@ def edition_links(md, name):
     md = re.sub(r'\]\(/([\w/]+\.html[^)]*)\)', rf']({page_address("")}\1)', md)
     return filled(md)
 
+FOR_COLAB = 'In Colab, the next cell installs what is missing. Elsewhere it does nothing.'
+
+def edition_words(md):
+    "Without what GitHub and Colab alone understand"
+    def warning(m): return f'> **{m[1].capitalize()}.** '
+    return re.sub(r'^> \[!(\w+)\]\n> ', warning, md, flags=re.M).replace(FOR_COLAB, '')
+
 def edition_quiz(md):
     "A quiz's choices by class: JupyterLab removes the name (quiz.js gives it back)"
     return re.sub(r'<details name="(quiz-\d+)">', r'<details class="\1">', md)
@@ -163,7 +172,8 @@ def is_for_the_site_alone(cell):
 def edition_cell(cell, name):
     "A notebook's cell as it stands in the edition; `None` for one that does not"
     if cell.cell_type == 'markdown':
-        return mk_cell(edition_quiz(edition_links(cell.source, name)), 'markdown')
+        words = edition_words(edition_links(cell.source, name))
+        return mk_cell(edition_quiz(words), 'markdown')
     if is_for_the_site_alone(cell): return None
     if cell.id in NOT_HERE:
         said = f'*Left out here: {NOT_HERE[cell.id]}. What comes out stands on ' \

@@ -48,7 +48,7 @@ onmessage = async ({data: {base, number, name, bytes}}) => {
   const say = what => postMessage({number, ...what})
   const path = name.replace(/[\\/]/g, '_')
   try {
-    say({status: 'Loading Python: about 20 MB at the first visit ...'})
+    say({status: 'Loading Python: about 8 MB at the first visit ...'})
     await (started ??= start(base))
     python.FS.writeFile(path, new Uint8Array(bytes))
     await answer(base, path, say)

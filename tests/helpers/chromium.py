@@ -27,12 +27,25 @@ def serving(folder, handler=QuietHandler):
         yield f'http://127.0.0.1:{server.server_port}/'
         server.shutdown()
 
-@contextmanager
-def chromium(flags=FLAGS):
-    "A browser; the test is skipped where none is installed"
+def _installed():
+    "The program of a browser; the test is skipped where none is installed"
     installed = [path for path in map(shutil.which, BROWSERS) if path]
     if not installed: pytest.skip('no Chromium on the PATH: on Debian, apt-get install chromium')
+    return installed[0]
+
+@contextmanager
+def chromium(flags=FLAGS):
+    "A browser; each of its contexts is a reader who has never been here"
+    program = _installed()
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=installed[0], args=flags)
+        browser = playwright.chromium.launch(executable_path=program, args=flags)
         yield browser
         browser.close()
+
+@contextmanager
+def reader_with(browser, profile):
+    "The context of a reader who comes back: what a browser like `browser` kept lies in a folder"
+    launch = browser.browser_type.launch_persistent_context
+    context = launch(profile, executable_path=_installed(), args=FLAGS)
+    yield context
+    context.close()
