@@ -2057,6 +2057,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'medtut.summaries': { 'medtut.summaries._counted': ('toolbox/summaries.html#_counted', 'medtut/summaries.py'),
                                   'medtut.summaries._difference': ('toolbox/summaries.html#_difference', 'medtut/summaries.py'),
                                   'medtut.summaries._highest': ('toolbox/summaries.html#_highest', 'medtut/summaries.py'),
+                                  'medtut.summaries._is_hit': ('toolbox/summaries.html#_is_hit', 'medtut/summaries.py'),
                                   'medtut.summaries._of_region': ('toolbox/summaries.html#_of_region', 'medtut/summaries.py'),
                                   'medtut.summaries._share': ('toolbox/summaries.html#_share', 'medtut/summaries.py'),
                                   'medtut.summaries._table_of': ('toolbox/summaries.html#_table_of', 'medtut/summaries.py'),

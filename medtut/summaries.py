@@ -83,6 +83,13 @@ def _highest(measure, values, worst_mm):
     if BEST_AND_WORST[measure][1] is not None: return 1
     return np.inf if worst_mm is None else max(worst_mm, values.max())
 
+def _is_hit(table):
+    """Whether what is drawn overlaps what is there; in reports without a score of overlap, whether
+    anything is drawn"""
+    scores = [name for name in ('dice', 'sensitivity', 'precision') if name in table]
+    if not scores: return (table.volume_ml > 0).to_numpy()
+    return (table[scores] > 0).any(axis=1).to_numpy()
+
 def _of_region(table, measures, missed, empty, worst_mm, level):
     "A row of the summary"
     true, predicted = (table.label_ml > 0).to_numpy(), (table.volume_ml > 0).to_numpy()
@@ -96,7 +103,7 @@ def _of_region(table, measures, missed, empty, worst_mm, level):
         if kept.any():
             bounds = 0, _highest(measure, values[kept], worst_mm)
             row[measure] = mean_interval(values[kept], patient[kept], level, bounds)
-    row['detected'] = _share(predicted[true], patient[true], level)
+    row['detected'] = _share(_is_hit(table)[true], patient[true], level)
     row['rightly_absent'] = _share(~predicted[~true], patient[~true], level)
     return row
 
@@ -117,8 +124,9 @@ def summarise(
     of truth and prediction alone, or in neither. With `missed='worst'` a model gains nothing by
     leaving a structure out: Dice counts 0, a distance `worst_mm`.
 
-    `detected` is the share of the structures present of which anything is found, `rightly_absent`
-    the share of absent ones of which nothing is. Raises `ValueError` for unknown policies and
+    `missed` are structures present of which nothing is drawn. `detected` is the share of those
+    present that what is drawn overlaps, and `rightly_absent` the share of absent ones of which
+    nothing is drawn. Raises `ValueError` for unknown policies and
     measures, reports without volumes, a case that comes twice, and a distance without `worst_mm`
     where a structure is missed or invented; warns where a mean has no interval."""
     if missed not in MISSED: raise ValueError(f'missed must be one of {MISSED}, found {missed!r}')

@@ -168,3 +168,26 @@ def test_limits_stay_where_a_score_can_lie(found, left_out):
         assert all(0 <= low <= high <= most for low, high in limits)
     for difference in compare_summaries(found, left_out).dice:
         if np.isfinite(difference.low): assert -1 <= difference.low <= difference.high <= 1
+
+
+def elsewhere(n=3):
+    "Reports of structures that were drawn at another place, of their size"
+    truth = np.zeros((20, 20, 20), int)
+    truth[2:6, 2:6, 2:6] = 1
+    prediction = np.roll(truth, 10, 0)
+    report = segmentation_report(
+        truth=truth, prediction=prediction, spacing=(1, 1, 1), classes={1: 'core'})
+    return {f'case {i}': report for i in range(n)}
+
+
+def test_drawn_elsewhere_is_not_detected():
+    "A structure counts as detected where what is drawn touches it"
+    row = summarise(elsewhere()).loc['core']
+    assert row[['present', 'missed']].tolist() == [3, 0]
+    assert row.dice.value == 0
+    assert row.detected.value == 0
+
+
+def test_without_a_score_of_overlap_any_drawing_is_a_detection():
+    reports = {case: report[['volume_ml', 'label_ml']] for case, report in elsewhere().items()}
+    assert summarise(reports, measures=()).detected.core.value == 1
