@@ -28,8 +28,8 @@ course: $(stamp)  ## Run lessons and capstones top to bottom, then build the sit
 	@$(MAKE) --no-print-directory site
 	@echo "To learn: make lab, which opens lesson 0. For work: nbs/at_work.ipynb, or the site's page At work."
 
-# One process for each core, as long as there is memory for it: a lesson that trains takes up to 4 GB.
-WORKERS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
+# A process for each core and one more, as memory allows (tools/machine.py).
+WORKERS ?= $(shell $(bin)/python tools/machine.py)
 
 test: lint  ## Run all tests, the notebooks among them
 	@$(bin)/python -m pytest --numprocesses $(WORKERS)

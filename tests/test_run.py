@@ -1,6 +1,7 @@
 "`tools/run.py`: which notebook starts when, with how many threads, and what is said of it"
 import threading
 
+import machine
 import pytest
 import run
 from lessons import all_lessons
@@ -48,12 +49,28 @@ def test_two_at_once_share_the_cores(monkeypatch):
     assert threads_of == [2, 2]
 
 
+@pytest.fixture
+def machine_of(monkeypatch):
+    "Makes the machine one of so much memory and so many cores"
+    def change(gib, cores):
+        sizes = {'SC_PHYS_PAGES': gib*2**18, 'SC_PAGE_SIZE': 4096}
+        monkeypatch.setattr(machine.os, 'sysconf', sizes.get)
+        monkeypatch.setattr(machine, 'n_cores', lambda: cores)
+        monkeypatch.setattr(run, 'n_cores', lambda: cores)
+    return change
+
+
 @pytest.mark.parametrize('gib, cores, expected', [(5, 8, 1), (16, 8, 4), (64, 2, 2), (1, 1, 1)])
-def test_memory_and_cores_limit_how_many(monkeypatch, gib, cores, expected):
-    sizes = {'SC_PHYS_PAGES': gib*2**18, 'SC_PAGE_SIZE': 4096}
-    monkeypatch.setattr(run.os, 'sysconf', sizes.get)
-    monkeypatch.setattr(run, 'n_cores', lambda: cores)
+def test_memory_and_cores_limit_how_many(machine_of, gib, cores, expected):
+    machine_of(gib, cores)
     assert run.n_at_once(len(PATHS)) == expected
+
+
+@pytest.mark.parametrize('gib, cores, expected', [(23, 2, 3), (16, 2, 2), (64, 2, 3), (4, 8, 1)])
+def test_workers_of_the_tests(machine_of, gib, cores, expected):
+    "23 GiB is what a machine sold with 24 has"
+    machine_of(gib, cores)
+    assert machine.n_test_workers() == expected
 
 
 def test_threads_of_the_user_win(monkeypatch):

@@ -5,7 +5,6 @@ Names of benchmarks run those alone, and write nothing:
 `python tools/bench.py benchmarks/scan.py`."""
 import argparse
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from lessons import config, nbs
+from machine import memory_gib, n_cores
 
 folder = config.config_path/'benchmarks'
 result = nbs/'benchmarks.json'
@@ -36,11 +36,9 @@ def processor():
 
 def machine():
     "What kind of machine this is, in general words"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
-    words = f'{cores} cores of {processor()}'
-    if hasattr(os, 'sysconf'):
-        gib = os.sysconf('SC_PHYS_PAGES')*os.sysconf('SC_PAGE_SIZE')/2**30
-        words += f', {gib:.0f} GiB of memory'
+    words = f'{n_cores()} cores of {processor()}'
+    gib = memory_gib()
+    if gib is not None: words += f', {gib:.0f} GiB of memory'
     return f'{words}, {platform.system()}'
 
 def run(path, quick=False):

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from fastcore.nbio import read_nb, write_nb
 from lessons import all_lessons, config, nbs, notebooks
+from machine import as_memory_allows, n_cores
 
 REAL = {'07_hippocampus.ipynb'} # what is stored of them is of real patients
 
@@ -69,18 +70,9 @@ def on_two_cores():
     os.sched_setaffinity(0, cores)
     return len(cores) == 2
 
-def n_cores():
-    "How many cores this process may use"
-    if hasattr(os, 'sched_getaffinity'): return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
 def n_at_once(n_notebooks):
     "How many notebooks may run side by side, each with a core and with memory"
-    most = min(n_cores(), n_notebooks)
-    if hasattr(os, 'sysconf'):
-        gib = os.sysconf('SC_PHYS_PAGES')*os.sysconf('SC_PAGE_SIZE')/2**30
-        most = min(most, int(gib/GIB_OF_A_LESSON))
-    return max(most, 1)
+    return as_memory_allows(min(n_cores(), n_notebooks), GIB_OF_A_LESSON)
 
 def said_minutes(path):
     "The minutes that a lesson says of itself; 0 for other pages"
