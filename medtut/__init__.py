@@ -63,7 +63,8 @@ Tools:
   film_files        which file of the folder a row of it means
   film_models       own films into batches, a log of runs, a model with its card, its answers
   exercises         an answer typed into a lesson is right, or wrong with a reason
-  answers           what may be typed, and which mistake a wrong answer shows
+  answers           what may be typed, and how it is compared with the solution
+  reasons           which of the usual mistakes explains a wrong answer
   pacs              find series in a hospital's archive, fetch them, store results
   doctor            why a training does not learn: the usual causes, looked for
   weights           a model in a file, with what one must know to use it

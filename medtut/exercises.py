@@ -9,7 +9,8 @@ __all__ = ['Verdict', 'Exercise', 'exercise', 'judge', 'check', 'answer_key', 'p
 from html import escape
 from typing import NamedTuple
 
-from .answers import Essay, Unreadable, close, is_empty, number_of, without_library
+from .answers import Essay, Unreadable, is_empty, number_of, without_library
+from .reasons import close
 
 # %% ../nbs/toolbox/exercises.ipynb #exe006
 class Verdict(NamedTuple):

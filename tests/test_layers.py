@@ -76,7 +76,7 @@ may_import = dict(
     hosts={'archives', 'download', 'files'}, download={'files'},
     phantoms={'rle'},
     # what several need
-    answers=set(), exercises={'answers'},
+    reasons=set(), answers={'reasons'}, exercises={'answers', 'reasons'},
     batch={'files'}, extras=set(), weights={'files'}, checks=set(), files=set(), modes=set(),
     rle=set(), tables=set(), wording=set(),
     # many files: above the lessons; and the command line, above all else
@@ -113,7 +113,7 @@ light = one_file | {'', 'answers', 'exercises', 'batch', 'brain_cases', 'brain_s
     'files', 'film_files', 'film_tables', 'films', 'folders',
     'hidden_data', 'intervals', 'labels', 'layout', 'masks', 'metrics', 'nifti', 'pictures', 'planes',
     'pacs', 'pacs_access', 'pacs_dimse', 'pacs_start', 'pacs_web',
-    'pseudonyms', 'series', 'splits', 'stacks', 'tables', 'volumes',
+    'pseudonyms', 'reasons', 'series', 'splits', 'stacks', 'tables', 'volumes',
     'wording'}
 with_fastai = {'chest', 'film_models'}
 frameworks = {'torch', 'torchvision', 'fastai'}

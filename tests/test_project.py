@@ -43,6 +43,15 @@ def test_modules_are_what_the_notebooks_export(root, fresh):
     assert set(here) <= set(anew), 'no notebook owns these modules'
     assert here == anew, 'run `make export`'
 
+LONGEST_MODULE = 350 # lines
+
+def test_no_module_is_too_long(root):
+    "A longer one has more than one task: one of them moves to a module and a page of its own"
+    lengths = {path: len(source.splitlines()) for path, source in modules(root).items()
+               if not path.endswith('_modidx.py')}
+    too_long = {path: lines for path, lines in lengths.items() if lines > LONGEST_MODULE}
+    assert not too_long, f'at most {LONGEST_MODULE} lines a module'
+
 def test_one_notebook_a_module():
     owner = {}
     for path in notebooks():
