@@ -65,8 +65,8 @@ LONG = dict(test_pacs=85, test_grading=20, test_dicom=20, test_intervals=15, tes
     test_segmentation=10, test_chest_phantom=10, test_volumes=10, test_layers=10)
 # and pages that are no lessons; lessons say their minutes themselves
 PAGE_SECONDS = dict(breast=160, brain=110, capstone=70, chest=65, capstone_volumes=40,
-    more_machines=35, brain_files=35, at_work=20, cli_folders=20, brain_anatomy=20, datasets=20, cli_data=10,
-    brain_tumour=10)
+    more_machines=35, brain_files=35, at_work=20, cli_folders=20, brain_anatomy=20, datasets=20,
+    cli_data=10, brain_tumour=10)
 
 
 def seconds_of_notebook(path):
