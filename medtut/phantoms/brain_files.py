@@ -20,7 +20,8 @@ from .brain import SEQUENCES, patient
 from .marks import mark_nifti, write_readme
 
 # %% ../../nbs/toolbox/phantoms/brain_files.ipynb #brainver
-VERSION = 4  # of the bytes written: goes up when a change here changes them
+# of the bytes written: goes up when a change here, or in how patients are drawn, changes them
+VERSION = 4
 
 # %% ../../nbs/toolbox/phantoms/brain_files.ipynb #7bea5639
 def _save(path, array, affine):
