@@ -21,7 +21,8 @@ from _rows import hand_over, options
 
 from medtut.cases import find_cases, load_case
 from medtut.nifti import load_nifti, save_nifti
-from medtut.phantoms.brain import MSD_LABEL, SEQUENCES, patient
+from medtut.phantoms.brain import SEQUENCES, patient
+from medtut.phantoms.brain_files import MSD_LABEL
 
 
 def write_set(root, ending, image, label, affine):

@@ -75,17 +75,19 @@ Data:
   hosts             how each real set is fetched
   download          fetch files, resume, check
   phantoms.brain    four MR sequences of a head with a glioma
+  phantoms.brain_files      such heads in the files of two sample sets
   phantoms.brain_anatomy    its head, an average one made into a person
   phantoms.brain_tumour     its tumour, drawn and grown
   phantoms.breast   breast MRI with a lesion
-  phantoms.breast_anatomy  the breasts of one, glands and lesion
+  phantoms.breast_anatomy  who is drawn, and the shape of chest and breasts
+  phantoms.breast_gland    ducts, glands and a lesion
   phantoms.breast_chest    what lies behind them
   phantoms.breast_scan     what the tissues send and a scanner makes of it
   phantoms.chest    chest films with and without a pneumothorax
   phantoms.chest_files     such films in the files of a sample set
   phantoms.chest_patient   the numbers that make a patient and a film
   phantoms.chest_anatomy   how much lung and tissue each ray passes through
-  phantoms.chest_shadows   bones, airways and devices
+  phantoms.chest_shadows   bones, airways, devices, folds of skin
   phantoms.chest_vessels   vessels, and a lung that collapses
   phantoms.hippocampus     a bent structure in two parts, in a small crop
   phantoms.marks    what tells a phantom's file from a patient's

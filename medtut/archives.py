@@ -145,7 +145,7 @@ _BRATS2020 = DataSet(
         'Bakas et al. 2017, Sci Data 4:170117, doi:10.1038/sdata.2017.117; '
         'Bakas et al. 2018, arXiv:1811.02629',
     page='https://www.med.upenn.edu/cbica/brats2020/data.html',
-    writer='medtut.phantoms.brain:write_brats2020',
+    writer='medtut.phantoms.brain_files:write_brats2020',
     anchor='name_mapping.csv',
     missing=_missing_brats,
     files={},
@@ -161,7 +161,7 @@ _MSD_BRAIN = DataSet(
     licence='CC BY-SA 4.0',
     citation='Antonelli et al. 2022, Nat Commun 13:4128, doi:10.1038/s41467-022-30695-9',
     page='http://medicaldecathlon.com',
-    writer='medtut.phantoms.brain:write_msd_brain',
+    writer='medtut.phantoms.brain_files:write_msd_brain',
     anchor='dataset.json',
     missing=_missing_msd,
     files={'Task01_BrainTumour.tar': Remote(

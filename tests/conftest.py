@@ -64,8 +64,9 @@ SECONDS = dict(test_site=300, test_benchmarks=80, test_scale=75, test_crash=70, 
 LONG = dict(test_pacs=85, test_grading=20, test_dicom=20, test_intervals=15, test_identity=15,
     test_segmentation=10, test_chest_phantom=10, test_volumes=10, test_layers=10)
 # and pages that are no lessons; lessons say their minutes themselves
-PAGE_SECONDS = dict(breast=160, brain=135, capstone=70, chest=65, capstone_volumes=40, more_machines=35,
-    at_work=20, cli_folders=20, brain_anatomy=20, datasets=20, cli_data=10, brain_tumour=10)
+PAGE_SECONDS = dict(breast=160, brain=110, capstone=70, chest=65, capstone_volumes=40,
+    more_machines=35, brain_files=35, at_work=20, cli_folders=20, brain_anatomy=20, datasets=20,
+    cli_data=10, brain_tumour=10)
 
 
 def seconds_of_notebook(path):

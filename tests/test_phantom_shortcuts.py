@@ -6,7 +6,8 @@ import pytest
 from numpy.testing import assert_array_equal
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
-from medtut.phantoms import brain, brain_anatomy, breast_anatomy, breast_scan, chest_vessels
+from medtut.phantoms import brain, brain_anatomy, breast_gland, breast_scan, chest_vessels
+from medtut.phantoms.breast_anatomy import breast_depth, draw_breast_patient, soft
 from medtut.phantoms.chest_anatomy import air_at, lung_thickness, lungs
 from medtut.phantoms.chest_patient import draw_chest_patient, draw_film, view
 from medtut.phantoms.chest_shadows import Samples, splat
@@ -87,12 +88,12 @@ def test_shadow(patient):
 @pytest.mark.parametrize('seed', [2, 7])
 def test_breast_in_one_piece(seed, monkeypatch):
     "Neither bands of slices nor boxes round organs show"
-    p = breast_anatomy.draw_breast_patient(np.random.default_rng([0, seed]))
+    p = draw_breast_patient(np.random.default_rng([0, seed]))
     bands = breast_scan.draw_breast_tissues(p, matrix=48, slices=24)
     everything = (slice(None),)*3
     monkeypatch.setattr(breast_scan, 'bands', lambda shape: [slice(None)])
     monkeypatch.setattr(breast_scan.Canvas, 'near', lambda *args: everything)
-    for module in ('breast_anatomy', 'breast_chest'):
+    for module in ('breast_gland', 'breast_chest'):
         monkeypatch.setattr(f'medtut.phantoms.{module}.bounding_box', lambda inside: everything)
     monkeypatch.setattr('medtut.phantoms.breast_chest._FRONT', -1000)
     whole = breast_scan.draw_breast_tissues(p, matrix=48, slices=24)
@@ -102,16 +103,16 @@ def test_breast_in_one_piece(seed, monkeypatch):
 
 def test_gland_by_the_distance_from_all_ducts():
     rng = np.random.default_rng
-    a = breast_anatomy.draw_breast_patient(rng([0, 3])).anatomy
-    ducts = breast_anatomy.duct_tree(rng(0), a, 1)
+    a = draw_breast_patient(rng([0, 3])).anatomy
+    ducts = breast_gland.duct_tree(rng(0), a, 1)
     z, y, x = np.ix_(np.arange(-3, 4, 3.), np.arange(-60, 0, 4.), np.arange(40, 130, 4.))
-    inside = breast_anatomy.breast_depth(a, 1, z, y, x) > 2.5
-    gland = breast_anatomy.draw_gland(rng(1), 1, ducts)
-    share = breast_anatomy.gland_share(gland, z, y, x, inside)
+    inside = breast_depth(a, 1, z, y, x) > 2.5
+    gland = breast_gland.draw_gland(rng(1), 1, ducts)
+    share = breast_gland.gland_share(gland, z, y, x, inside)
     gaps = [axis[..., None] - points for axis, points in zip((z, y, x), ducts.points.T)]
     far = np.sqrt(sum(gap**2 for gap in gaps))
     lumps = gland.lobes.at(z, y, x) + .5*gland.lobules.at(z, y, x)
-    slow = breast_anatomy.soft(gland.reach[far.argmin(-1)] - far.min(-1) + lumps, 2.5)
+    slow = soft(gland.reach[far.argmin(-1)] - far.min(-1) + lumps, 2.5)
     assert 0 < share.mean() < inside.mean()
     np.testing.assert_allclose(share, np.where(inside, slow, 0), atol=1e-6)
 

@@ -15,10 +15,11 @@ from typing import NamedTuple
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from .breast_anatomy import (Anatomy, BreastPatient, BreastScanner, LesionShape, Noise,
-    breast_depth, draw_gland, draw_lesion_shape, draw_noise, duct_tree, gland_share,
-    lesion_depth, muscle_depth, nipple, place_lesion, smooth_max, soft, thorax_depth)
+from .breast_anatomy import (Anatomy, BreastPatient, BreastScanner, Noise,
+    breast_depth, draw_noise, muscle_depth, nipple, smooth_max, soft, thorax_depth)
 from .breast_chest import ChestNoise, draw_chest_noise, paint_chest
+from .breast_gland import (LesionShape, draw_gland, draw_lesion_shape, duct_tree,
+    gland_share, lesion_depth, place_lesion)
 
 # %% ../../nbs/toolbox/phantoms/breast_scan.ipynb #scan-007
 def spoiled_gradient_echo(

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy.ndimage import gaussian_filter, uniform_filter, zoom
 from scipy.special import expit
-from .chest_anatomy import (MU_LUNG, MU_WATER, body, lung_thickness, ramp,
-    skin_fold, soft_step, stomach_gas)
+from medtut.phantoms.chest_anatomy import (MU_LUNG, MU_WATER, body, lung_thickness, ramp,
+    soft_step, stomach_gas)
 from .chest_patient import FilmSettings, draw_chest_patient, draw_film, view
-from .chest_shadows import airways, devices, girdle, ribs, spine, splat
+from .chest_shadows import airways, devices, girdle, ribs, skin_fold, spine, splat
 from .chest_vessels import Collapse, collapse, deepen_sulcus, hila, vessels
 
 # %% ../../nbs/toolbox/phantoms/chest.ipynb #chest063

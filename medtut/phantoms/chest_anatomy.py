@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['MU_WATER', 'MU_CORTEX', 'MU_MARROW', 'MU_LUNG', 'soft_step', 'ramp', 'bell', 'Stretch', 'ellipsoid', 'cover', 'carve',
-           'Cage', 'cage', 'cage_outline', 'Lungs', 'lungs', 'air_at', 'lung_thickness', 'body', 'stomach_gas',
-           'skin_fold']
+           'Cage', 'cage', 'cage_outline', 'Lungs', 'lungs', 'air_at', 'lung_thickness', 'body', 'stomach_gas']
 
 # %% ../../nbs/toolbox/phantoms/chest_anatomy.ipynb #anat003
 from typing import NamedTuple
@@ -335,23 +334,3 @@ def stomach_gas(
     height = 17 + 3*np.sin(v.x/9)
     q = (dx/30)**2 + (dz/height)**2
     return 40*np.sqrt(ramp(1 - q))
-
-# %% ../../nbs/toolbox/phantoms/chest_anatomy.ipynb #chest066
-def skin_fold(
-    rng:np.random.Generator, # source of randomness
-    v:View,                  # from `view`
-)->np.ndarray:               # (size, size), mm of tissue
-    "A fold of skin: an edge that looks like a pleural line, but vessels run on beyond it"
-    normal, uniform = rng.normal, rng.uniform
-    side = rng.choice([-1, 1])
-    # mm beyond the edge: it lies to one side, is tilted, and waves
-    beyond = side*v.x - uniform(50, 110)
-    slope = np.tan(normal(0, .35))
-    beyond = beyond - slope*(v.z - 130)
-    wave_height, wave_length = uniform(3, 15), uniform(40, 80)
-    beyond = beyond - wave_height*np.sin(v.z/wave_length)
-    begins, ends = uniform(20, 80), uniform(130, 250)
-    window = soft_step(v.z, begins, 12)*soft_step(v.z, ends, -12)
-    thickness, fade = uniform(4, 9), uniform(9, 25)
-    decay = np.where(beyond < 0, beyond/fade, -beyond)
-    return thickness*np.exp(decay)*window
