@@ -669,3 +669,29 @@ def test_lesson_8_runs_without_its_weights(tmp_path):
     outputs = [str(cell.get('outputs')) for cell in json.loads(path.read_text())['cells']]
     said, = [text for text in outputs if 'Outlines are drawn by' in text]
     assert 'a threshold. For the network put 07_hippocampus.safetensors beside' in said
+
+@contextmanager
+def cutting_first(port):
+    "A door to a port of this machine: whoever comes first is thrown out; gives the door's port"
+    door = socket.create_server(('127.0.0.1', 0))
+    def pass_on(a, b):
+        with suppress(OSError):
+            while data := a.recv(65536): b.sendall(data)
+        with suppress(OSError): b.shutdown(socket.SHUT_WR)
+    def let_in():
+        with suppress(OSError):
+            door.accept()[0].close()
+            while True:
+                inside, outside = socket.create_connection(('127.0.0.1', port)), door.accept()[0]
+                for ends in (inside, outside), (outside, inside):
+                    threading.Thread(target=pass_on, args=ends, daemon=True).start()
+    threading.Thread(target=let_in, daemon=True).start()
+    with door: yield door.getsockname()[1]
+
+def test_a_line_cut_before_an_association_is_tried_again(here):
+    "As a busy Orthanc does: nothing was asked yet, so asking again loses and doubles nothing"
+    address = here.dicom
+    own_port = address.rpartition(':')[2]
+    with cutting_first(int(own_port)) as port:
+        found = find_series(address.replace(own_port, str(port)))
+    assert here.uid in set(found.uid)

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
 
+from medtut.conversion import series_table
 from medtut.errors import DicomError
 from medtut.nifti import load_nifti, save_nifti
 from medtut.planes import VolumeError, read_images
@@ -25,7 +26,6 @@ from medtut.volumes import (
     load_series,
     reorient,
     resample,
-    series_table,
     spacing,
 )
 

@@ -21,8 +21,7 @@ def as_memory_allows(n, gib):
     return max(n, 1)
 
 def n_test_workers():
-    """One process for each core, and one more: tests wait for browsers, archives and killed
-    commands about a third of their time"""
-    return as_memory_allows(n_cores() + 1, GIB_OF_A_WORKER)
+    "One process for each core: a third on two cores only made all of them slower"
+    return as_memory_allows(n_cores(), GIB_OF_A_WORKER)
 
 if __name__ == '__main__': print(n_test_workers())
