@@ -527,7 +527,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                 'medtut/film_files.py'),
                                    'medtut.film_files.FolderFiles.find': ( 'toolbox/film_files.html#folderfiles.find',
                                                                            'medtut/film_files.py'),
-                                   'medtut.film_files._digest': ('toolbox/film_files.html#_digest', 'medtut/film_files.py'),
                                    'medtut.film_files._folders_agree': ('toolbox/film_files.html#_folders_agree', 'medtut/film_files.py'),
                                    'medtut.film_files._in_another_folder': ( 'toolbox/film_files.html#_in_another_folder',
                                                                              'medtut/film_files.py'),

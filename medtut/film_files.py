@@ -6,11 +6,11 @@
 __all__ = []
 
 # %% ../nbs/toolbox/film_files.ipynb #filmfil003
-import hashlib
 import unicodedata
 from collections import Counter
 from pathlib import Path, PurePosixPath
 
+from .files import file_digest
 from .films import is_picture
 from .wording import counted, some_of
 
@@ -148,12 +148,10 @@ def same_pictures(films, digests, kind, notes):
         elif not any(f'({names})' in note for note in notes):
             notes.append(f'{copies}, of one patient: it counts twice')
 
-def _digest(path): return hashlib.sha256(path.read_bytes()).hexdigest()
-
 def same_files(films, folder, notes):
     "Faults: one file under two names and two patients"
     sizes = {name: (folder/name).stat().st_size for name in films.file.unique()}
     shared = {size for size, n in Counter(sizes.values()).items() if n > 1}
     same = films[films.file.map(sizes).isin(shared)]
-    digests = [_digest(folder/name) for name in same.file]
+    digests = [file_digest(folder/name) for name in same.file]
     return same_pictures(same, digests, 'byte for byte', notes)

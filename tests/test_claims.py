@@ -116,8 +116,6 @@ def test_other_sentences_are_not(sentence): assert not claims_a_result(sentence)
 SCORE = re.compile(r'\b(?:AUC|Dice|accuracy|sensitivity|specificity|PPV|NPV|HD95|precision|recall'
                    r'|rank correlation|hottest|hits?|(?:higher|lower) than|undecided between)\b', re.I)
 FIGURE = re.compile(r'\d\.\d|\d ?%|\b\d{2,}\b')
-# their verdict stands in a line below the scores, which say it
-SAID_ABOVE = {'slices106b', 'slices117', 'slices122b'}
 on_phantoms = [lesson for lesson in lessons if 2 <= lesson.number <= 6]
 
 
@@ -159,7 +157,6 @@ def test_scores_say_on_whom(lesson):
     """A score on phantoms says nothing about patients: each printed line with one says 'phantoms',
     or what heads it does; of a table or a picture, its text"""
     for cell in read_nb(lesson.path).cells:
-        if cell.id in SAID_ABOVE: continue
         for output in cell.get('outputs', []):
             assert not unnamed(output), f'{cell.id}: say (phantoms) beside it'
 

@@ -404,6 +404,17 @@ def test_a_token(tmp_path):
 # --- archives that misbehave
 
 @contextmanager
+def serving(handler):
+    "A web server that answers as `handler` does; its address"
+    server = ThreadingHTTPServer(('127.0.0.1', 0), handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, args=(.02,), daemon=True).start()
+    try: yield f'http://127.0.0.1:{server.server_port}/dicom-web'
+    finally:
+        server.shutdown()
+        server.server_close()
+
+@contextmanager
 def answering(status, body, kind='application/dicom+json', length=None, pause=0, headers=()):
     "An archive that answers everything alike; gives its address and what it was asked"
     asked = []
@@ -424,13 +435,7 @@ def answering(status, body, kind='application/dicom+json', length=None, pause=0,
         def do_POST(self):
             self.rfile.read(int(self.headers['Content-Length']))
             self.do_GET()
-    server = ThreadingHTTPServer(('127.0.0.1', 0), Handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, args=(.02,), daemon=True).start()
-    try: yield f'http://127.0.0.1:{server.server_port}/dicom-web', asked
-    finally:
-        server.shutdown()
-        server.server_close()
+    with serving(Handler) as url: yield url, asked
 
 @pytest.mark.parametrize('status, said', {401: 'who asks', 403: 'may not', 404: 'not there',
     500: 'fault of the archive', 503: 'fault of the archive', 302: 'not followed'}.items())
@@ -499,12 +504,7 @@ def one_series(answer, kind='multipart/related; type="application/dicom"; bounda
             if size != 'none': self.send_header('Content-Length', str(size or len(body)))
             self.end_headers()
             self.wfile.write(body)
-    server = ThreadingHTTPServer(('127.0.0.1', 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(.02,), daemon=True).start()
-    try: yield f'http://127.0.0.1:{server.server_port}/dicom-web'
-    finally:
-        server.shutdown()
-        server.server_close()
+    with serving(Handler) as url: yield url
 
 IMAGE = Path(get_testdata_file('MR_small.dcm')).read_bytes()
 
@@ -546,12 +546,7 @@ def refusing(uid, status):
             self.send_header('Content-Length', str(len(said)))
             self.end_headers()
             self.wfile.write(said)
-    server = ThreadingHTTPServer(('127.0.0.1', 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(.02,), daemon=True).start()
-    try: yield f'http://127.0.0.1:{server.server_port}/dicom-web'
-    finally:
-        server.shutdown()
-        server.server_close()
+    with serving(Handler) as url: yield url
 
 @pytest.mark.parametrize('status', [400, 413, 415])
 def test_one_file_that_is_refused_stops_no_other(tmp_path, status):

@@ -1,10 +1,11 @@
 """Run what is offered in Colab as its users do: `python tools/colab.py`,
 or some of it: `python tools/colab.py nbs/03_pneumothorax.ipynb`
 
-A new environment gets what Colab brings. A copy of each lesson, and of each page that installs medtut
-as they do, runs in an empty folder. Its own first cell installs medtut, from a wheel of this clone in place of the repository on GitHub. Nothing
-that was there before may be replaced: Colab would ask for a restart. Takes several GB of disk and
-some minutes before the first lesson; all of it lies in a temporary folder, removed at the end."""
+A new environment gets what Colab brings. A copy of each lesson, and of each page that installs
+medtut as they do, runs in an empty folder. Its own first cell installs medtut, from a wheel of this
+clone in place of the repository on GitHub. Nothing that was there before may be replaced: Colab
+would ask for a restart. Takes several GB of disk and some minutes before the first lesson; all of
+it lies in a temporary folder, removed at the end."""
 import argparse
 import json
 import os

@@ -2,7 +2,7 @@
 `python tools/machine.py`"""
 import os
 
-GIB_OF_A_WORKER = 7 # the most that one which runs lessons comes to hold
+GIB_OF_A_WORKER = 7 # about the most that one which runs lessons comes to hold
 
 def n_cores():
     "How many cores this process may use"
@@ -21,7 +21,7 @@ def as_memory_allows(n, gib):
     return max(n, 1)
 
 def n_test_workers():
-    "One process for each core: a third on two cores only made all of them slower"
+    "One process for each core: each of them computes with one thread"
     return as_memory_allows(n_cores(), GIB_OF_A_WORKER)
 
 if __name__ == '__main__': print(n_test_workers())

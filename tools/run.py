@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import cache
 from pathlib import Path
 
 from fastcore.nbio import read_nb, write_nb
@@ -74,10 +75,14 @@ def n_at_once(n_notebooks):
     "How many notebooks may run side by side, each with a core and with memory"
     return as_memory_allows(min(n_cores(), n_notebooks), GIB_OF_A_LESSON)
 
+@cache
+def minutes_of_lessons():
+    "What lessons say of themselves, read once: they are large files"
+    return {lesson.path: lesson.minutes or 0 for lesson in all_lessons()}
+
 def said_minutes(path):
     "The minutes that a lesson says of itself; 0 for other pages"
-    of_lesson = {lesson.path: lesson.minutes or 0 for lesson in all_lessons()}
-    return of_lesson.get(path, 0)
+    return minutes_of_lessons().get(path, 0)
 
 def run_all(paths, save):
     """Run notebooks, one by one to store them, else side by side; yields path, seconds, error.
