@@ -990,7 +990,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'medtut.pacs_dimse._sent_as_they_are': ( 'toolbox/pacs_dimse.html#_sent_as_they_are',
                                                                             'medtut/pacs_dimse.py'),
                                    'medtut.pacs_dimse._tls_problem': ('toolbox/pacs_dimse.html#_tls_problem', 'medtut/pacs_dimse.py'),
-                                   'medtut.pacs_dimse.first_answer': ('toolbox/pacs_dimse.html#first_answer', 'medtut/pacs_dimse.py'),
                                    'medtut.pacs_dimse.status_words': ('toolbox/pacs_dimse.html#status_words', 'medtut/pacs_dimse.py'),
                                    'medtut.pacs_dimse.without_delay': ('toolbox/pacs_dimse.html#without_delay', 'medtut/pacs_dimse.py')},
             'medtut.pacs_stand_in': { 'medtut.pacs_stand_in._Entity': ('toolbox/pacs_stand_in.html#_entity', 'medtut/pacs_stand_in.py'),
