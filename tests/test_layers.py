@@ -49,7 +49,7 @@ may_import = dict(
     series={'dicom', 'labels', 'planes', 'units'}, stacks={'dicom', 'planes', 'series', 'units'},
     volumes={'checks', 'planes', 'series', 'stacks'}, nifti={'files', 'planes', 'volumes'},
     # own films
-    films={'dicom', 'display', 'errors'}, film_files={'films'},
+    films={'dicom', 'display', 'errors'}, film_files={'files', 'films'},
     film_tables={'film_files', 'splits', 'tables'},
     film_models={'chest', 'film_files', 'film_tables', 'films', 'files', 'modes', 'splits',
         'weights'},
