@@ -22,6 +22,7 @@ from pathlib import Path
 
 import hippocampus as lesson
 import numpy as np
+from _lines import lines_of
 
 NUMBER, NAME = 4, 'Hippocampus'
 DATASET = f'Dataset{NUMBER:03d}_{NAME}'
@@ -175,6 +176,20 @@ def nnunet_predictor(trainer, device):
 
 TOOLS = dict(nnunet=train_nnunet, monai=train_monai, medtut=train_medtut)
 
+# What its user writes of each, from cases to outlines of new ones. nnU-Net's users write no code
+NNUNET_COMMANDS = (
+    'nnUNetv2_convert_MSD_dataset -i Task04_Hippocampus',
+    'nnUNetv2_plan_and_preprocess -d 4 -c 3d_fullres',
+    'nnUNetv2_train 4 3d_fullres 0 -device cpu',
+    'nnUNetv2_predict -i IN -o OUT -d 4 -c 3d_fullres -f 0 -device cpu')
+WRITTEN = dict(monai=[monai_loader, endless, train_monai],
+               medtut=[lesson.turned_copy, lesson.with_copies, lesson.train_unet, train_medtut])
+
+def lines_written(tool):
+    "How many lines the user of a tool writes"
+    if tool == 'nnunet': return len(NNUNET_COMMANDS)
+    return sum(map(lines_of, WRITTEN[tool]))
+
 def peak_gib():
     "Largest memory of this process, and of the largest that it started"
     own, others = (resource.getrusage(who).ru_maxrss
@@ -196,7 +211,7 @@ def train(args):
     row = dict(tool=args.tool, minutes=args.minutes, seed=args.seed, device=args.device,
                threads=args.threads, steps=steps, train_seconds=round(seconds, 1),
                test_seconds=round(time.perf_counter() - start, 1), peak_gib=memory,
-               torch=torch.__version__, cases=rows)
+               lines=lines_written(args.tool), torch=torch.__version__, cases=rows)
     print(json.dumps({k: v for k, v in row.items() if k != 'cases'}), flush=True)
     if args.out:
         with args.out.open('a', encoding='utf-8') as f: f.write(json.dumps(row) + '\n')

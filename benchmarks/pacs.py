@@ -13,14 +13,12 @@ own: its peak memory, beside what it held before. Linux only.
 
 `--store` writes the rows to nbs/toolbox/pacs_figures.jsonl, which the page on archives quotes."""
 import argparse
-import ast
 import inspect
 import json
 import re
 import subprocess
 import sys
 import tempfile
-import textwrap
 import time
 from datetime import date
 from importlib.metadata import version
@@ -28,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
+from _lines import lines_of
 from _rows import append, options
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
@@ -222,14 +221,6 @@ class Pynetdicom(HighdicomResult):
         return self.voxels(results[0])
 
 # --- lines, seconds
-
-def lines_of(function):
-    "Lines with code in a function, without `def` and docstring"
-    tree = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
-    body = tree.body[1:] if ast.get_docstring(tree) else tree.body
-    source = inspect.getsource(function).splitlines()
-    numbers = [i for node in body for i in range(node.lineno, node.end_lineno + 1)]
-    return sum(bool(source[i - 1].strip()) for i in set(numbers))
 
 def count_lines(way):
     "Lines of all that a way needs"

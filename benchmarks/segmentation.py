@@ -1,8 +1,8 @@
-"""Lesson 6 against its peers, each pair in one run: `python benchmarks/segmentation.py`
+"""Lessons 6 and 7 against their peers, each pair in one run: `python benchmarks/segmentation.py`
 
 Patches of a small tumour by `PatchSampler` and by rejection; `standardize` and a double loop;
 `predict_volume` and MONAI's `sliding_window_inference`; a training step of `UNet3D` and of MONAI's
-`BasicUNet`. Every contender is a process of its own, so that its peak memory is its own; the
+`BasicUNet` or `DynUNet`, whichever has as many levels. Every contender is a process of its own, so that its peak memory is its own; the
 contenders of a comparison take turns. Speeds of this machine mean little elsewhere; ratios do."""
 import argparse
 import multiprocessing
@@ -10,12 +10,25 @@ import resource
 import time
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 import numpy as np
 from _rows import hand_over, options
 
 PATCH = (160, 160, 16)
 SHARE = .005 # of a patch's voxels, which the tumour has at least
+
+class Sizes(NamedTuple):
+    "What a lesson trains, and on what"
+    channels: int
+    classes: int   # with the background
+    filters: tuple # of each level of the U
+    patch: tuple
+    batch: int
+    scan: tuple    # a volume to predict
+
+LESSONS = {6: Sizes(4, 4, (8, 8, 16, 32, 64), (48, 48, 48), 2, (80, 80, 52)),
+           7: Sizes(1, 3, (16, 32, 64, 64), (32, 48, 32), 4, (36, 50, 35))}
 
 def tumour(ml=5):
     "A label of 240 x 240 x 155 voxels of 1 mm with a ball of `ml` millilitres"
@@ -81,56 +94,65 @@ def standardize_by_loop(shape):
         return out
     return loop, 1
 
-def lesson_network():
+def lesson_network(sizes):
     import torch
 
     from medtut.unet import UNet3D
     torch.manual_seed(0)
-    model = UNet3D(filters=(8, 8, 16, 32, 64))
+    model = UNet3D(sizes.channels, sizes.classes, filters=sizes.filters)
     return model.to(memory_format=torch.channels_last_3d).eval()
 
-def identity():
+def identity(sizes):
     import torch
     return torch.nn.Identity()
 
 def noise(*size):
     return np.random.default_rng(0).normal(size=size).astype(np.float32)
 
-def predict_ours(make_model, shape, patch):
+def predict_ours(make_model, sizes):
     from medtut.tiles import predict_volume
-    image = noise(4, *shape)
-    model = make_model()
+    image = noise(sizes.channels, *sizes.scan)
+    model = make_model(sizes)
     def predict():
-        return predict_volume(model, image, (patch,)*3, progress=False)
+        return predict_volume(model, image, sizes.patch, progress=False)
     return predict, 1
 
-def predict_monai(make_model, shape, patch):
+def predict_monai(make_model, sizes):
     import torch
     from monai.inferers import sliding_window_inference
-    image = torch.from_numpy(noise(1, 4, *shape))
-    model = make_model()
+    image = torch.from_numpy(noise(1, sizes.channels, *sizes.scan))
+    model = make_model(sizes)
     def probabilities(tiles): return model(tiles).softmax(1)
     def predict():
         with torch.inference_mode():
             batch = sliding_window_inference(
-                image, (patch,)*3, sw_batch_size=4, predictor=probabilities,
+                image, sizes.patch, sw_batch_size=4, predictor=probabilities,
                 overlap=.5, mode='gaussian')
             return batch[0].numpy()
     return predict, 1
 
-def network(name):
-    if name == 'UNet3D': return lesson_network()
-    from monai.networks.nets import BasicUNet
-    return BasicUNet(in_channels=4, out_channels=4, features=(8, 8, 16, 32, 64, 8))
+def monai_network(sizes):
+    from monai.networks.nets import BasicUNet, DynUNet
+    ends = dict(in_channels=sizes.channels, out_channels=sizes.classes)
+    levels = len(sizes.filters)
+    if levels == 5: # as all BasicUNets have
+        return BasicUNet(features=(*sizes.filters, sizes.filters[0]), **ends)
+    halvings = [2]*(levels - 1)
+    return DynUNet(3, kernel_size=[3]*levels, strides=[1, *halvings],
+                   upsample_kernel_size=halvings, filters=sizes.filters, **ends)
 
-def training_step(name, channels_last, size):
+def network(maker, sizes):
+    if maker == 'UNet3D': return lesson_network(sizes)
+    return monai_network(sizes)
+
+def training_step(maker, channels_last, sizes):
     import torch
 
     from medtut.segmentation import dice_ce_loss
     torch.manual_seed(0)
-    model = network(name).train()
-    x = torch.randn(2, 4, size, size, size)
-    y = torch.randint(0, 4, (2, size, size, size))
+    model = network(maker, sizes).train()
+    x = torch.randn(sizes.batch, sizes.channels, *sizes.patch)
+    y = torch.randint(0, sizes.classes, (sizes.batch, *sizes.patch))
     if channels_last:
         model = model.to(memory_format=torch.channels_last_3d)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
@@ -270,27 +292,27 @@ def compare_standardize(args):
     hand_over(args, title, 'standardize', 'a loop over channels and slices in numpy',
               speed, memory, least_speed=2, packages=['numpy'])
 
-def compare_predictions(args, model_words, make_model, full_shape):
-    shape = (40, 32, 32) if args.quick else full_shape
-    patch = 32 if args.quick else 48
-    title = f'Predict {by(shape)} voxels with {model_words}, tiles of {patch} half overlapping'
+def compare_predictions(args, model_words, make_model, sizes):
+    title = (f'Predict {by(sizes.scan)} voxels with {model_words}, '
+             f'tiles of {by(sizes.patch)} half overlapping')
     contenders = {
-        'predict_volume': (predict_ours, make_model, shape, patch),
-        'MONAI': (predict_monai, make_model, shape, patch)}
+        'predict_volume': (predict_ours, make_model, sizes),
+        'MONAI': (predict_monai, make_model, sizes)}
     speed, memory = compare(title, contenders, args, assert_close)['MONAI']
     hand_over(args, title, 'predict_volume', 'MONAI sliding_window_inference',
               speed, memory, least_speed=1, packages=['monai'])
 
-def count_weights(name):
-    return sum(p.numel() for p in network(name).parameters())
+def words_for(maker, sizes, order):
+    model = network(maker, sizes)
+    weights = sum(p.numel() for p in model.parameters())
+    return f'{type(model).__name__} of {weights:,} weights, channels {order}'
 
-def compare_training(args):
-    size = 32 if args.quick else 48
-    title = f'A training step, two patches of {size} x {size} x {size}'
+def compare_training(args, number, sizes):
+    title = f'A training step of lesson {number}, {sizes.batch} patches of {by(sizes.patch)}'
     contenders = {}
-    for name, order in ('UNet3D', 'last'), ('BasicUNet', 'last'), ('BasicUNet', 'first'):
-        words = f'{name} of {count_weights(name):,} weights, channels {order}'
-        contenders[words] = (training_step, name, order == 'last', size)
+    for maker, order in ('UNet3D', 'last'), ('MONAI', 'last'), ('MONAI', 'first'):
+        words = words_for(maker, sizes, order)
+        contenders[words] = (training_step, maker, order == 'last', sizes)
     ours = next(iter(contenders))
     ratios = compare(title, contenders, args)
     fastest = min(ratios, key=lambda name: ratios[name][0])
@@ -304,6 +326,10 @@ if __name__ == '__main__':
     args = options(parser, rounds=1)
     compare_patches(args)
     compare_standardize(args)
-    compare_predictions(args, 'a model that returns its input', identity, (160, 160, 128))
-    compare_predictions(args, "the lesson's network", lesson_network, (80, 80, 52))
-    compare_training(args)
+    large = LESSONS[6]._replace(scan=(160, 160, 128))
+    small = dict(patch=(32, 32, 32), scan=(40, 32, 32)) if args.quick else {}
+    compare_predictions(args, 'a model that returns its input', identity, large._replace(**small))
+    for number, sizes in LESSONS.items():
+        quick = sizes._replace(**small)
+        compare_predictions(args, f"lesson {number}'s network", lesson_network, quick)
+        compare_training(args, number, quick)

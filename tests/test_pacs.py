@@ -1,6 +1,7 @@
 "Archives: found, fetched and stored, over both protocols, also where something goes wrong"
 import errno
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -16,12 +17,13 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+import typer
 from lessons import config, nbs
 from nbdev.test import test_nb as run_notebook
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 
-from medtut import pacs_access, pacs_dimse, pacs_start
+from medtut import cli_results, pacs_access, pacs_dimse, pacs_start
 from medtut.pacs import Access, ArchiveError, archive, fetch_series, find_series, store
 from medtut.volumes import load_series
 
@@ -337,6 +339,27 @@ def test_over_tls_with_certificates_of_both_sides(encrypted, papers, tmp_path):
     assert same_series(encrypted.sent, tmp_path/'moved')
     with pytest.raises(ValueError, match='opens a line to this machine.*certificate='):
         find_series(encrypted.address, Access(ca=papers.ca[0], port=encrypted.port))
+
+def test_a_command_takes_papers_from_the_environment(encrypted, papers, monkeypatch, capfd):
+    "As `medtut predict --to` does; half of a pair of files is refused before anything is asked"
+    paths = sorted(encrypted.sent.glob('*.dcm'))
+    def send(): cli_results.send(paths, encrypted.address, dry_run=False, quiet=True)
+    monkeypatch.setenv('MEDTUT_ARCHIVE_CA', papers.ca[0])
+    monkeypatch.setenv('MEDTUT_ARCHIVE_CERTIFICATE', papers.own[0])
+    with pytest.raises(typer.BadParameter, match='go together'): send()
+    monkeypatch.setenv('MEDTUT_ARCHIVE_KEY', papers.own[1])
+    send()
+    assert re.search('3 results (stored|there already)', capfd.readouterr().err)
+    monkeypatch.setenv('MEDTUT_ARCHIVE_CA', papers.other_ca[0])
+    with pytest.raises(OSError, match='no trusted connection'): send()
+
+def test_a_command_takes_its_title_from_the_environment(here, monkeypatch, capfd):
+    paths = sorted(here.sent.glob('*.dcm'))
+    def send(): cli_results.send(paths, here.dicom, dry_run=False, quiet=True)
+    send()
+    assert 'there already' in capfd.readouterr().err
+    monkeypatch.setenv('MEDTUT_ARCHIVE_TITLE', 'STRANGER')
+    with pytest.raises(OSError, match='refuses STRANGER'): send()
 
 def test_a_certificate_that_nobody_vouches_for(encrypted, papers):
     "The archive's by an authority that is not trusted here: nothing is asked"

@@ -21,7 +21,7 @@ result = nbs/'benchmarks.json'
 KINDS = 'speed', 'memory' # what a row may hold a ratio of
 # they compare with no other library, or with one that is not in the environment, or have a page of
 # their own: no row
-WITHOUT_A_ROW = {'hippocampus', 'memory', 'nnunet', 'pacs'}
+WITHOUT_A_ROW = {'hippocampus', 'memory', 'minutes', 'nnunet', 'pacs'}
 
 def benchmarks():
     return [p for p in sorted(folder.glob('[!_]*.py')) if p.stem not in WITHOUT_A_ROW]
