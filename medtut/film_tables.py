@@ -251,8 +251,8 @@ def read_film_table(
 )->FilmTable:
     """Films, patients and classes of a folder and a table, checked against each other.
 
-    Raises `FilmTableError`, which lists every fault with its rows and what to do, and `ValueError`
-    for a table that can't be read or lacks a column"""
+    Raises `FilmTableError`, which lists the faults found, with their rows and what to do, and
+    `ValueError` for a table that can't be read or lacks a column"""
     folder = Path(folder)
     if not folder.is_dir(): raise ValueError(f'{folder}: not a folder; give the one with the films')
     if similar not in ('refuse', 'keep'):

@@ -171,7 +171,8 @@ def find_pairs(
     loose_images = [file for k, file in image_of.items() if k not in mask_of]
     loose_masks = [file for k, file in mask_of.items() if k not in image_of]
     for image, mask in _pair_rest(loose_images, loose_masks):
-        pairs.append((image, mask, f'paired with {mask.path.name} by how the names begin'))
+        why = 'by how the names begin' if image.key and mask.key else 'as the only one beside it'
+        pairs.append((image, mask, f'paired with {mask.path.name} {why}'))
         loose_images.remove(image)
         loose_masks.remove(mask)
     pairs += [(image, None, 'no mask') for image in loose_images]

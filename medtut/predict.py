@@ -161,8 +161,8 @@ def predict_file(
 )->Path: # `out`
     """Predict a scan, and save its labels as uint8 NIfTI on the grid of its own file.
 
-    With `inside='head'` a scan is standardised by the voxels that are not 0 in all channels. The
-    model runs where its weights are. Raises `VolumeError`, which names the file, for a scan that
+    With `inside='head'` a scan is standardised by the voxels that are not 0 in at least one channel.
+    The model runs where its weights are. Raises `VolumeError`, which names the file, for a scan that
     can't be read, has other channels than the model, or of which the model makes nan, and
     `ValueError` for wrong settings."""
     unknown = steps.keys() - set(_STEPS)

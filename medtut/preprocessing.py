@@ -64,8 +64,8 @@ class Preprocessing:
     scale:str|None='standardize' # 'standardize': mean 0 and deviation 1, as `standardize`;
                                  # 'window': the range of `clip` becomes 0 to 1; None: as it is
     per:str='volume'             # as for `standardize`
-    inside:str|None='head'       # as for `standardize`: 'head', voxels that are not 0 in all
-                                 # channels, before they are clipped; None: all
+    inside:str|None='head'       # as for `standardize`: 'head', voxels that are not 0 in at
+                                 # least one channel, before they are clipped; None: all
     padding:tuple|None=None      # (3,) voxels; a smaller scan gets zeros around it, evenly, once
                                  # its values are on scale. None: none
 

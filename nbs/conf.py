@@ -7,6 +7,7 @@ import sys
 import warnings
 from functools import cache
 from importlib.metadata import metadata
+from itertools import groupby
 from pathlib import Path
 
 import nbdev.config
@@ -23,6 +24,7 @@ from fold import gives_away
 from glossary import with_targets, within_the_site
 from lessons import config, filled, notebooks, read_lesson
 from rooms import rooms
+from signatures import line_number, with_signature
 
 # nbdev runs a page's imports to document what it exports, and warns of each cell in which other
 # lines stand beside them
@@ -38,6 +40,7 @@ extensions = ['myst_nb', 'sphinx_copybutton', 'sphinx-mathjax-offline']
 exclude_patterns = ['_*', '**.ipynb_checkpoints']
 nb_execution_mode = 'off'
 nb_merge_streams = True
+nb_render_markdown_format = 'myst' # outputs hold tables, which CommonMark does not know
 myst_enable_extensions = ['amsmath', 'attrs_inline', 'deflist', 'dollarmath']
 myst_heading_anchors = 4
 suppress_warnings = ['myst.header']  # the headings of `show_doc` are all of level 3
@@ -108,10 +111,30 @@ def site_markdown(md):
     md = re.sub(r'\[\[(`[^`]+`)\]\([^)]*\)\](?=\()', r'[\1]', filled(md))
     return re.sub(r'\[(`[^`]+`)\]\(/([\w/]+\.html)#(\w+)[^)]*\)', api_link, md)
 
+def documented_name(cell):
+    "Of which name of the module a cell of `show_doc` speaks; none of a method"
+    said = cell.outputs[-1].data['text/markdown'] if cell.outputs else ''
+    m = re.search(r'^### (\w+)$', said, re.M)
+    return m[1] if m else None
+
+def in_order(cells, module):
+    "nbdev documents the names of one cell from the last to the first; here, as they are defined"
+    def place(cell):
+        name = documented_name(cell)
+        return line_number(module, name) if name else 0
+    for is_documentation, run in groupby(cells, shows_documentation):
+        found = list(run)
+        yield from sorted(found, key=place) if is_documentation else found
+
+def shows_documentation(cell):
+    return cell.cell_type == 'code' and cell.directive('output') == 'asis'
+
 def show_doc_markdown(cell, module):
     "What `show_doc` says, with a target above its heading that no other heading can take"
     md = cell.outputs[-1].data['text/markdown']  # before it, fastcore's warnings
     md = re.sub(r'\A---+\n+', '', md)  # no line under a heading
+    name = documented_name(cell)
+    if name: md = with_signature(md, module, name)
     def heading(m): return f'({target(module, m[1])})=\n{m[0]}'
     return re.sub(r'^### (\w+)', heading, md, count=1, flags=re.M)
 
@@ -155,7 +178,7 @@ def site_code_cell(cell):
 def site_cell(path, cell):
     "A cell of the notebook at `path` for MyST-NB"
     if cell.cell_type == 'code':
-        as_markdown = cell.directive('output') == 'asis'
+        as_markdown = shows_documentation(cell)
         site_code_cell(cell)
         if as_markdown:
             cell.cell_type, cell.source = 'markdown', show_doc_markdown(cell, modules()[path])
@@ -210,6 +233,7 @@ def prepare_notebook(path, text):
     FilterDefaults()(nb)
     # the state of live sliders: on a page the stored outputs stand for them
     nb.metadata.pop('widgets', None)
+    nb.cells = list(in_order(nb.cells, modules().get(path)))
     for cell in nb.cells: site_cell(path, cell)
     if path in lesson_pages:
         nb.cells.insert(1, mk_cell(lesson_line(read_lesson(nbs/path)), 'markdown'))

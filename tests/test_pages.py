@@ -1,4 +1,5 @@
 "The site's pages beside the notebooks: what they take from elsewhere, and that no picture goes without words"
+import inspect
 import re
 import runpy
 import subprocess
@@ -13,8 +14,10 @@ from glossary import glossary, markdown_cells, with_targets, within_the_site
 from lessons import nbs, notebooks
 from pages import PART, PARTS, written_page
 from rooms import rooms
+from signatures import comments, signature, with_signature
 
 from medtut.archives import SETS
+from medtut.phantoms.chest_files import write_siim_small
 
 markdown = sorted(nbs.glob('*.md'))
 each_page = pytest.mark.parametrize('path', markdown, ids=lambda p: p.name)
@@ -203,3 +206,32 @@ def test_no_picture_without_words(root, tmp_path):
     assert done.returncode != 0, done.stderr
     assert len(warnings) == 3, done.stderr
     assert sum('notebook.ipynb' in line for line in warnings) == 1, done.stderr
+
+# --- how functions and classes are shown
+
+def test_a_signature_keeps_the_further_lines_of_its_comments():
+    "`show_doc` alone ends each comment with its first line"
+    said = '\n'.join(signature('medtut.summaries', 'summarise'))
+    assert "'worst', the worst\n" in said and "value there is; 'leave out', nothing" in said
+    assert said.endswith('measure, detected and rightly_absent, each an `Interval`')
+
+@pytest.mark.parametrize('name, first, field', [
+    ('film_models.FilmSettings', 'class FilmSettings(NamedTuple):', 'white: float|None = None # as'),
+    ('preprocessing.Preprocessing', 'class Preprocessing:', 'its values are on scale. None: none'),
+    ('unet.UNet3D', 'def UNet3D(', "'linear' interpolates")])
+def test_a_class_shows_what_it_is_made_from(name, first, field):
+    module, _, name = name.partition('.')
+    lines = signature(f'medtut.{module}', name)
+    assert lines[0] == first and any(field in line for line in lines)
+    assert not any('self' in line or 'def __' in line for line in lines)
+
+def test_the_first_paragraph_is_in_italics():
+    said = '### f\n\n```python\ndef f(\n    *args\n):\n```\n\n*Splits by*\npatient, once.\n\nRaises none.\n'
+    shown = with_signature(said, 'medtut.splits', 'split_by_patient')
+    assert '*Splits by patient, once.*\n\nRaises none.' in shown
+    assert 'table:pd.DataFrame, # a row for each image' in shown and '*args' not in shown
+
+def test_parameters_of_samples_are_described_whole():
+    said = comments(write_siim_small)
+    assert said['tube_p'].endswith('; unequal values plant a shortcut')
+    assert list(said) == list(inspect.signature(write_siim_small).parameters)

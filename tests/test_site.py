@@ -93,7 +93,10 @@ TYPED = '''() => {
     const text = document.querySelector('main').cloneNode(true)
     const others = 'pre, code, script, style, mjx-container, .math, .output'
     text.querySelectorAll(others).forEach(e => e.remove())
-    return text.textContent.match(/.*(\\]\\([^)\\s]+\\)|`[^`\\n]+`).*/g)
+    const found = text.textContent.match(/.*(\\]\\([^)\\s]+\\)|`[^`\\n]+`).*/g) || []
+    const tables = [...document.querySelectorAll('main .output p')]
+        .map(p => p.textContent).filter(words => /\\|\\s*-+\\s*\\|/.test(words))
+    return [...found, ...tables]
 }'''
 # A browser leaves out images that are out of sight until the reader comes near; Sphinx makes up an
 # alt text from the file's name
@@ -125,7 +128,7 @@ LINKS = 'Array.from(document.querySelectorAll("a[href]"), a => a.href)'
 
 class Visit(NamedTuple):
     "What a page showed on a phone, a window of 390 pixels"
-    typed: list | None      # lines of Markdown that are left as they were typed
+    typed: list             # lines of Markdown that are left as they were typed
     images: list            # those that are broken or not described
     links: list             # addresses
     width: int              # of its content with all folds open

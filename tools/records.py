@@ -1,9 +1,10 @@
 "What the site says of data sets, from their records: licences and calls, samples, gigabytes"
+import inspect
 import re
 from importlib import import_module
 from typing import NamedTuple
 
-from fastcore.docments import docments
+from signatures import comments
 from work import span, table_row
 
 from medtut.archives import SETS
@@ -64,10 +65,10 @@ def samples():
         yield f'\n### A sample of {record.name}\n'
         yield f'Written by `{write.__module__}.{write.__name__}`.\n'
         yield '| parameter | default | what it is |\n|-|-|-|'
-        parameters = docments(write, full=True, returns=False)
-        for name, p in parameters.items():
+        said = comments(write)
+        for name, p in inspect.signature(write).parameters.items():
             if name in NOT_OF_THE_SAMPLE: continue
-            yield table_row(f'`{name}`', f'`{p.default}`', p.docment or SEED)
+            yield table_row(f'`{name}`', f'`{p.default}`', said[name] or SEED)
 
 class RealRun(NamedTuple):
     lesson: int
@@ -87,7 +88,7 @@ MB_PER_SECOND = 12.5 # 100 Mbit/s
 
 def gigabytes():
     "Disk that the real sets of the lessons need, and how long they take to come"
-    yield f'| lesson | call | disk, GB | to fetch, at {MB_PER_SECOND} MB/s |\n|-|-|-|-|'
+    yield f'| lesson | call | disk, GB | to fetch as much, at {MB_PER_SECOND} MB/s |\n|-|-|-|-|'
     for run in REAL_RUNS:
         record = SETS[run.name]
         gb, worked_out = record.need, ''
