@@ -186,7 +186,7 @@ def main():
     torch.set_num_threads(args.threads)
     with tempfile.TemporaryDirectory() as temporary:
         n = {} if args.crops is None else dict(n=args.crops)
-        sample = get_data('msd_hippocampus', root=temporary, **n)
+        sample = get_data('msd_hippocampus', 'sample', root=temporary, **n)
         table = find_cases(sample)
         measured = parts(table, args.steps, args.rounds)
         x, y = next(iter(loader_of(read_all(table), 1)))

@@ -90,7 +90,7 @@ def test_a_tool_that_is_not_there_or_crashed_is_said():
             command(names=[1, 2])]
     found = dict(rows=rows, date='2000-01-01', machine='2 cores', quick=False, busy=True)
     page = bench.command_tables(found)
-    assert '| f | medtut png, 2 processes | 3.0 | 2.0 | 4 | 5 of 6 | 1 | 0 |' in page
+    assert '| f | `medtut png`, 2 processes | 3.0 | 2.0 | 4 | 5 of 6 | 1 | 0 |' in page
     assert '| f | other | not installed |' in page
     assert '-11 (crashed)' in page
     assert 'name left in 1 files and 2 paths' in page

@@ -841,3 +841,15 @@ def test_stored_trainings(root):
         judged = table[['case', 'region', 'label_ml']]
         assert judged.equals(tables[0][judged.columns])
         assert set(summarise(table, ['dice']).index) == set(TUMOUR_REGIONS)
+
+def test_stored_losses(root):
+    "Each loss from each seed, judged on the same patients, none of them of the test set"
+    lines = (root/'nbs/06_losses.jsonl').read_text().splitlines()
+    runs = [json.loads(line) for line in lines]
+    assert len({run['loss'] for run in runs}) == 4
+    assert sorted((run['loss'], run['seed']) for run in runs) == sorted(
+        (loss, seed) for loss in {run['loss'] for run in runs} for seed in range(3))
+    judged = [{(row['case'], row['region'], row['label_ml']) for row in run['rows']} for run in runs]
+    assert all(cases == judged[0] for cases in judged)
+    tested = json.loads((root/'nbs/06_segmentation.jsonl').read_text().splitlines()[0])['rows']
+    assert not {case for case, _, _ in judged[0]} & {row['case'] for row in tested}

@@ -115,6 +115,7 @@ def results(row):
 def command_row(row):
     "A row of the table of commands"
     label = row['label']
+    if label.startswith('medtut '): label = f'`{label}`' # else its hyphens become dashes
     if row['jobs']:
         label += f', {row["jobs"]} process'
     if row['jobs'] and row['jobs'] > 1:
@@ -128,7 +129,7 @@ def command_row(row):
     return f'| {row["folder"]} | {label} | {figures} | {results(row)} | {lost} | {status} |'
 
 COMMAND_HEADER = [
-    '| Folder | Command | CPU, s | Time, s | Memory, MB | Results | Files lost | Exit status |',
+    '| Folder | Command | CPU, s | Time, s | Memory, MB | Results | Files lost | Exit |',
     '|-|-|-|-|-|-|-|-|']
 
 def command_tables(found):
