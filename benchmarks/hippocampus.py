@@ -87,7 +87,7 @@ def with_copies(cases, seed):
     rng = np.random.default_rng(seed)
     return cases + [turned_copy(*case, rng) for _ in range(2) for case in cases]
 
-def train_unet(cases, steps, seed, device):
+def train_unet(cases, steps, seed, device, precision='float32'):
     "A new network trained for `steps` steps, and the seconds it took"
     import torch
 
@@ -102,9 +102,11 @@ def train_unet(cases, steps, seed, device):
     patches = PatchDataset(with_copies(cases, seed), PATCH, n=BATCH*steps, seed=seed)
     loader = torch.utils.data.DataLoader(patches, BATCH, shuffle=True)
     start = time.perf_counter()
+    coarse = torch.autocast(device, torch.bfloat16, enabled=precision == 'bfloat16')
     for x, y in loader:
         x = x.to(device, memory_format=torch.channels_last_3d)
-        dice_ce_loss(model(x), y.to(device)).backward()
+        with coarse: out = model(x)
+        dice_ce_loss(out.float(), y.to(device)).backward()
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
@@ -136,11 +138,13 @@ def train(args):
     torch.set_num_threads(args.threads)
     cases, columns = read(args.cases)
     used, judged = chosen(columns, args.size, args.seed, args.leak)
-    model, seconds = train_unet([cases[i] for i in used], args.steps, args.seed, args.device)
+    model, seconds = train_unet([cases[i] for i in used], args.steps, args.seed, args.device,
+                                args.precision)
     start = time.perf_counter()
     rows = judge(model, cases, columns['case'], judged)
     result = dict(data=args.cases.stem, size=len(used), seed=args.seed, leak=args.leak,
                   steps=args.steps, threads=args.threads, device=args.device,
+                  precision=args.precision,
                   torch=torch.__version__, train_seconds=round(seconds, 1),
                   test_seconds=round(time.perf_counter() - start, 1), cases=rows)
     if args.judge:
@@ -174,6 +178,8 @@ def main():
                           help='put this side of each test person among the crops to learn from')
     training.add_argument('--threads', type=int, default=2)
     training.add_argument('--device', default='cpu')
+    training.add_argument('--precision', choices=['float32', 'bfloat16'], default='float32',
+                          help='of the training, by autocast; predictions are in float32')
     training.add_argument('--judge', type=Path, help='judge the test crops of this file too')
     training.add_argument('--weights', type=Path, help='file for the weights')
     training.add_argument('--out', type=Path, help='file to append a line of JSON to')
