@@ -43,9 +43,10 @@ def of_class(lines, node):
     "What a class is made from: the arguments of `__init__`, or its fields"
     init = initialiser(node)
     if not init: return fields(lines, node)
-    written = textwrap.dedent('\n'.join(head(lines, init)))
-    return re.sub(r'\Adef __init__\(self,?\s*?(\n?)\s*', rf'def {node.name}(\1    ' if '\n' in written
-                  else f'def {node.name}(', written).splitlines()
+    first, *others = textwrap.dedent('\n'.join(head(lines, init))).splitlines()
+    for start in 'def __init__(self, ', 'def __init__(self,', 'def __init__(self':
+        first = first.replace(start, f'def {node.name}(')
+    return [first, *others]
 
 def signature(module, name):
     "Lines of the signature as the source has it; none where the source says nothing of it"
