@@ -17,10 +17,11 @@ help:  ## Show the targets
 $(stamp): settings.ini setup.py pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.version_info >= tuple(map(int, "$(min_python)".split("."))) or sys.exit( \
 	    "medtut needs Python $(min_python) or newer, and $(PYTHON) is %d.%d: try make PYTHON=..." % sys.version_info[:2])'
-	@echo "Setting up .venv, once: some minutes, about 8 GB. pip reports below. If it is interrupted, run the same command again."
+	@echo "Setting up .venv, once: some minutes, about 8 GB. If it is interrupted, run the same command again."
 	@test -f $@ || $(PYTHON) -m venv --clear .venv
 	@rm -f $@
-	@$(bin)/python -m pip install --disable-pip-version-check $(addprefix -c ,$(CONSTRAINTS)) -e '.[lessons,real,dev]'
+	@$(bin)/python -m pip install --disable-pip-version-check --quiet $(addprefix -c ,$(CONSTRAINTS)) uv
+	@$(bin)/python tools/install.py $(addprefix -c ,$(CONSTRAINTS)) -e '.[lessons,real,dev]'
 	@touch $@
 
 course: $(stamp)  ## Run lessons and capstones top to bottom, then build the site
@@ -28,10 +29,10 @@ course: $(stamp)  ## Run lessons and capstones top to bottom, then build the sit
 	@$(MAKE) --no-print-directory site
 	@echo "To learn: make lab, which opens lesson 0. For work: nbs/at_work.ipynb, or the site's page At work."
 
-# A process for each core, as memory allows (tools/machine.py).
+# A process for each core and one more, as memory allows (tools/machine.py).
 WORKERS ?= $(shell $(bin)/python tools/machine.py)
 
-test: lint  ## Run all tests, the notebooks among them
+test: $(stamp)  ## Run all tests, the notebooks and what `make lint` runs among them
 	@$(bin)/python -m pytest --numprocesses $(WORKERS)
 
 quick: $(stamp)  ## Run what takes seconds: all but the trainings, kills and set-ups

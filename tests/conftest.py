@@ -57,7 +57,8 @@ def lite(request, tmp_path_factory):
 
 # About how many seconds files take in which kills, set-ups and pages in a browser are: `make quick`
 # leaves them out
-SECONDS = dict(test_site=300, test_benchmarks=80, test_scale=75, test_crash=70, test_dicom_damaged=50,
+SECONDS = dict(test_site=300, test_benchmarks=80, test_scale=75, test_crash=70, test_lint=60,
+    test_dicom_damaged=50,
     test_folders=45, test_cli_outlines=40, test_datasets=35, test_cli=30, test_slices=25, test_fuzz=20,
     test_packaging=20, test_evaluate=10, test_edition=10)
 # and others that no worker should begin last
