@@ -118,7 +118,7 @@ Plumbing:
   window            grey values of a window
   extras            one sentence where a package is missing
   wording           numbers and names in the words of a message
-  checks            voxel sizes checked in one place
+  checks            voxel sizes and labels checked in one place
   modes             a model run as for evaluation, and left as found
 """
 

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from pydicom.misc import is_dicom
 
+from .checks import check_numbers
 from .extras import needs
 from .nifti import load_nifti
 from .planes import VolumeError
@@ -204,9 +206,8 @@ def _copied(label, turn, offset, shape, path):
 
 def _check_reach(label, affine, shape, image_affine, path):
     "Refuse a mask of another grid that reaches out of the image"
-    voxels = np.argwhere(label)
     to_image = np.linalg.solve(image_affine, affine)
-    middles = voxels @ to_image[:3, :3].T + to_image[:3, 3]
+    middles = np.argwhere(label) @ to_image[:3, :3].T + to_image[:3, 3]
     # a voxel of the image reaches half its size beyond its middle
     half = .5 + 1e-6
     _refuse_outside(((middles > -half) & (middles < np.subtract(shape, 1) + half)).all(1), path)
@@ -283,18 +284,15 @@ def _check_named(label, labels, path):
         raise VolumeError(f'{path}: holds label {unnamed[0]}, and only {labels} are named; name it '
                           'in labels, or set it to 0 where it was drawn')
 
-def _check_numbers(labels):
-    "Refuse numbers that a voxel of a label can't hold"
-    for number in labels or {}:
-        if not isinstance(number, (int, np.integer)) or not 0 < number < 256:
-            raise ValueError(f'labels holds {number!r}; a label has a whole number from 1 to 255')
-
-def _is_dicom(path):
-    "Do the letters DICM stand after the preamble?"
-    with Path(path).open('rb') as f: return f.read(132)[128:] == b'DICM'
+def _check_own(names, path):
+    "Refuse a file's own number that a voxel of a label can't hold"
+    for number, name in names.items():
+        if number > 255:
+            raise VolumeError(f'{path}: {name} has number {number}, and labels here go from 1 to '
+                              f'255; say which to take, and as what: labels={{1: {name!r}}}')
 
 def _from_seg(path, like, labels, resampled):
-    "The label and names of a DICOM segmentation"
+    "The `Outline` of a DICOM segmentation"
     from medtut.segments import read_seg
     if resampled:
         raise VolumeError(f'{path}: a DICOM segmentation lies on the grid of its series; import it '
@@ -303,7 +301,10 @@ def _from_seg(path, like, labels, resampled):
     if voxels.array.ndim == 4:
         raise VolumeError(f'{path}: probabilities, not outlines; read them with '
                           'medtut.segments.read_seg, and choose a threshold')
-    return voxels.array.astype(np.uint8), dict(zip(voxels.table.label, voxels.table.name))
+    drawn = voxels.table[voxels.table.voxels > 0]
+    _check_own(dict(zip(drawn.label, drawn.name)), path)
+    names = dict(zip(voxels.table.label, voxels.table.name))
+    return Outline(voxels.array.astype(np.uint8), voxels.affine, names)
 
 class Outline(NamedTuple):
     "On the grid of the image"
@@ -323,21 +324,20 @@ def import_outline(
     """Outlines drawn elsewhere, on the grid of the image.
 
     Raises `VolumeError`, which names the file, for another grid unless it may be resampled, for
-    segments that overlap or are not there, for numbers without a name, and for what `read_drawing`
-    refuses; `DicomError` for DICOM that is no segmentation; `ValueError` for other `labels`."""
-    _check_numbers(labels)
+    segments that overlap or are not there, for numbers above 255 or without a name, and for what
+    `read_drawing` refuses; `DicomError` for other DICOM; `ValueError` for other `labels`."""
+    check_numbers(labels or {})
     if isinstance(like, (str, Path)):
         image, affine = load_nifti(like)
         like = image.shape, affine
     path = Path(path)
-    if path.is_file() and _is_dicom(path):
-        label, names = _from_seg(path, like, labels, resampled)
-        return Outline(label, check_affine(like[1]), names)
+    if path.is_file() and is_dicom(path): return _from_seg(path, like, labels, resampled)
     drawing = read_drawing(path)
     if drawing.segments:
         numbered = _numbered(drawing.segments, labels, path)
-        label = _flat(drawing, numbered, path)
         names = {number: segment.name for number, segment in numbered.items()}
+        _check_own(names, path)
+        label = _flat(drawing, numbered, path)
     elif drawing.layers.shape[3] > 1:
         raise VolumeError(f'{path}: {drawing.layers.shape[3]} layers without names; save it with '
                           'segments, or each as a file')

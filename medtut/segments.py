@@ -178,7 +178,7 @@ def _with_labels(table, segments, path):
 def _as_labels(shown, table, shape, path):
     "(x, y, z) of labels; refuses segments that overlap"
     label_of = dict(zip(table.segment, table.label))
-    dtype = np.uint8 if table.label.max() < 2**8 else np.uint16
+    dtype = np.min_scalar_type(table.label.max())
     out, n_shared = np.zeros(shape, dtype, order='F'), 0
     for number, index, _ in shown:
         if number not in label_of: continue

@@ -66,8 +66,8 @@ may_import = dict(
     # brain tumours
     doctor=set(), intensities=set(), brain_sets={'files', 'planes'}, patches=set(), unet={'weights'},
     brain_cases={'brain_sets', 'files', 'planes', 'splits'}, pairs={'files', 'planes'},
-    outlines={'nifti', 'planes', 'segments', 'volumes'},
-    cases={'brain_cases', 'brain_sets', 'intensities', 'nifti', 'outlines', 'pairs', 'planes',
+    outlines={'checks', 'nifti', 'planes', 'segments', 'volumes'},
+    cases={'brain_cases', 'brain_sets', 'checks', 'intensities', 'nifti', 'outlines', 'pairs', 'planes',
         'volumes'},
     preprocessing={'cases', 'checks', 'intensities', 'nifti', 'planes', 'volumes'},
     tiles={'modes', 'patches'}, nnunet={'cases', 'files', 'nifti'},

@@ -188,6 +188,33 @@ def test_numbers_that_no_voxel_can_hold(image, tmp_path, number):
     path = write_slicer(tmp_path/'s.seg.nrrd', [truth()], [('a', 0, 1)])
     with pytest.raises(ValueError, match='from 1 to 255'): import_outline(path, image, {number: 'a'})
 
+def test_more_segments_than_a_label_can_number(image, tmp_path):
+    """Segments of 300 layers, each with 1 in it, as Slicer before version 5 wrote them: a label of
+    one byte numbers 255"""
+    layers = np.zeros((300, *SHAPE), np.uint8)
+    layers.reshape(300, -1)[range(300), range(300)] = 1
+    segments = [(f's{i}', i, 1) for i in range(300)]
+    path = write_slicer(tmp_path/'many.seg.nrrd', layers, segments)
+    with pytest.raises(VolumeError, match=r"many.seg.nrrd: s255 has number 256.*labels=\{1: 's255'"):
+        import_outline(path, image)
+    label = import_outline(path, image, {1: 's255'}).label
+    assert np.argwhere(label.ravel()).tolist() == [[255]]
+
+def test_a_segments_own_number_beyond_a_byte(image, tmp_path):
+    "Nothing is drawn of it: a file with 300 in a voxel is refused as it is read"
+    path = write_slicer(tmp_path/'s.seg.nrrd', [truth()], [('a', 0, 1), ('b', 0, 300)])
+    with pytest.raises(VolumeError, match='s.seg.nrrd: b has number 300'):
+        import_outline(path, image)
+
+@pytest.mark.parametrize('ending', ['nii', 'nrrd'])
+def test_masks_with_numbers_beyond_a_byte(image, tmp_path, ending):
+    "258 is 2 in one byte"
+    mask = truth().astype(np.uint16)
+    mask[mask == 2] = 258
+    sitk.WriteImage(as_sitk(mask, AFFINE), str(tmp_path/f'drawn.{ending}'))
+    with pytest.raises(VolumeError, match=f'drawn.{ending}: numbers from 0 to 258'):
+        import_outline(tmp_path/f'drawn.{ending}', image)
+
 def test_a_header_with_two_orientations(tmp_path):
     "sform and qform that disagree: the sform counts, and a warning says so"
     import nibabel as nib
@@ -229,6 +256,18 @@ def test_masks_of_slicer_in_a_folder(tmp_path):
     write_slicer(tmp_path/'p1.seg.nrrd', [truth()], [('one', 0, 1), ('two', 0, 2)])
     label = load_case(find_cases(tmp_path, labels={1: 'two', 2: 'one'}).iloc[0]).label
     assert (label == np.array([0, 2, 1])[truth()]).all()
+
+@pytest.mark.parametrize('number', [-1, 256, 2.5])
+def test_cases_with_numbers_that_no_voxel_can_hold(tmp_path, number):
+    "In what the mask's numbers mean, and in those wanted; 0 leaves a part out"
+    pairs_in(tmp_path, 'a.nii', 'a_mask.nii')
+    row = find_cases(tmp_path, labels={1: 'head', 2: 'tail'}).iloc[0]
+    with pytest.raises(ValueError, match='from 1 to 255'):
+        load_case(row, labels={1: 'head', number: 'tail'})
+    assert (load_case(row, labels={1: 'head', 0: 'tail'}).label == (truth() == 1)).all()
+    row = find_cases(tmp_path, labels={1: 'head', number: 'tail'}).iloc[0]
+    with pytest.raises(ValueError, match='from 1 to 255'):
+        load_case(row, labels={1: 'head', 2: 'tail'})
 
 def test_partners_that_lack_are_listed(tmp_path):
     table = find_cases(pairs_in(tmp_path, 'images/a.nii', 'images/b.nii', 'masks/b.nii',

@@ -454,9 +454,10 @@ def by_highdicom(series, frames, kind, **settings):
     files = [pydicom.dcmread(f) for f in series.iterdir()]
     files.sort(key=lambda f: f.ImagePositionPatient[2], reverse=settings.pop('downward', False))
     codes = pydicom.sr.codedict.codes
+    names = settings.pop('names', {1: 'one', 2: 'two'})
     descriptions = [
         hdseg.SegmentDescription(i, name, codes.SCT.Organ, codes.SCT.Liver, 'MANUAL')
-        for i, name in enumerate(('one', 'two'), 1)]
+        for i, name in names.items()]
     return hdseg.Segmentation(
         files, frames, kind, descriptions, generate_uid(), 1, generate_uid(), 1, 'maker', 'model',
         '1', '2', **settings)
@@ -672,3 +673,41 @@ def test_a_segmentation_is_imported_like_other_outlines(tmp_path, iop):
     with pytest.raises(VolumeError, match='seg.dcm: .*on the grid of its series'):
         import_outline(path, image, resampled=True)
     with pytest.raises(DicomError): import_outline(next(series.glob('*')), image)
+
+# numbers of FreeSurfer's table (FreeSurferColorLUT.txt)
+FREESURFER = {2: 'white matter', 1024: 'precentral', 1026: 'rostral anterior cingulate'}
+
+def test_segment_numbers_of_two_bytes(case, tmp_path):
+    """A pixel of a label map is a segment's number, of 8 or 16 bits (PS3.3 C.8.20.2). Numbers that
+    a label of one byte can't hold are refused, and `labels` gives others; they never wrap: 1024 is
+    0 and 1026 is 2 in one byte"""
+    series, voxels, _ = case
+    truth = random_labels(3)
+    path, grid = tmp_path/'seg.dcm', (truth.shape, voxels.affine)
+    numbers = np.array([0, *FREESURFER], np.uint16)[truth]
+    by_highdicom(series, numbers.transpose(2, 1, 0), 'LABELMAP', names=FREESURFER).save_as(path)
+    np.testing.assert_array_equal(read_seg(path, grid).array, numbers)
+    says = r"seg.dcm: precentral has number 1024.*labels=\{1: 'precentral'\}"
+    with pytest.raises(VolumeError, match=says): import_outline(path, grid)
+    names = dict(enumerate(FREESURFER.values(), 1))
+    outline = import_outline(path, grid, names)
+    np.testing.assert_array_equal(outline.label, truth)
+    assert outline.names == names
+
+def test_a_number_that_no_voxel_has_does_not_matter(case, tmp_path):
+    "A file may describe segments of which nothing is drawn (PS3.3 C.8.20.2)"
+    series, voxels, mask = case
+    names = {1: 'one', 2: 'two', 1024: 'precentral'}
+    path = tmp_path/'seg.dcm'
+    by_highdicom(series, mask.transpose(2, 1, 0), 'LABELMAP', names=names).save_as(path)
+    outline = import_outline(path, (mask.shape, voxels.affine))
+    np.testing.assert_array_equal(outline.label, mask)
+    assert outline.label.dtype == np.uint8
+
+def test_labels_beyond_two_bytes(case, tmp_path):
+    "Labels are the reader's own, and may be of any size; those in a file have 16 bits"
+    series, voxels, mask = case
+    path = save_seg(mask, voxels.affine, series, tmp_path/'seg.dcm', NAMES)
+    liver = list(NAMES.values())[0]
+    back = read_seg(path, (mask.shape, voxels.affine), {70_000: liver})
+    np.testing.assert_array_equal(back.array, 70_000*(mask == list(NAMES)[0]))
