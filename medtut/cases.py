@@ -18,7 +18,7 @@ import pandas as pd
 from .intensities import standardize
 from .brain_cases import brats_cases, check_spelling, msd_cases, note_alike
 from .brain_sets import BRATS_LABELS, LAYOUTS, MODALITIES
-from .checks import check_numbers
+from .checks import check_names, check_numbers
 from .nifti import load_nifti
 from .outlines import import_outline
 from .pairs import find_pairs, is_nnunet, nnunet_cases
@@ -178,6 +178,7 @@ def _renumbering(case, labels):
         is_tumour = case['layout'] in _BRAIN_LAYOUTS and parts <= set(BRATS_LABELS.values())
         if not is_tumour: return np.arange(256, dtype=np.uint8)
         labels = BRATS_LABELS
+    check_names([name for number, name in labels.items() if number], 'labels')
     # what becomes 0 is left out
     for numbers in (meaning, labels): check_numbers(set(numbers) - {0})
     if not parts <= set(labels.values()):
@@ -224,9 +225,9 @@ def load_case(
     Masks numbered otherwise than `labels` are renumbered. Raises `VolumeError` for missing
     sequences, grids that differ, voxels that are not finite, unknown labels, an empty channel and
     files with other channels than dataset.json describes; `ValueError` for modalities that there
-    are not, and for `labels` that lack a part or whose numbers no voxel can hold. Masks of
-    BraTS-PED, whose numbers mean different things in 2023 and 2024, are read as in 2023, with a
-    warning."""
+    are not, and for `labels` that lack a part, name one twice or have numbers that no voxel
+    can hold. Masks of BraTS-PED, whose numbers mean different things in 2023 and 2024, are read as
+    in 2023, with a warning."""
     if modalities is None: modalities = case['sequences']
     _check_modalities(case, modalities)
     read = _read_channels if case['layout'] == 'msd' else _read_files

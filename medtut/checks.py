@@ -34,3 +34,9 @@ def check_numbers(labels):
     for number in labels:
         if not isinstance(number, (int, np.integer)) or not 0 < number < 256:
             raise ValueError(f'labels holds {number!r}; a label has a whole number from 1 to 255')
+
+def check_names(names, what):
+    "Raise `ValueError` for a name that comes twice: of two rows with one name, one is lost"
+    doubled = [name for name in names if names.count(name) > 1]
+    if doubled:
+        raise ValueError(f'{what}: {doubled[0]!r} names two things; give each its own name')

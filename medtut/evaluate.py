@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
+from .checks import check_names
 from .files import nifti_stem
 from .masks import segmentation_report
 from .metrics import UndefinedMetric
@@ -88,9 +89,7 @@ def check_labels(labels, regions=None):
         raise ValueError(f'labels: {wrong[0]!r} is no label; they are whole numbers from 1 on, '
                          'and 0 is the background')
     regions = regions or {}
-    names = [*labels.values(), *regions]
-    doubled = [name for name in names if names.count(name) > 1]
-    if doubled: raise ValueError(f'labels: {doubled[0]!r} names two things; give each its own name')
+    check_names([*labels.values(), *regions], 'labels')
     for name, parts in regions.items():
         unknown = [k for k in parts if k not in labels]
         if unknown or not parts:

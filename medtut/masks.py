@@ -8,7 +8,7 @@ __all__ = ['TUMOUR_REGIONS', 'dice', 'hausdorff95', 'surface_dice', 'volume_ml',
 # %% ../nbs/toolbox/masks.ipynb #masks003
 import numpy as np
 import pandas as pd
-from .checks import check_spacing
+from .checks import check_names, check_spacing
 from .metrics import (
     Confusion, as_array, as_binary, binary_pair, check_same_shape, confusion, undefined)
 
@@ -145,6 +145,16 @@ TUMOUR_REGIONS = {
     'tumour core': ('non-enhancing', 'enhancing'),
     'enhancing tumour': ('enhancing',)}
 
+def _by_number(classes):
+    "Number -> name, the lowest number first, without one for the background, label 0"
+    numbers = {int(label) for label in classes}
+    has_fractions = any(float(label) != int(label) for label in classes)
+    if has_fractions or len(numbers) < len(classes):
+        raise ValueError(f'classes have the labels {list(classes)}; give each a whole number of '
+                         'its own')
+    in_order = sorted((int(label), name) for label, name in classes.items())
+    return {number: name for number, name in in_order if number}
+
 def _rounded(x, name):
     "Floats that are nearly whole, as a scale factor in a NIfTI file leaves labels, rounded"
     if not (np.abs(x - np.rint(x)) < 1e-3).all():
@@ -239,17 +249,17 @@ def segmentation_report(
     """All scores of a segmentation, class by class and region by region.
 
     `volume_ml` is the predicted volume, `label_ml` the true one. What is undefined is `NaN`, and
-    `note` says why. Raises `ValueError` for labels that have no name, shapes that differ, a wrong
-    spacing, and regions made of unknown classes"""
+    `note` says why. Raises `ValueError` for labels that have no name, labels and names that come
+    twice, shapes that differ, a wrong spacing, and regions made of unknown classes"""
     truth, prediction = as_array(truth), as_array(prediction)
     check_same_shape(truth, prediction, 'prediction')
     _check_three_axes(truth)
     spacing = check_spacing(spacing, 3)
     if tolerance is None: tolerance = max(spacing)
-    # a name for the background, label 0, is passed over
-    classes = {int(label): name for label, name in sorted(classes.items()) if label}
-    labels_of = {name: [label] for label, name in classes.items()}
+    classes = _by_number(classes)
     if regions is None: regions = {}
+    check_names([*classes.values(), *regions], 'classes and regions')
+    labels_of = {name: [label] for label, name in classes.items()}
     for name, parts in regions.items():
         labels_of[name] = _members(parts, classes, name)
     # nearly all voxels are background in both: look at the box that holds the rest

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from .cases import load_case
+from .checks import check_names
 from .files import atomic_write
 from .nifti import save_nifti
 
@@ -29,8 +30,9 @@ def export_nnunet(
     """Write cases in nnU-Net's raw layout: `imagesTr/<case>_0000.nii.gz` and so on for the
     channels, `labelsTr/<case>.nii.gz` with labels from 1 on in the order of their numbers.
 
-    Raises `ValueError` for a table without rows, cases without a mask or of several sets, a number
-    or name that nnU-Net does not take, and a folder that holds the data set already"""
+    Raises `ValueError` for a table without rows, cases without a mask or of several sets, two
+    labels of one name, a number or name that nnU-Net does not take, and a folder that holds the
+    data set already"""
     _check(table, number, name)
     out = Path(folder)/f'Dataset{number:03d}_{name}'
     if out.exists(): raise ValueError(f'{out} is there already: remove it, or choose a number')
@@ -61,6 +63,7 @@ def _check(table, number, name):
     sets = {(str(row.labels), row.sequences) for row in table.itertuples()}
     if len(sets) > 1:
         raise ValueError('cases of sets with other labels or channels: write each set alone')
+    check_names(list(table.labels.iloc[0].values()), 'labels')
     if number not in range(1, 1000):
         raise ValueError(f'number must be 1 to 999, found {number}')
     if not name.isalnum():

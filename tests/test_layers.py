@@ -70,7 +70,7 @@ may_import = dict(
     cases={'brain_cases', 'brain_sets', 'checks', 'intensities', 'nifti', 'outlines', 'pairs', 'planes',
         'volumes'},
     preprocessing={'cases', 'checks', 'intensities', 'nifti', 'planes', 'volumes'},
-    tiles={'modes', 'patches'}, nnunet={'cases', 'files', 'nifti'},
+    tiles={'modes', 'patches'}, nnunet={'cases', 'checks', 'files', 'nifti'},
     # sample data: only `datasets` reaches for phantoms, and only when asked to
     datasets={'archives', 'download', 'files', 'hosts'}, archives={'download', 'files'},
     hosts={'archives', 'download', 'files'}, download={'files'},
@@ -86,7 +86,7 @@ may_import = dict(
     conversion={'batch', 'dicom', 'folders', 'nifti', 'planes', 'series', 'stacks', 'volumes'},
     predict={'batch', 'conversion', 'files', 'masks', 'nifti', 'planes', 'preprocessing', 'series',
         'tiles', 'unet', 'volumes'},
-    evaluate={'files', 'masks', 'metrics', 'nifti', 'planes', 'summaries', 'volumes'},
+    evaluate={'checks', 'files', 'masks', 'metrics', 'nifti', 'planes', 'summaries', 'volumes'},
     # results as DICOM
     coding=set(), sources={'dicom', 'files', 'planes', 'volumes'},
     results={'coding', 'overlays', 'planes', 'sources'},

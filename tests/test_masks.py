@@ -193,6 +193,11 @@ def test_report_where_nothing_is_defined():
     (dict(spacing=(1, 1, np.nan)), '3 positive numbers'),
     (dict(regions={'core': [1, 3]}), '3 fits 0'),
     (dict(regions={'core': ['e']}), "'e' fits 2"),
+    # a row has one name: of two things with one name, the report would hold the last alone
+    (dict(classes={1: 'kidney', 2: 'kidney', 4: 'liver'}), "'kidney' names two things"),
+    (dict(classes=BRATS, regions={'edema': [1, 4]}), "'edema' names two things"),
+    (dict(classes={1.2: 'a', 1.7: 'b', 2: 'c', 4: 'd'}), 'a whole number of its own'),
+    (dict(classes={1: 'a', '1': 'b', 2: 'c', 4: 'd'}), 'a whole number of its own'),
     (dict(prediction=np.full(SHAPE, np.nan)), 'NaN'),
     (dict(prediction=np.full(SHAPE, -1)), 'label -1'),
     (dict(prediction=np.zeros((20, 22, 13))), r'\(20, 22, 13\)'),
@@ -202,6 +207,14 @@ def test_report_refuses(change, message):
     given = dict(truth=truth, prediction=prediction, spacing=(1, 1, 1), classes=BRATS) | change
     with pytest.raises(ValueError, match=message):
         segmentation_report(**given)
+
+def test_report_takes_numbers_as_text():
+    "As JSON keeps them; 10 comes after 2, also where both are text. 0 is the background"
+    truth = np.zeros(SHAPE, int)
+    truth[:4], truth[4:8] = 2, 10
+    report = segmentation_report(truth=truth, prediction=truth, spacing=(1, 1, 1),
+                                 classes={'0': 'none', '10': 'b', '2': 'a'})
+    assert report.dice.to_dict() == {'a': 1, 'b': 1}
 
 def test_report_on_real_patches():
     folder = Path(os.environ.get('MEDTUT_REAL_FILES') or '')/'msd_patches'

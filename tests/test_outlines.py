@@ -323,6 +323,18 @@ def test_nnunet_raw_is_read_as_it_was_written(tmp_path):
     shutil.copy(raw/'imagesTr/a_0000.nii.gz', raw/'imagesTr/b_0000.nii.gz')
     assert find_cases(raw).note.tolist() == ['', 'no labelsTr/b']
 
+def test_two_numbers_of_one_part(tmp_path):
+    "Nothing says which is wanted, and in nnU-Net's dataset.json a name has one number"
+    from medtut.nnunet import export_nnunet
+    pairs_in(tmp_path/'own', 'a.nii', 'a_mask.nii')
+    table = find_cases(tmp_path/'own', labels={1: 'kidney', 2: 'kidney'})
+    with pytest.raises(ValueError, match="'kidney' names two things"):
+        export_nnunet(table, tmp_path, 1, 'Own')
+    with pytest.raises(ValueError, match="'kidney' names two things"):
+        load_case(table.iloc[0], labels={1: 'kidney', 3: 'kidney'})
+    both = load_case(table.iloc[0], labels={1: 'kidney'}).label
+    assert (both == (truth() > 0)).all()
+
 @pytest.mark.parametrize('labels, message', [
     (dict(background=0, a=1, b=1), 'one number for two names'),
     (dict(background=0, a=1, ignore=2), 'nobody looked at')])
