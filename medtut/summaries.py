@@ -42,6 +42,20 @@ def _table_of(reports):
         raise ValueError(f'case {first.case} has {first.region} twice: one report a case is needed')
     return table
 
+def _checked(reports, measures, missed, empty, patients):
+    "Reports as one table, with a column `patient`; refuses policies, measures and patients"
+    if missed not in MISSED: raise ValueError(f'missed must be one of {MISSED}, found {missed!r}')
+    if empty not in EMPTY: raise ValueError(f'empty must be one of {EMPTY}, found {empty!r}')
+    table = _table_of(reports)
+    unknown = [m for m in measures if m not in BEST_AND_WORST or m not in table]
+    if unknown:
+        known = [m for m in BEST_AND_WORST if m in table]
+        raise ValueError(f'no measure {unknown[0]!r}: the reports have {", ".join(known)}')
+    names = table.case if patients is None else table.case.map(patients)
+    if names.isna().any():
+        raise ValueError(f'case {table.case[names.isna()].iloc[0]} is not in patients')
+    return table.assign(patient=names)
+
 def _worst_of(measure, worst_mm):
     _, worst = BEST_AND_WORST[measure]
     if worst is not None: return worst
@@ -126,20 +140,10 @@ def summarise(
 
     `missed` are structures present of which nothing is drawn. `detected` is the share of those
     present that what is drawn overlaps, and `rightly_absent` the share of absent ones of which
-    nothing is drawn. Raises `ValueError` for unknown policies and
-    measures, reports without volumes, a case that comes twice, and a distance without `worst_mm`
-    where a structure is missed or invented; warns where a mean has no interval."""
-    if missed not in MISSED: raise ValueError(f'missed must be one of {MISSED}, found {missed!r}')
-    if empty not in EMPTY: raise ValueError(f'empty must be one of {EMPTY}, found {empty!r}')
-    table = _table_of(reports)
-    unknown = [m for m in measures if m not in BEST_AND_WORST or m not in table]
-    if unknown:
-        known = [m for m in BEST_AND_WORST if m in table]
-        raise ValueError(f'no measure {unknown[0]!r}: the reports have {", ".join(known)}')
-    names = table.case if patients is None else table.case.map(patients)
-    if names.isna().any():
-        raise ValueError(f'case {table.case[names.isna()].iloc[0]} is not in patients')
-    table = table.assign(patient=names)
+    nothing is drawn. Raises `ValueError` for unknown policies, measures and patients, reports
+    without volumes, a case that comes twice, and a distance without `worst_mm` where a structure is
+    missed or invented; warns where a mean has no interval."""
+    table = _checked(reports, measures, missed, empty, patients)
     with _without_warnings():
         rows = {region: _of_region(part, measures, missed, empty, worst_mm, level)
                 for region, part in table.groupby('region', sort=False)}
@@ -148,11 +152,10 @@ def summarise(
     return summary
 
 # %% ../nbs/toolbox/summaries.ipynb #sum09a
-def _difference(a, b, measure, patients, level):
+def _difference(a, b, measure, patient, level):
     kept = a.notna() & b.notna()
     if not kept.any(): return Difference(np.nan, np.nan, np.nan)
-    cases = a.index[kept]
-    groups = None if patients is None else [patients[case] for case in cases]
+    groups = None if patient is None else patient[kept].to_numpy()
     is_share = BEST_AND_WORST[measure][1] is not None
     bounds = (-1, 1) if is_share else (-np.inf, np.inf)
     return mean_difference(a[kept].to_numpy(), b[kept].to_numpy(), groups, level, bounds)
@@ -166,7 +169,9 @@ def compare_summaries(
     value. Raises `ValueError` where cases or regions differ, and as `summarise` does"""
     level, patients = policy.pop('level', .95), policy.pop('patients', None)
     settings = dict(missed='worst', empty='leave out', worst_mm=None) | policy
-    tables = [_table_of(reports).set_index(['case', 'region']) for reports in (a, b)]
+    tables = [_checked(x, measures, settings['missed'], settings['empty'], patients)
+              for x in (a, b)]
+    tables = [table.set_index(['case', 'region']) for table in tables]
     if set(tables[0].index) != set(tables[1].index):
         odd, *_ = sorted(set(tables[0].index) ^ set(tables[1].index))
         raise ValueError(f'case {odd[0]}, region {odd[1]}: only one of the two has it')
@@ -174,11 +179,12 @@ def compare_summaries(
     rows = {}
     for region in first.index.unique('region'):
         here = [table.xs(region, level='region') for table in (first, second)]
+        patient = None if patients is None else here[0].patient
         rows[region] = {}
         for measure in measures:
             values = [_counted(t, measure, **settings) for t in here]
             with _without_warnings():
-                rows[region][measure] = _difference(*values, measure, patients, level)
+                rows[region][measure] = _difference(*values, measure, patient, level)
     table = pd.DataFrame.from_dict(rows, orient='index')
     _tell_lost(table, measures)
     return table

@@ -131,6 +131,14 @@ def test_two_models(found, left_out):
 def test_refused(found, settings, message):
     with pytest.raises(ValueError, match=message):
         summarise(found, **settings)
+    with pytest.raises(ValueError, match=message):
+        compare_summaries(found, found, **settings)
+
+def test_a_measure_that_one_of_two_lacks(found):
+    without = {case: report.drop(columns='dice') for case, report in found.items()}
+    for pair in ((found, without), (without, found)):
+        with pytest.raises(ValueError, match="no measure 'dice': the reports have sensitivity"):
+            compare_summaries(*pair)
 
 def test_a_missed_structure_needs_a_worst_distance(left_out):
     with pytest.raises(ValueError, match='give worst_mm'):
