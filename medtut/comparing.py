@@ -16,7 +16,8 @@ from scipy.special import ndtr, stdtrit
 from .few_patients import check_level, mean_interval, patients_of
 from .intervals import (
     FewPatients, Interval, bootstrap_interval, number_of_cases, patient_numbers)
-from .metrics import as_array, check_same_shape, scored_pair, undefined
+from .metrics import (
+    UndefinedMetric, as_array, check_same_shape, scored_pair, undefined)
 from .wording import counted
 
 # %% ../nbs/toolbox/comparing.ipynb #cmp009
@@ -125,7 +126,8 @@ def chosen_interval(
     the choice is made anew in each draw (percentile bootstrap, widened as in `paired_difference`).
 
     Draws without a value are left out; more than 5 % of them are said in a warning. Limits are
-    `NaN`, and a warning says so, if that is most of them, or if all draws give the same.
+    `NaN`, and a warning says so, if that is most of them, if all draws give the same, or with fewer
+    than 3 patients to choose or to judge on.
     Raises `ValueError` for lengths that differ, and groups as `check_ids` refuses them"""
     valid_truth, valid_score = scored_pair(*valid)
     test_truth, test_score = scored_pair(*test)
@@ -133,6 +135,11 @@ def chosen_interval(
     valid_rows = _rows_by_patient([valid_score], valid_groups)
     test_rows = _rows_by_patient([test_score], test_groups)
     value = metric(test_truth, test_score, choose(valid_truth, valid_score))
+    fewest = min(len(valid_rows), len(test_rows))
+    if fewest < 3:
+        undefined('interval', f'{counted(fewest, "patient says", "patients say")} too little about '
+                              'others')
+        return Interval(float(value), np.nan, np.nan)
     rng = np.random.default_rng(seed)
     def draw(rows):
         return np.concatenate([rows[i] for i in rng.integers(0, len(rows), len(rows))])
@@ -145,9 +152,11 @@ def chosen_interval(
         scores[i] = metric(test_truth[judged_on], test_score[judged_on], choice)
     lost = np.isnan(scores).mean()
     if lost > .05:
-        undefined('interval', f'{lost:.0%} of {n} draws have no value and are left out')
+        outcome = ', and the limits are NaN' if lost > .5 else ''
+        warnings.warn(f'the metric is undefined in {lost:.0%} of {n} draws, which are left out'
+                      f'{outcome}', UndefinedMetric, stacklevel=2)
     if lost > .5: return Interval(float(value), np.nan, np.nan)
-    wide = _expanded(level, min(len(valid_rows), len(test_rows)))
+    wide = _expanded(level, fewest)
     low, high = np.nanquantile(scores, [(1 - wide)/2, (1 + wide)/2])
     if low == high:
         undefined('interval', 'all draws give the same, from which no chance can be read; '

@@ -164,8 +164,9 @@ def _auc_design_effect(truth, score, patient):
     cases_of_class = np.where(truth, truth.sum(), (~truth).sum())
     deviation = (wins - auc)/cases_of_class
     independent_variance = np.sum(deviation**2)
-    # without an error to learn from: the worst case
-    if not independent_variance: return len(truth)/(patient.max() + 1)
+    patients = patient.max() + 1
+    # with one patient, or without an error to learn from: the worst case
+    if patients == 1 or not independent_variance: return len(truth)/patients
     return _design_effect(np.bincount(patient, deviation), independent_variance)
 
 def auc_interval(

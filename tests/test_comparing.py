@@ -123,9 +123,40 @@ def test_a_chosen_threshold_is_covered():
 
 
 def test_draws_without_a_choice_are_said():
-    with pytest.warns(UndefinedMetric, match='of 300 draws have no value'):
-        chosen_interval(tenth_of_the_ill, specificity_at, ([1, 0, 0], [.9, .1, .2]),
-                        ([1, 0, 0, 1], [.8, .3, .2, .9]), n=300)
+    """One class is missing from 9/27 of the draws of one ill and two well, and from 2/16 of those of
+    two and two: 5/12 of both together have no value"""
+    says = '^the metric is undefined in 4.% of 300 draws, which are left out$'
+    with pytest.warns(UndefinedMetric, match=says) as caught:
+        interval = chosen_interval(
+            tenth_of_the_ill, specificity_at, ([1, 0, 0], [.15, .1, .2]),
+            ([1, 0, 0, 1], [.8, .1, .2, .9]), n=300)
+    assert len(caught) == 1 and caught[0].filename == __file__
+    assert np.isfinite(interval).all()
+
+
+def test_where_most_draws_have_no_value_limits_have_none():
+    def of_all(truth, score, threshold): return .5 if len(set(score)) == 4 else np.nan
+    with pytest.warns(UndefinedMetric, match='in 9.% of 300 draws.*limits are NaN') as caught:
+        interval = chosen_interval(
+            tenth_of_the_ill, of_all, ([1, 0, 0, 1], [.9, .1, .2, .8]),
+            ([1, 0, 0, 1], [.8, .1, .2, .9]), n=300)
+    assert len(caught) == 1 and caught[0].filename == __file__
+    assert interval.value == .5
+    assert np.isnan(interval[1:]).all()
+
+
+@pytest.mark.parametrize('patients', [1, 2])
+@pytest.mark.parametrize('side', ['valid_groups', 'test_groups'])
+def test_few_patients_to_choose_or_judge_on(side, patients):
+    "Student's t with no degree of freedom has no quantile; as `paired_difference`, three are asked"
+    cases = [1, 0, 0, 1], [.9, .1, .2, .8]
+    groups = {side: [i % patients for i in range(4)]}
+    says = f'^interval is undefined, so NaN: {patients} patients? says? too little'
+    with pytest.warns(UndefinedMetric, match=says) as caught:
+        interval = chosen_interval(tenth_of_the_ill, specificity_at, cases, cases, **groups)
+    assert len(caught) == 1 and caught[0].filename == __file__
+    assert interval.value == 1
+    assert np.isnan(interval[1:]).all()
 
 # --- what is refused
 

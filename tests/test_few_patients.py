@@ -148,6 +148,16 @@ def test_perfect_auc_has_a_lower_limit():
     assert .6 < interval.low < .9
 
 
+@pytest.mark.parametrize('score', [[1, 3, 2.5, 2], [1, 3, 1.5, 2]])
+def test_auc_of_one_patient(score):
+    """Several cases of one patient, ranked with an error and without: nothing tells how alike they
+    are, so a patient counts once, as in `proportion_interval` (the largest design effect, Kish 1965)"""
+    truth = [0, 1, 0, 1]
+    alone, as_patients = auc_interval(truth, score, groups=['a']*4), auc_interval(truth, score)
+    assert alone.value == as_patients.value
+    assert 0 <= alone.low < as_patients.low <= as_patients.high <= alone.high <= 1
+
+
 def test_auc_of_one_class():
     with pytest.warns(UndefinedMetric):
         assert np.isnan(auc_interval([1, 1], [.2, .3])).all()
