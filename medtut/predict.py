@@ -141,7 +141,8 @@ def _label(
                           f'{counted(lost.size, "voxel")}')
     if scan.affine is not scan.grid[1]:
         p = np.moveaxis(p, 0, -1)
-        p, _ = resample(p, scan.affine, like=scan.grid)
+        # the voxels of the network may end before those of the file, and 0 would be background
+        p, _ = resample(p, scan.affine, like=scan.grid, fill=None)
         p = np.moveaxis(p, -1, 0)
     return p.argmax(0).astype(np.uint8)
 

@@ -283,14 +283,15 @@ def resample(
     new_spacing=None,    # mm along each axis, or one number for all
     like:tuple|None=None,# instead: (shape, affine) of the grid wanted, such as another volume's
     nearest:bool=False,  # for masks: the nearest voxel's value, in the array's dtype; else linear
-    fill:float=0,        # value where the new grid reaches beyond the array
+    fill:float|None=0,   # value where the new grid reaches beyond the array; `None`: the nearest
 )->Voxels: # a new array (linear: float32 or float64) and its affine
     """Values on another grid. Nothing is smoothed: on a coarser grid linear reading skips voxels.
 
-    With `new_spacing` the grid keeps directions and field of view, centred. A sheared volume, as of
-    a tilted gantry, is straightened: the grid is at right angles and holds all of it, and what lies
-    beyond becomes `fill`. Raises `VolumeError` for spacings that are not positive, and unless
-    exactly one of `new_spacing` and `like` is given."""
+    With `new_spacing` the grid keeps directions and field of view, centred; as it has whole voxels,
+    it may end up to a quarter of one before the old grid or beyond it on each side. A sheared
+    volume, as of a tilted gantry, is straightened: the grid is at right angles and holds all of it,
+    and what lies beyond becomes `fill`. Raises `VolumeError` for spacings that are not positive,
+    and unless exactly one of `new_spacing` and `like` is given."""
     affine, shape = check_affine(affine), np.array(array.shape[:3])
     if (new_spacing is None) == (like is None):
         raise VolumeError('give either new_spacing or like=(shape, affine)')
@@ -306,6 +307,7 @@ def resample(
     dtype = array.dtype if keeps_dtype else np.dtype(np.float32)
     out = _read_at(array, to_old, new.size, 0 if nearest else 1, dtype)
     # a grid in the old field of view has no voxel beyond it
-    if like is not None or straight:
+    may_reach_out = like is not None or straight
+    if may_reach_out and fill is not None:
         out[~_is_inside(shape, to_old, new.size)] = fill
     return Voxels(out, new.affine)

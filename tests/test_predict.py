@@ -80,6 +80,20 @@ def test_other_voxels_come_back_to_the_files_own_grid(scans, tmp_path):
     assert (label == back.argmax(0)).all()
     assert label.any()
 
+@pytest.mark.parametrize('n, mm', [(42, 1.25), (12, 1), (21, 2.5), (1, 1)])
+def test_what_reaches_the_edge_of_a_scan_is_kept(tmp_path, n, mm):
+    """A network that says 1 everywhere labels every slice, though voxels of 5 mm do not fit.
+
+    They make 50 of 52.5 mm, 10 of 12, 50 of 52.5 with the edge on the middle of a slice, and
+    5 of 1; nothing lies beyond a scan that could be background."""
+    def everywhere(x): return torch.stack([torch.zeros_like(x[:, 0]), torch.ones_like(x[:, 0])], 1)
+    path = save_nifti(np.ones((8, 8, n), np.float32), np.diag([5, 5, mm, 1]), tmp_path/'a.nii.gz')
+    out = predict_file(everywhere, path, tmp_path/'o.nii.gz', (8, 8, 8), spacing=5, inside=None,
+                       progress=False)
+    label, _ = read(out)
+    assert label.shape == (8, 8, n)
+    assert (label == 1).all()
+
 @pytest.mark.parametrize('spacing', [None, 4])
 def test_a_scan_stored_another_way_gets_the_same_labels(scans, tmp_path, spacing):
     (path, *_), model = scans

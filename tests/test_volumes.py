@@ -436,6 +436,26 @@ def test_resample_and_back():
     back, _ = resample(y, affine, like=(smooth.shape, turned))
     assert_allclose(back[1:-1, 1:-1, 1:-1], smooth[1:-1, 1:-1, 1:-1], atol=.02)
 
+@pytest.mark.parametrize('nearest', [False, True])
+def test_resample_beyond_the_volume(nearest):
+    "12 slices of 1 mm are 2 of 5 mm, which reach from -5 to 5 mm: the outer two lie beyond them"
+    x = np.arange(2, dtype=np.float32).reshape(1, 1, 2) + 3
+    affine, fine = np.diag([1., 1, 5, 1]), np.diag([1., 1, 1, 1])
+    fine[2, 3] = 2.5 - 5.5 # the middles of both grids lie at 2.5 mm
+    wanted = (1, 1, 12), fine
+    within = resample(x, affine, like=wanted, nearest=nearest, fill=-1).array[0, 0]
+    assert (within == -1).tolist() == [True] + [False]*10 + [True]
+    assert (resample(x, affine, like=wanted, nearest=nearest).array[0, 0, [0, -1]] == 0).all()
+    kept = resample(x, affine, like=wanted, nearest=nearest, fill=None).array[0, 0]
+    assert_array_equal(kept[1:-1], within[1:-1])
+    assert kept[[0, -1]].tolist() == [3, 4]
+
+def test_resample_straightens_a_shear_without_a_gap():
+    "What lies beyond a sheared volume may get its nearest value too"
+    x = np.full((6, 5, 4), 7, np.float32)
+    assert (resample(x, sheared, 1).array == 0).any()
+    assert (resample(x, sheared, 1, fill=None).array == 7).all()
+
 @pytest.mark.parametrize('affine', [sheared, turned @ sheared, sheared @ np.diag([1, -1, -1, 1])],
                          ids=['shear', 'turned', 'flipped'])
 def test_resample_straightens_a_shear(affine):
