@@ -1880,6 +1880,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'medtut.reports._code': ('toolbox/reports.html#_code', 'medtut/reports.py'),
                                 'medtut.reports._concept_of': ('toolbox/reports.html#_concept_of', 'medtut/reports.py'),
                                 'medtut.reports._corners': ('toolbox/reports.html#_corners', 'medtut/reports.py'),
+                                'medtut.reports._farthest': ('toolbox/reports.html#_farthest', 'medtut/reports.py'),
                                 'medtut.reports._group': ('toolbox/reports.html#_group', 'medtut/reports.py'),
                                 'medtut.reports._groups_below': ('toolbox/reports.html#_groups_below', 'medtut/reports.py'),
                                 'medtut.reports._measurements': ('toolbox/reports.html#_measurements', 'medtut/reports.py'),

@@ -6,13 +6,14 @@
 __all__ = ['longest_diameter', 'save_sr', 'read_sr']
 
 # %% ../nbs/toolbox/reports.ipynb #reports003
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from pydicom.uid import generate_uid
 from scipy.spatial import ConvexHull
-from scipy.spatial.distance import pdist
+from scipy.spatial.distance import cdist
 
 from .coding import Code
 from .dicom import read_dicom
@@ -31,14 +32,30 @@ def longest_diameter(
     index = np.argwhere(mask)
     if not len(index): return 0.
     half_steps = np.concatenate([np.eye(3), -np.eye(3)])/2
-    hull = index if len(index) < 4 else index[_corners(index)]
-    faces = (hull[:, None] + half_steps).reshape(-1, 3)
-    return float(pdist(faces @ affine[:3, :3].T).max())
+    corners = index[_corners(index)]
+    faces = (corners[:, None] + half_steps).reshape(-1, 3)
+    return _farthest(faces @ affine[:3, :3].T)
 
 def _corners(index):
-    "Which voxels are corners of the convex hull; all where they lie in a plane or a line"
-    flat = np.linalg.matrix_rank(index - index[0]) < 3
-    return np.arange(len(index)) if flat else ConvexHull(index).vertices
+    "Which voxels are corners of the convex hull, of a body, in a plane, on a line, or of one voxel"
+    steps = index - index[0]
+    n_dimensions = np.linalg.matrix_rank(steps)
+    if n_dimensions == 0: return [0]
+    # seen along an axis that it does not hold, a plane or a line keeps its corners
+    views = [steps[:, axes] for axes in combinations(range(3), n_dimensions)]
+    view = next(x for x in views if np.linalg.matrix_rank(x) == n_dimensions)
+    if n_dimensions == 1: return [view.argmin(), view.argmax()]
+    return ConvexHull(view).vertices
+
+_BLOCK = 200 # points whose distances to all others are in memory at a time
+
+def _farthest(points):
+    "The longest distance between two points"
+    longest = 0.
+    for start in range(0, len(points), _BLOCK):
+        block = points[start:start + _BLOCK]
+        longest = max(longest, cdist(block, points[start:]).max())
+    return float(longest)
 
 # %% ../nbs/toolbox/reports.ipynb #reports009
 _VOLUME = Code('118565006', 'SCT', 'Volume')

@@ -5,20 +5,25 @@ import os
 import shutil
 import subprocess
 import sys
+import tracemalloc
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
+from nibabel.affines import from_matvec
+from nibabel.eulerangles import euler2mat
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from scipy.spatial.distance import pdist
 
 from medtut.coding import coded
 from medtut.errors import DicomError
 from medtut.nifti import load_nifti, save_nifti
 from medtut.outlines import import_outline
 from medtut.planes import VolumeError
+from medtut.reports import longest_diameter
 from medtut.results import read_seg, read_sr, save_overlay, save_seg, save_sr
 from medtut.volumes import load_series, reorient
 
@@ -568,6 +573,50 @@ def test_report_comes_back(case, tmp_path):
     report = highdicom.sr.srread(path)
     groups = report.content.get_volumetric_roi_measurement_groups()
     assert [g.tracking_identifier for g in groups] == ['liver', 'lesion', 'cyst']
+
+def farthest_by_hand(mask, affine):
+    "Of all pairs of middles of faces of all voxels the longest distance: 6 points a voxel"
+    half_steps = np.concatenate([np.eye(3), -np.eye(3)])/2
+    faces = (np.argwhere(mask)[:, None] + half_steps).reshape(-1, 3)
+    return pdist(faces @ affine[:3, :3].T).max()
+
+TILTED = from_matvec(euler2mat(.3, -.5, .2) @ np.diag([.5, .7, 2.5]), (3, -8, 1))
+SHEARED = np.array([[.5, 0, .8, 0], [0, .7, 0, 0], [0, 0, 2.5, 0], [0, 0, 0, 1]])
+
+@pytest.mark.parametrize('affine', [np.eye(4), np.diag([.5, .7, 2.5, 1]), TILTED, SHEARED],
+                         ids=['cubes', 'anisotropic', 'oblique', 'sheared'])
+def test_longest_diameter_of_what_is_flat(affine):
+    "In a slice of any axis, in a slanting plane, on a line, of one voxel: as by trying all pairs"
+    rng, masks = np.random.default_rng(0), []
+    x, y, z = np.indices((9, 9, 9))
+    everywhere = x >= 0
+    planes = x == 4, y == 4, z == 4, x == y, x + z == 8, x == 2*y, x + y + z == 12
+    lines = (x == 4) & (y == 4), (x == y) & (z == 3), (x == y) & (y == z), (x == 2*y) & (z == 1)
+    for part in (*planes, *lines, everywhere):
+        for share in .1, .5, 1.:
+            masks.append(part & (rng.random(part.shape) < share))
+    masks += [np.arange(729).reshape(9, 9, 9) == 400]
+    for mask in masks:
+        if not mask.any(): continue
+        assert longest_diameter(mask, affine) == pytest.approx(farthest_by_hand(mask, affine))
+    assert longest_diameter(everywhere & False, affine) == 0
+
+@pytest.mark.parametrize('shape, mm', [((1000, 1000, 1), np.hypot(1000, 999)),
+                                       ((1, 1000, 1000), np.hypot(1000, 999))])
+def test_longest_diameter_of_a_large_slice_fits_in_memory(shape, mm):
+    "A film's worth of voxels; all pairs of their faces would take 131 TiB"
+    assert longest_diameter(np.ones(shape, bool), np.eye(4)) == pytest.approx(mm)
+
+def test_longest_diameter_of_a_large_ball_fits_in_memory():
+    "160 voxels across: its hull has some 4,000 corners, and all pairs of their faces took 2.4 GB"
+    x = np.indices((161,)*3) - 80
+    ball = (x**2).sum(axis=0) <= 80**2
+    tracemalloc.start()
+    try:
+        assert longest_diameter(ball, np.eye(4)) == pytest.approx(161, abs=.01)
+        assert tracemalloc.get_traced_memory()[1] < 5e8
+    finally:
+        tracemalloc.stop()
 
 def test_report_of_another_study_is_refused(case, tmp_path):
     series, voxels, mask = case
