@@ -1108,6 +1108,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'medtut.pairs._case_key': ('toolbox/pairs.html#_case_key', 'medtut/pairs.py'),
                               'medtut.pairs._channels': ('toolbox/pairs.html#_channels', 'medtut/pairs.py'),
                               'medtut.pairs._files': ('toolbox/pairs.html#_files', 'medtut/pairs.py'),
+                              'medtut.pairs._from_folder': ('toolbox/pairs.html#_from_folder', 'medtut/pairs.py'),
                               'medtut.pairs._is_marked': ('toolbox/pairs.html#_is_marked', 'medtut/pairs.py'),
                               'medtut.pairs._masks': ('toolbox/pairs.html#_masks', 'medtut/pairs.py'),
                               'medtut.pairs._named': ('toolbox/pairs.html#_named', 'medtut/pairs.py'),

@@ -84,7 +84,8 @@ def find_cases(
     `MODALITIES`, of pairs 'image', and of other sets the names in dataset.json, and for the mask
     `seg`, None if there is none; `missing`, which of them those are; `layout`, 'brats' (names as up
     to 2022), 'brats2023', 'msd', 'nnunet' or 'pairs'; `labels`, what the numbers in mask files
-    mean, None if nothing says so; `note`, what is odd.
+    mean, None if nothing says so; `note`, what is odd, also that a folder's name was taken for the
+    patient.
 
     Raises `VolumeError` where no case is found, for two files of one sequence, two masks, one case
     twice, two layouts in one folder and a dataset.json that can't be used, and `ValueError` for

@@ -129,10 +129,15 @@ def _named(file, is_alone):
     case = '_'.join([*parts, name])
     return case, parts[0] if parts else case
 
+def _from_folder(patient):
+    return f'patient taken from folder {patient!r}; if that is no person, set column patient'
+
 def _pair(image, mask, note, n_in_folder):
     known = image or mask
     case, patient = _named(known, n_in_folder[known.folder] == 1)
     if image is None: note = f'no image for {mask.path.name}'
+    # whether that folder is a person, a centre or a batch, names can't tell
+    if case != patient: note = '; '.join(filter(None, [note, _from_folder(patient)]))
     return Pair(case, patient, image and image.path, mask and mask.path, note)
 
 def _refuse_nrrd(images):
@@ -158,8 +163,10 @@ def find_pairs(
 )->list: # of `Pair`, sorted by case
     """Images and the masks that belong to them, by their names. No file is opened.
 
-    What has no partner is listed, with a note. Raises `VolumeError` for two masks of an image and
-    two images of a mask, and for images as NRRD."""
+    What has no partner is listed, with a note. A patient's name is that of the uppermost folder
+    below `root`; a note says so where the case's own name is longer, as that folder may be a centre
+    and no person. Raises `VolumeError` for two masks of an image and two images of a mask, and for
+    images as NRRD."""
     files = _files(Path(root))
     images = [file for file in files if not file.is_mask]
     masks = [file for file in files if file.is_mask]

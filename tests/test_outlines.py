@@ -352,6 +352,39 @@ def test_names_that_may_be_one_patient(tmp_path):
     assert notes == {'P-01': 'the same patient as p01?', 'p01': 'the same patient as P-01?',
                      '1-11': '', '11-1': '', 'q': ''}
 
+def test_a_patient_named_by_a_folder_is_noted(tmp_path):
+    """Names can't tell centres with people from people with visits, nor a batch from a person.
+
+    To split a person in two would be worse, so the upper folder is taken, and said."""
+    cases = 'centreA/p1', 'centreA/p2', 'centreB/p3'
+    pairs_in(tmp_path, *[f'{case}/{name}.nii.gz' for case in cases for name in ('image', 'mask')])
+    table = find_cases(tmp_path)
+    assert table.case.tolist() == ['centreA_p1', 'centreA_p2', 'centreB_p3']
+    assert table.patient.tolist() == ['centreA', 'centreA', 'centreB']
+    assert table.note.str.contains("patient taken from folder 'centre[AB]'; if that is no").all()
+    assert load_case(table.iloc[0]).label is not None
+
+@pytest.mark.parametrize('names, patients, starts', [
+    # nothing but its own folder or file names a case
+    (('p1/image.nii', 'p1/mask.nii', 'p2/image.nii', 'p2/mask.nii'), ['p1', 'p2'], None),
+    (('train/p1/image.nii', 'train/p1/mask.nii'), ['p1'], None),
+    (('images/p1.nii', 'masks/p1.nii', 'images/p2.nii', 'masks/p2.nii'), ['p1', 'p2'], None),
+    # several cases in a folder, which may be a person or a batch
+    (('b1/images/p1.nii', 'b1/masks/p1.nii', 'b1/images/p2.nii', 'b1/masks/p2.nii'),
+     ['b1', 'b1'], ['', '']),
+    # beside another note
+    (('a/p1/image.nii', 'a/p2/image.nii', 'a/p2/mask.nii'), ['a', 'a'], ['no mask; ', '']),
+    (('a/p1/mask.nii', 'a/p2/image.nii', 'a/p2/mask.nii'), ['a', 'a'],
+     ['no image for mask.nii; ', ''])])
+def test_which_patients_are_noted(tmp_path, names, patients, starts):
+    table = find_cases(pairs_in(tmp_path, *names))
+    assert table.patient.tolist() == patients
+    expected = [''] * len(patients)
+    if starts:
+        taken = f"patient taken from folder '{patients[0]}'; if that is no person, set column patient"
+        expected = [start + taken for start in starts]
+    assert table.note.tolist() == expected
+
 def test_a_mask_in_the_mirror_says_where_it_lies(image, tmp_path):
     mirrored = save_nifti(truth(), np.diag([1, -1, 1, 1]) @ AFFINE, tmp_path/'m.nii')
     lies = r'first at \(-13, -7.5, 40\) mm.*first at \(-13, 7.5, 40\) mm'
