@@ -173,11 +173,12 @@ def save_sr(
     return write_dicom(ds, path, source)
 
 # %% ../nbs/toolbox/reports.ipynb #reports014
-# concepts of TID 1410 and 1411 (PS3.16)
+# concepts of TID 1410, 1411 and 1419 (PS3.16)
 _GROUP, _TRACKING, _TRACKING_UID, _FINDING = '125007', '112039', '112040', '121071'
 _FINDING_SITES = '363698007', 'G-C0E3'
-_REPORT_COLUMNS = ['segment', 'tracking', 'finding', 'site', 'measurement', 'value', 'unit',
-                   'tracking_uid', 'seg_uid']
+_DERIVATION = '121401'
+_REPORT_COLUMNS = ['segment', 'tracking', 'finding', 'site', 'measurement', 'derivation',
+                   'value', 'unit', 'tracking_uid', 'seg_uid']
 
 def _concept_of(item):
     "Code value of what an item of a report is about; '' of one that has no name"
@@ -198,6 +199,14 @@ def _value(item):
     if kind == 'UIDREF': return str(item.UID)
     return ''
 
+def _together(*texts):
+    "Texts that are not empty, in one"
+    return ', '.join(filter(None, texts))
+
+def _segments_of(number):
+    "The number of a segment, or all numbers where one reference names several"
+    return int(number) if isinstance(number, int) else tuple(map(int, number))
+
 def _about(group):
     "What a group says of all its measurements"
     about = dict(segment=pd.NA, tracking='', finding='', site='', tracking_uid='', seg_uid='')
@@ -205,13 +214,20 @@ def _about(group):
     column_of |= dict.fromkeys(_FINDING_SITES, 'site')
     for item in group.get('ContentSequence') or []:
         column = column_of.get(_concept_of(item))
-        if column: about[column] = _value(item)
+        # there may be several sites
+        if column: about[column] = _together(about[column], _value(item))
         if item.ValueType != 'IMAGE': continue
         referenced = item.ReferencedSOPSequence[0]
         number = referenced.get('ReferencedSegmentNumber')
         if number is None: continue
-        about |= dict(segment=int(number), seg_uid=str(referenced.ReferencedSOPInstanceUID))
+        seg_uid = str(referenced.ReferencedSOPInstanceUID)
+        about |= dict(segment=_segments_of(number), seg_uid=seg_uid)
     return about
+
+def _derivation(item):
+    "What a number is of many values, such as their mean; '' where nothing says so"
+    modifiers = item.get('ContentSequence') or []
+    return _together(*[_value(child) for child in modifiers if _concept_of(child) == _DERIVATION])
 
 def _numbers(group):
     "The measurements of a group"
@@ -220,16 +236,19 @@ def _numbers(group):
         measured = item.MeasuredValueSequence[0]
         unit = measured.MeasurementUnitsCodeSequence[0].CodeValue
         name = item.ConceptNameCodeSequence[0].CodeMeaning
-        yield dict(measurement=str(name), value=float(measured.NumericValue), unit=str(unit))
+        yield dict(measurement=str(name), derivation=_derivation(item),
+                   value=float(measured.NumericValue), unit=str(unit))
 
 def read_sr(
     path:str|Path, # a DICOM structured report with measurements, of any program
 )->pd.DataFrame: # one row a measurement
     """The measurements of a structured report (TID 1500).
 
-    Columns: `segment` (its number in the segmentation `seg_uid`; empty where none is named),
-    `tracking` (name of what was measured), `finding`, `site`, `measurement`, `value`, `unit`,
-    `tracking_uid`. Raises `DicomError` for what is no report or holds no measurements."""
+    Columns: `segment` (its number in the segmentation `seg_uid`, a tuple where several are named
+    together; empty where none is), `tracking` (name of what was measured), `finding`, `site`,
+    `measurement`, `derivation` (what a value is of many, such as Mean; '' where nothing says so),
+    `value`, `unit`, `tracking_uid`. Raises `DicomError` for what is no report or holds no
+    measurements."""
     ds = read_dicom(path)
     if ds.get('Modality') != 'SR':
         raise DicomError(f'{path}: {ds.get("Modality")}, not a structured report; '

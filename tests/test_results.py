@@ -574,6 +574,56 @@ def test_report_comes_back(case, tmp_path):
     groups = report.content.get_volumetric_roi_measurement_groups()
     assert [g.tracking_identifier for g in groups] == ['liver', 'lesion', 'cyst']
 
+def altered_report(case, tmp_path, change):
+    "A report of `case`, in which `change` has altered the first group's items"
+    series, voxels, mask = case
+    seg = save_seg(mask, voxels.affine, series, tmp_path/'seg.dcm', NAMES)
+    ds = pydicom.dcmread(save_sr(seg, series, tmp_path/'sr.dcm'))
+    def below(item):
+        for child in item.get('ContentSequence') or []:
+            yield child
+            yield from below(child)
+    group = next(item for item in below(ds) if item.get('ConceptNameCodeSequence')
+                 and item.ConceptNameCodeSequence[0].CodeValue == '125007')
+    change(group.ContentSequence)
+    ds.save_as(tmp_path/'other.dcm')
+    return read_sr(tmp_path/'other.dcm')
+
+def test_report_says_how_a_value_was_derived(case, tmp_path):
+    """PS3.16 TID 1419: (121401, DCM, 'Derivation') below a NUM, of CID 7464
+
+    Else mean, minimum and maximum are three values of one name"""
+    how = [('373098007', 'SCT', 'Mean'), ('255605001', 'SCT', 'Minimum'),
+           ('56851009', 'SCT', 'Maximum')]
+    name = highdicom.sr.CodedConcept('112031', 'DCM', 'Attenuation Coefficient')
+    unit = highdicom.sr.CodedConcept("[hnsf'U]", 'UCUM', 'Hounsfield unit')
+    def add(items):
+        for value, code in zip((41, 12, 87), how):
+            derivation = highdicom.sr.CodedConcept(*code)
+            items.extend(highdicom.sr.Measurement(name, value, unit, derivation=derivation))
+    table = altered_report(case, tmp_path, add)
+    added = table[table.measurement == 'Attenuation Coefficient']
+    assert added.value.tolist() == [41, 12, 87]
+    assert added.derivation.tolist() == ['Mean', 'Minimum', 'Maximum']
+    assert (table.derivation[~table.index.isin(added.index)] == '').all()
+
+def test_report_of_several_segments_at_once(case, tmp_path):
+    "Referenced Segment Number (0062,000B) is 1-n (PS3.6; PS3.3 C.18.4)"
+    def refer(items):
+        image, = [i for i in items if i.ValueType == 'IMAGE'
+                  and 'ReferencedSegmentNumber' in i.ReferencedSOPSequence[0]]
+        image.ReferencedSOPSequence[0].ReferencedSegmentNumber = [1, 2]
+    table = altered_report(case, tmp_path, refer)
+    assert table.segment.tolist() == [(1, 2), (1, 2), 2, 2]
+    assert table.seg_uid.nunique() == 1
+
+def test_report_with_several_sites(case, tmp_path):
+    "Finding Site may come several times (PS3.16 TID 1419): all of them, and not the last alone"
+    def add(items):
+        for code in ('39607008', 'SCT', 'Lung'), ('10200004', 'SCT', 'Liver'):
+            items.append(highdicom.sr.FindingSite(highdicom.sr.CodedConcept(*code)))
+    assert altered_report(case, tmp_path, add).site.tolist() == ['Lung, Liver']*2 + ['']*2
+
 def farthest_by_hand(mask, affine):
     "Of all pairs of middles of faces of all voxels the longest distance: 6 points a voxel"
     half_steps = np.concatenate([np.eye(3), -np.eye(3)])/2
