@@ -196,7 +196,8 @@ class Treatment:
     def new_value(self, e, rule):
         "What takes the place of the value of `e`, a `_NewValue`"
         if rule == 'pseudonym':
-            digits = pseudonym(self.key, e.value)
+            # spaces around an id mean nothing (PS3.5 6.2): with them it is the same patient
+            digits = pseudonym(self.key, str(e.value).strip())
             return _NewValue(rule, digits[:16])
         values = _values(e)
         if rule == 'shift' and e.VR == 'TM' and _is_time(values): return _NewValue(None, e.value)

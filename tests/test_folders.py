@@ -15,7 +15,7 @@ from PIL import Image
 from pydicom.uid import generate_uid
 
 from medtut.conversion import nifti_files
-from medtut.dicom import find_dicoms, read_dicom
+from medtut.dicom import find_dicoms, read_dicom, scan
 from medtut.display import to_display
 from medtut.errors import DicomError
 from medtut.nifti import load_nifti
@@ -539,8 +539,8 @@ def test_predict_a_series(weights, tmp_path):
     folder = slices(tmp_path/'in', 6)
     assert medtut('convert', folder, tmp_path/'nii', '-q').returncode == 0
     name = next(iter(shown(tmp_path/'nii')))
-    for scan, out in (folder, 'a'), (tmp_path/'nii'/name, 'b'):
-        done = predict(weights, scan, '--out', tmp_path/out)
+    for source, out in (folder, 'a'), (tmp_path/'nii'/name, 'b'):
+        done = predict(weights, source, '--out', tmp_path/out)
         assert done.returncode == 0
         assert done.stdout.splitlines()[0] == 'case,label,ml', done.stderr
     assert shown(tmp_path/'a') == shown(tmp_path/'b')
@@ -605,6 +605,16 @@ def test_pseudonyms_of_a_scan(tmp_path):
     assert set(keyed.SeriesInstanceUID) == series
     assert medtut('scan', tmp_path/'in', '--identifying', '--key-file',
                   tmp_path/'key').returncode == 2
+
+def test_a_padded_patient_id_has_one_pseudonym_in_a_scan(tmp_path):
+    "PS3.5 6.2: spaces around a LO mean nothing; two pseudonyms could land in train and test"
+    slices(tmp_path/'in'/'a', 1, PatientID='P1')
+    slices(tmp_path/'in'/'b', 1, PatientID=' P1')
+    table = scan(tmp_path/'in', pixels=False, progress=False, identifying=False, key=KEY)
+    copies = deidentify_files(tmp_path/'in', tmp_path/'out', KEY, progress=False)
+    patients = {str(pydicom.dcmread(p).PatientID) for p in copies.out}
+    assert set(table.PatientID) == patients
+    assert len(patients) == 1
 
 # --- what is refused before any work
 

@@ -1,4 +1,6 @@
 "What identifies a patient in a file: where it can stand, what is done about it, and what is said"
+import hashlib
+import hmac
 import io
 import struct
 import traceback
@@ -34,7 +36,7 @@ from pydicom.uid import (
 from medtut.burned_in import burned_in_risk
 from medtut.dicom import find_dicoms, read_dicom
 from medtut.errors import DicomError
-from medtut.identity import deidentify, identifying_elements
+from medtut.identity import deidentify, identifying_elements, pseudonyms
 from medtut.profile import OPTIONS
 from medtut.units import pixels
 
@@ -446,6 +448,24 @@ def test_dates_shifted():
     for text in '2024.02.29', '2024', '20240231', 'Zquux', '00010101':
         one.StudyDate = text
         assert deidentify(one, b'k', retain='dates shifted').StudyDate == '00010101'
+
+@pytest.mark.parametrize('written', [' 1', '1 ', '  1  '])
+def test_spaces_around_a_patient_id_make_no_second_patient(written):
+    "PS3.5 6.2: a LO may be padded with leading and trailing spaces, which mean nothing"
+    one, padded = (read_back(dated(PatientID=text)) for text in ('1', written))
+    a, b = (deidentify(ds, b'k', retain='dates shifted') for ds in (one, padded))
+    assert a.PatientID == b.PatientID
+    assert a.StudyDate == b.StudyDate
+    of_a_scan = [pseudonyms(ds, b'k')['PatientID'] for ds in (one, padded)]
+    assert of_a_scan == [a.PatientID]*2
+    assert deidentify(dated(PatientID='1 2'), b'k').PatientID != deidentify(
+        dated(PatientID='12'), b'k').PatientID, 'a space within counts'
+
+def test_pseudonyms_are_those_of_earlier_copies():
+    "The first 16 digits of HMAC-SHA256 (RFC 2104) of the PatientID, as files passed on have them"
+    want = hmac.new(b'k', 'Ä 1'.encode(), hashlib.sha256).hexdigest()[:16]
+    assert deidentify(dated(PatientID='Ä 1', SpecificCharacterSet='ISO_IR 192'),
+                      b'k').PatientID == want
 
 def test_dates_can_not_be_shifted_without_key_or_patient():
     with pytest.raises(ValueError, match='key'):
