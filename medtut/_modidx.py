@@ -2127,6 +2127,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'medtut.units.Scale': ('toolbox/units.html#scale', 'medtut/units.py'),
                               'medtut.units.Scale.__call__': ('toolbox/units.html#scale.__call__', 'medtut/units.py'),
                               'medtut.units.Scale.physical': ('toolbox/units.html#scale.physical', 'medtut/units.py'),
+                              'medtut.units._check_suv_type': ('toolbox/units.html#_check_suv_type', 'medtut/units.py'),
                               'medtut.units._dose': ('toolbox/units.html#_dose', 'medtut/units.py'),
                               'medtut.units._end_mapped': ('toolbox/units.html#_end_mapped', 'medtut/units.py'),
                               'medtut.units._is_padding': ('toolbox/units.html#_is_padding', 'medtut/units.py'),

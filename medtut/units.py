@@ -301,6 +301,13 @@ def _seconds_of_decay(ds, source, name):
         raise DicomError(f'{name}: the injection at {injected} lies after the scan at {start}')
     return seconds
 
+def _check_suv_type(ds, name):
+    "Refuse g/ml by another size than body weight; without SUVType it is that (PS3.3 C.8.9.1)"
+    kind = read_value(ds, 'SUVType') or 'BW'
+    if kind == 'BW': return
+    raise DicomError(f'{name}: SUVType is {kind}, so its values are not by body weight; '
+                     'take the original series, in BQML, or these values with pixels')
+
 def suv(
     ds:pydicom.Dataset,  # a PET image, as `read_dicom` returns it
     frame:int|None=None, # one frame of several, counted from 0
@@ -310,13 +317,16 @@ def suv(
     Activity concentration x weight / injected activity, decayed to the scan, after QIBA's
     pseudo-code, "SUV calculation" (RSNA QIBA FDG-PET/CT profile). Values that are in g/ml already
     are returned as they are. Raises `DicomError` for what is no PET, in other units than Bq/ml,
-    not corrected for attenuation and decay, or lacks weight, dose, half-life or times."""
+    in g/ml by another size than body weight (`SUVType`), not corrected for attenuation and decay,
+    or lacks weight, dose, half-life or times."""
     name = data_set_name(ds)
     with as_dicom_error(name, 'finding the uptake'):
         modality = read_value(ds, 'Modality')
         if modality != 'PT': raise DicomError(f'{name}: Modality is {modality}, not PT')
         units = _needed(ds, 'Units', name)
-        if units == 'GML': return pixels(ds, frame)
+        if units == 'GML':
+            _check_suv_type(ds, name)
+            return pixels(ds, frame)
         if units != 'BQML':
             raise DicomError(f'{name}: Units is {units}; '
                              'a standardised uptake value is computed from BQML')

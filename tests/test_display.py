@@ -463,6 +463,17 @@ def test_an_uptake_that_can_not_be_had_says_why(elements, says):
     with pytest.raises(DicomError, match=says):
         suv(pet(**elements))
 
+@pytest.mark.parametrize('kind', ['LBM', 'LBMJANMA', 'LBMJAMES128', 'IBW', 'BSA'])
+def test_an_uptake_by_another_size_than_weight_is_none_by_weight(kind):
+    "PS3.3 C.8.9.1: SUVType (0054,1006) says by what GML was divided; without it, by body weight"
+    for body_weight in None, 'BW':
+        np.testing.assert_allclose(suv(pet(Units='GML', SUVType=body_weight)), [[0, 2000]])
+    with pytest.raises(DicomError, match=f'SUVType is {kind}, .* not by body weight.*BQML'):
+        suv(pet(Units='GML', SUVType=kind))
+    # what is computed from an activity is by body weight
+    np.testing.assert_allclose(suv(pet(SUVType=kind)), suv(pet()))
+    assert pixel_unit(pet(Units='GML', SUVType=kind)) == 'g/ml'
+
 # --- sides (PS3.3 C.7.6.1.1.1, C.7.6.2.1.1; shown as seen from the front or from the feet)
 
 @pytest.mark.parametrize('cosines, want, upright', [
