@@ -109,7 +109,7 @@ def _read_picture(path, white):
     return Film(np.asarray(image.convert('L')), note)
 
 def _read_dicom_film(path):
-    try: shown = to_display(read_dicom(path))
+    try: shown = to_display(read_dicom(path), upright=True)
     except DicomError as e:
         raise ValueError(f'{e}; a film is a DICOM, PNG, JPEG, TIFF or BMP file') from e
     if shown.ndim == 2: return Film(shown, '')
@@ -126,6 +126,8 @@ def read_film(
 )->Film:
     """A film of any usual format as 8 bits of grey, upright as its file says.
 
+    A picture is turned as its EXIF says, a DICOM film as `to_display(upright=True)` does: pixels
+    lie as they are shown, and need not lie as they are stored. One that says nothing is not turned.
     Raises `ValueError`, which names the file, for one that is damaged, has several frames, is
     transparent, does not say which value is white or goes far beyond it; `FileNotFoundError` for
     none."""

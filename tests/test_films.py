@@ -145,6 +145,20 @@ def test_print_colours(tmp_path):
     film = read_film(tmp_path/'film.tif')
     assert film.note == ''
     assert np.abs(film.grey.astype(int) - GREY).max() <= 1
+@pytest.mark.parametrize('letters, upright', [
+    (['L', 'F'], lambda x: x), (['R', 'F'], np.fliplr), (['L', 'H'], np.flipud),
+    (['F', 'L'], np.transpose), ('', lambda x: x)])
+def test_dicom_lies_as_its_file_says(tmp_path, letters, upright):
+    "PS3.3 C.7.6.1.1.1: where rows and columns run to; shown with the patient's right on the left"
+    ds = read_dicom(get_testdata_file('CT_small.dcm', download=False))
+    del ds.ImageOrientationPatient
+    ds.Modality, ds.PatientOrientation = 'DX', letters
+    values = np.arange(48*40, dtype=np.int16).reshape(48, 40)
+    ds.Rows, ds.Columns = values.shape
+    ds.PixelData = values.tobytes()
+    ds.save_as(tmp_path/'film.dcm', enforce_file_format=True)
+    stored = to_display(read_dicom(tmp_path/'film.dcm'))
+    assert np.array_equal(read_film(tmp_path/'film.dcm').grey, upright(stored))
 
 @pytest.mark.parametrize('photometric', ['MONOCHROME1', 'MONOCHROME2'])
 def test_dicom_that_is_dark_where_it_says_so(tmp_path, photometric):
