@@ -21,16 +21,30 @@ from .sources import (
 from .stacks import read_voxels
 
 # %% ../nbs/toolbox/captures.ipynb #captures006
+def _header_of(source, z):
+    "The header of the file that slice `z` comes from"
+    return source.headers[z if len(source.headers) > 1 else 0]
+
+def _low_as_white(array, source, level):
+    """Mirror the values of MONOCHROME1 slices about the level, in place.
+
+    What a window made black it makes white then (PS3.3 C.7.6.3.1.2)."""
+    negative = [_header_of(source, z).get('PhotometricInterpretation') == 'MONOCHROME1'
+                for z in range(array.shape[2])]
+    if not any(negative): return
+    if level is None: level = (np.nanmin(array) + np.nanmax(array))/2
+    array[:, :, negative] = 2*level - array[:, :, negative]
+
 def _painted(source, mask, names, width, level, alpha, colors):
-    "(x, y, z, 3) uint8, the slices of the source with their masks"
+    "(x, y, z, 3) uint8, the slices of the source with their masks; padding is black"
     array = read_voxels([source.planes], progress=False)[..., 0]
-    padding = np.isnan(array)
-    if padding.any(): array[padding] = np.nanmin(array)
     if width is None:
         middle = source.planes[len(source.planes)//2]
         header = source.headers[min(len(source.headers)//2, len(source.headers) - 1)]
         window = file_window(header, middle.frame)
         if window: width, level = window.width, window.level
+    _low_as_white(array, source, level)
+    array[np.isnan(array)] = -np.inf  # black in any window
     return labelled_image(array, mask, names, width, level, alpha, colors)
 
 def _letters(vector):
@@ -57,7 +71,7 @@ def _capture(source, z, picture, series, legend):
     "One picture (rows, columns, 3) as a secondary capture"
     from highdicom.sc import SCImage
     plane = source.planes[z]
-    header = source.headers[z if len(source.headers) > 1 else 0]
+    header = _header_of(source, z)
     number = dict(sop_instance_uid=generate_uid(), instance_number=z + 1)
     ds = SCImage.from_ref_dataset(
         header, picture, 'RGB', 8, 'PATIENT', pixel_spacing=plane.pixel,
@@ -95,6 +109,7 @@ def save_overlay(
 )->list[Path]: # of the files, in the order of the slices
     """Write the slices of a series with masks painted on them, as a new series of the same study.
 
+    The lowest values are black, or white where the series is MONOCHROME1; padding is black.
     Raises `VolumeError` for a mask on another grid, `ValueError` for a folder that holds something
     or labels without a name, and `ImportError` without highdicom."""
     needs('medtut.captures', 'highdicom', extra='archive')

@@ -19,12 +19,15 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from scipy.spatial.distance import pdist
 
 from medtut.coding import coded
+from medtut.dicom import read_dicom
+from medtut.display import to_display
 from medtut.errors import DicomError
 from medtut.nifti import load_nifti, save_nifti
 from medtut.outlines import import_outline
 from medtut.planes import VolumeError
 from medtut.reports import longest_diameter
 from medtut.results import read_seg, read_sr, save_overlay, save_seg, save_sr
+from medtut.units import pixels
 from medtut.volumes import load_series, reorient
 
 highdicom = pytest.importorskip('highdicom')
@@ -740,6 +743,30 @@ def test_pictures_are_of_their_slices(tmp_path, iop):
         series_uids.add(ds.SeriesInstanceUID)
     assert len(series_uids) == 1
     assert series_uids.isdisjoint(s.SeriesInstanceUID for s in source_of.values())
+
+@pytest.mark.parametrize('photometric', ['MONOCHROME1', 'MONOCHROME2'])
+@pytest.mark.parametrize('window', [
+    dict(width=3000., level=900.), dict(width=300., level=200.), {}])
+def test_the_lowest_value_of_monochrome1_is_white(tmp_path, photometric, window):
+    """PS3.3 C.7.6.3.1.2: of MONOCHROME1 the least value is white, after the VOI transformation;
+    padding is black, as `to_display` shows it"""
+    series = write_series(tmp_path/'series', PhotometricInterpretation=photometric,
+                          PixelPaddingValue=0)
+    affine = load_series(series, fill=0, progress=False).affine
+    nothing = np.zeros((COLUMNS, ROWS, SLICES), np.uint8)
+    paths = save_overlay(nothing, affine, series, tmp_path/'overlay', NAMES, **window)
+    source_of = {}
+    for file in series.iterdir():
+        ds = read_dicom(file)
+        source_of[ds.SOPInstanceUID] = ds
+    whole = np.stack([pixels(ds) for ds in source_of.values()])
+    least, most = np.nanmin(whole), np.nanmax(whole)
+    shown = window or dict(width=most - least, level=(least + most)/2)
+    for path in paths:
+        ds = pydicom.dcmread(path)
+        source = source_of[ds.SourceImageSequence[0].ReferencedSOPInstanceUID]
+        want = to_display(source, **shown).astype(int)
+        assert np.abs(ds.pixel_array.astype(int) - want[..., None]).max() <= 1
 
 def test_sides_of_an_axial_picture(case, tmp_path):
     series, voxels, mask = case
