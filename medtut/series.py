@@ -6,14 +6,14 @@
 __all__ = ['one_series', 'without_copies', 'Volume', 'split_volumes', 'check_kinds']
 
 # %% ../nbs/toolbox/series.ipynb #series003
-import warnings
+import re, warnings
 from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from .dicom import read_dicom
-from .labels import LABELS, TIMES
+from .labels import DATES, LABELS, TIMES
 from .planes import Image, Plane, VolumeError
 from .units import pixels
 from .wording import counted, some_of
@@ -184,25 +184,56 @@ def _by_place(planes):
         planes_at[place].append(plane)
     return planes_at
 
+_HALF_A_DAY = 12*3600  # s
+
+def _seconds(time):
+    "Seconds from midnight to a time of the day (TM, PS3.5 6.2); `None` for what is none"
+    parts = re.fullmatch(r'(\d\d)(\d\d)?(\d\d(\.\d*)?)?', str(time).replace(':', ''))
+    if parts is None: return None
+    hours, minutes, seconds = (float(part or 0) for part in parts.groups()[:3])
+    return 3600*hours + 60*minutes + seconds
+
+def _are_over_midnight(moments):
+    """May some of these (date, time of the day) be after midnight, and the dates not tell?
+
+    That is so where times of one date lie more than half a day apart: there may be no dates,
+    or one that was put into all files to de-identify them."""
+    seconds_on = {}
+    for date, time in moments:
+        seconds_on.setdefault(date, []).append(_seconds(time))
+    return any(None in seconds or max(seconds) - min(seconds) > _HALF_A_DAY
+               for seconds in seconds_on.values())
+
+def _named_by_time(ranked, keyword):
+    "Groups in the order of a time, by the value that only one of them has, else by their ranks"
+    values = [{p.labels[keyword] for p in group} for group in ranked]
+    groups = {}
+    for rank, (group, own) in enumerate(zip(ranked, values), 1):
+        # of one time on two days each is known by its rank
+        tells = len(own) == 1 and values.count(own) == 1
+        name = own.pop() if tells else f'{rank} of {len(ranked)}'
+        groups[name] = list(group)
+    return groups
+
 def _by_rank(planes, keyword):
     "Planes by the rank of a time among those of their place; {} where ranks are not clear"
     if any(keyword not in p.labels for p in planes):
         return {}
-    def time(plane): return _order(plane.labels[keyword])
+    date_of = DATES.get(keyword)
+    is_dated = all(date_of in p.labels for p in planes)
+    def date(plane): return plane.labels[date_of] if is_dated else ''
+    def time(plane): return date(plane), _order(plane.labels[keyword])
     planes_at = _by_place(planes)
     n = len(planes_at[0])
     for sharing in planes_at:
         n_times = len(set(map(time, sharing)))
         if len(sharing) != n or n_times != n:
             return {}
-    groups = {}
+        moments = [(date(p), p.labels[keyword]) for p in sharing]
+        if keyword in DATES and _are_over_midnight(moments): return {}
     in_time = [sorted(sharing, key=time) for sharing in planes_at]
     # the first of every place, then the second of every place, and so on
-    for rank, group in enumerate(zip(*in_time), 1):
-        values = {p.labels[keyword] for p in group}
-        name = values.pop() if len(values) == 1 else f'{rank} of {n}'
-        groups[name] = list(group)
-    return groups
+    return _named_by_time(list(zip(*in_time)), keyword)
 
 def _most_at_one_place(planes): return max(map(len, _by_place(planes)))
 

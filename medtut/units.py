@@ -286,13 +286,16 @@ def _seconds_of_decay(ds, source, name):
     stamp = read_value(source, 'RadiopharmaceuticalStartDateTime')
     if stamp is None:
         injected = _moment(date, _needed(source, 'RadiopharmaceuticalStartTime', name))
+        if injected - start > timedelta(hours=12): injected -= timedelta(1)  # a TM has no date
     else:
         time, _, _ = str(stamp)[8:].replace('-', '+').partition('+')  # without its zone
         injected = _moment(str(stamp)[:8], time)
     acquisition_time = read_value(ds, 'AcquisitionTime')
     if acquisition_time is not None:
-        acquisition_date = read_value(ds, 'AcquisitionDate') or date
-        if start > _moment(acquisition_date, acquisition_time):
+        acquisition_date = read_value(ds, 'AcquisitionDate')
+        acquired = _moment(acquisition_date or date, acquisition_time)
+        is_next_day = not acquisition_date and start - acquired > timedelta(hours=12)
+        if start > acquired and not is_next_day:
             raise DicomError(
                 f'{name}: SeriesTime lies after AcquisitionTime, so it is not when the scan began '
                 '(a processed series?); take the uptake from the original series')
@@ -315,10 +318,11 @@ def suv(
     """Standardised uptake values by body weight.
 
     Activity concentration x weight / injected activity, decayed to the scan, after QIBA's
-    pseudo-code, "SUV calculation" (RSNA QIBA FDG-PET/CT profile). Values that are in g/ml already
-    are returned as they are. Raises `DicomError` for what is no PET, in other units than Bq/ml,
-    in g/ml by another size than body weight (`SUVType`), not corrected for attenuation and decay,
-    or lacks weight, dose, half-life or times."""
+    pseudo-code, "SUV calculation" (RSNA QIBA FDG-PET/CT profile). An injection with a
+    time but no date, more than half a day after the scan, was the day before. Values that are in
+    g/ml already are returned as they are. Raises `DicomError` for what is no PET, in other units
+    than Bq/ml, in g/ml by another size than body weight (`SUVType`), not corrected for attenuation
+    and decay, or lacks weight, dose, half-life or times."""
     name = data_set_name(ds)
     with as_dicom_error(name, 'finding the uptake'):
         modality = read_value(ds, 'Modality')

@@ -449,6 +449,21 @@ def test_uptake():
     np.testing.assert_allclose(suv(pet(DecayCorrection='ADMIN')), [[0, at_injection]], rtol=1e-6)
     np.testing.assert_allclose(suv(pet(Units='GML')), [[0, 2000]])
 
+def test_an_uptake_over_midnight():
+    """RadiopharmaceuticalStartTime (0018,1072) and a lone AcquisitionTime are times within a day
+    (PS3.5 6.2, TM): an injection at 23:30 before a scan at 0:30 was the day before"""
+    source = item(RadiopharmaceuticalStartTime='233000', RadionuclideTotalDose=370e6,
+                  RadionuclideHalfLife=6586.2)
+    injected_late = dict(RadiopharmaceuticalInformationSequence=[source])
+    times = dict(SeriesTime='003000', AcquisitionTime='003000')
+    np.testing.assert_allclose(suv(pet(**times, **injected_late)), suv(pet()), rtol=1e-6)
+    source.RadiopharmaceuticalStartTime = '225930'
+    times = dict(SeriesTime='235930', AcquisitionTime='000030') # the last bed position
+    np.testing.assert_allclose(suv(pet(**times, **injected_late)), suv(pet()), rtol=1e-6)
+    # a date that is stated is taken as it is
+    source.RadiopharmaceuticalStartDateTime = '20200102233000'
+    with pytest.raises(DicomError, match='lies after the scan'): suv(pet(**times, **injected_late))
+
 @pytest.mark.parametrize('elements, says', [
     (dict(PatientWeight=None), 'no PatientWeight'),
     (dict(PatientWeight=0), 'must be positive'),

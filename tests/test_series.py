@@ -20,7 +20,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RLELossless, gen
 from medtut.conversion import series_table
 from medtut.errors import DicomError
 from medtut.nifti import load_nifti, save_nifti
-from medtut.planes import VolumeError, read_images
+from medtut.planes import Plane, VolumeError, read_images
 from medtut.series import split_volumes
 from medtut.volumes import check_same_grid, load_series, reorient, resample, spacing
 
@@ -554,6 +554,75 @@ def test_times_that_run_on_from_slice_to_slice(tmp_path):
         x, _, table = load(tmp_path, volumes=True)
         assert table.InstanceNumber.tolist() == ['1 of 3', '2 of 3', '3 of 3']
         assert all(np.array_equal(x[..., i], truth(i)) for i in range(3))
+
+def over_midnight(volume, z):
+    "Two phases of slices 10 s apart, the first from 23:59:50 on, the second a minute later"
+    seconds = (60*volume + 10*z - 10) % 86400
+    hours, minutes = divmod(seconds//60, 60)
+    return f'{hours:02}{minutes:02}{seconds % 60:02}.5'
+
+def phases(date, **elements):
+    "Two phases over midnight; `date`: the AcquisitionDate by the time"
+    datasets = []
+    for v in range(2):
+        for z in range(SLICES):
+            time = over_midnight(v, z)
+            datasets.append(slice_(z, volume=v, AcquisitionTime=time, AcquisitionDate=date(time),
+                                   **elements))
+    return datasets
+
+def test_a_series_over_midnight_goes_by_date_and_time(tmp_path):
+    "PS3.5 6.2: a TM is a time within a day, to which AcquisitionDate (0008,0022) belongs"
+    assert over_midnight(0, 0) > over_midnight(1, 0)
+    assert over_midnight(0, 1) < over_midnight(1, 1)
+    write(tmp_path, phases(lambda time: '20231231' if time > '12' else '20240101'))
+    x, _, table = load(tmp_path, volumes=True)
+    assert table.AcquisitionTime.tolist() == ['1 of 2', '2 of 2']
+    assert all(np.array_equal(x[..., i], truth(i)) for i in range(2))
+
+@pytest.mark.parametrize('date', [None, '', '20000101'])
+def test_times_that_jump_back_over_midnight_put_nothing_in_order(tmp_path, date):
+    "Without a date, or with one that stands in all files, as some put in to de-identify them"
+    write(tmp_path, phases(lambda time: date))
+    refused(tmp_path, volumes=True, match='6 of 12 slices lie where another one does, .* '
+                                          'and no label tells them apart')
+
+def test_a_number_puts_in_order_what_times_do_not(tmp_path):
+    datasets = phases(lambda time: None)
+    for i, ds in enumerate(datasets): ds.InstanceNumber = i + 1
+    x, _, table = load(write(tmp_path, datasets), volumes=True)
+    assert table.InstanceNumber.tolist() == ['1 of 2', '2 of 2']
+    assert all(np.array_equal(x[..., i], truth(i)) for i in range(2))
+
+def test_one_time_on_two_days(tmp_path):
+    "Each is named by its rank: by its time alone neither could be chosen"
+    days = '20240102', '20240101'
+    write(tmp_path, [slice_(z, volume=v, AcquisitionTime='101010', AcquisitionDate=days[v])
+                     for v in range(2) for z in range(SLICES)])
+    x, _, table = load(tmp_path, volumes=True)
+    assert table.AcquisitionTime.tolist() == ['1 of 2', '2 of 2']
+    assert all(np.array_equal(x[..., i], truth(1 - i)) for i in range(2))
+
+def test_planes_over_midnight():
+    "As they are split without files: by date and time, else not at all"
+    def plane(z, time, **date):
+        return Plane('x.dcm', (5, 7), np.array([1., 0, 0]), np.array([0, 1., 0]),
+                     np.array([0., 0, z]), 1., dict(AcquisitionTime=time, **date))
+    first, second = ['235950', '235958', '000006'], ['000050', '000058', '000106']
+    times = [(z, time) for phase in (first, second) for z, time in enumerate(phase)]
+    assert len(split_volumes([plane(z, time) for z, time in times])) == 1
+    def day(time): return '20240101' if time[0] == '2' else '20240102'
+    dated = [plane(z, time, AcquisitionDate=day(time)) for z, time in times]
+    split = [[p.labels['AcquisitionTime'] for p in v.planes] for v in split_volumes(dated)]
+    assert split == [first, second]
+
+@pytest.mark.parametrize('times', [['noon', 'one'], ['10:10:10', '23:30:00'], ['1', '10']])
+def test_times_that_are_none_put_nothing_in_order(tmp_path, times):
+    "PS3.5 6.2: HHMMSS.FFFFFF, of which minutes and all behind them may lack, but no digit"
+    planes = [Plane('x.dcm', (5, 7), np.array([1., 0, 0]), np.array([0, 1., 0]),
+                    np.array([0., 0, z]), 1., dict(AcquisitionTime=time))
+              for time in times for z in range(3)]
+    assert len(split_volumes(planes)) == 1
 
 def test_labels_that_change_from_slice_to_slice_split_nothing(tmp_path):
     "Odd and even slices of two acquisitions, each slice at a time of its own: one volume"
