@@ -11,13 +11,12 @@ from collections import Counter, deque
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from shutil import rmtree
-from tempfile import mkdtemp
 
 import joblib
 from filelock import FileLock
 from tqdm.auto import tqdm
 
-from .files import atomic_write, read_json
+from .files import atomic_write, half_of, half_path, read_json
 from .wording import counted, messages_of
 
 # %% ../nbs/toolbox/batch.ipynb #batch006
@@ -112,19 +111,28 @@ class _List:
             for target in sorted(self.lines): f.write(self.lines[target] + '\n')
 
 # %% ../nbs/toolbox/batch.ipynb #batch013
-def _save(save, target):
+def _mark(target, kind):
+    """What half-written files of a target are named by.
+
+    Other kinds of work, and runs for a folder above or below, have other marks in the same
+    folder"""
+    digest = hashlib.blake2b(target.encode('utf-8', 'surrogatepass'), digest_size=4)
+    return f'{digest.hexdigest()}.{kind}'
+
+def _save(save, target, mark):
     "Write `target` by `save(path)`, unless it is there with the same content: status and facts"
     target.parent.mkdir(parents=True, exist_ok=True)
-    if not target.exists(): return 'written', save(target)
-    beside = Path(mkdtemp(prefix='.', suffix='.part', dir=target.parent))
+    beside = half_path(target.with_name(mark))
+    beside.mkdir()
     try:
         facts = save(beside/target.name)
-        if filecmp.cmp(beside/target.name, target, shallow=False): return 'there already', facts
+        is_same = target.exists() and filecmp.cmp(beside/target.name, target, shallow=False)
+        if is_same: return 'there already', facts
         os.replace(beside/target.name, target)
-    finally: rmtree(beside)
+    finally: rmtree(beside, ignore_errors=True)  # what is left, the next run sweeps
     return 'written', facts
 
-def _make_item(item, record, out, make, failures, made_from):
+def _make_item(item, record, out, kind, make, failures, made_from):
     "The outcome of one item, and what is to be noted of it, if anything is"
     target = out/item.target
     has_same_sources = made_from is not None and record.get('from') == made_from
@@ -138,12 +146,12 @@ def _make_item(item, record, out, make, failures, made_from):
             is_outdated = made_from is not None and record.get('from') not in (None, made_from)
             if is_outdated: target.unlink(missing_ok=True)
             return Outcome(item.target, status, str(e), messages_of(caught)), None
-        status, facts = _save(save, target)
+        status, facts = _save(save, target, _mark(item.target, kind))
     noted = {'from': made_from, 'is': _content(target, b'')}
     if facts is not None: noted['facts'] = facts
     return Outcome(item.target, status, note=messages_of(caught), facts=facts), noted
 
-def _make_group(argument, items, records, out, open_group, failures, key):
+def _make_group(argument, items, records, out, kind, open_group, failures, key):
     "Outcome and note of each item of a group, which is opened when the first of them needs it"
     opened, contents = [], {}
     def make(item_argument):
@@ -156,7 +164,7 @@ def _make_group(argument, items, records, out, open_group, failures, key):
     done = []
     for item, record in zip(items, records):
         made_from = _made_from(item, key, contents)
-        done.append(_make_item(item, record, out, make, failures, made_from))
+        done.append(_make_item(item, record, out, kind, make, failures, made_from))
     return done
 
 # %% ../nbs/toolbox/batch.ipynb #batch015
@@ -183,14 +191,17 @@ def _check_strangers(targets, out, made):
         if not folder.resolve().is_relative_to(out.resolve()):
             raise ValueError(f'{folder} leads out of {out}, by a link: choose another folder')
 
-def _sweep(out):
-    "Remove what a run that was killed left half written"
-    for top, folders, names in os.walk(out):
-        left = [name for name in folders + names if name.startswith('.') and name.endswith('.part')]
-        for path in [Path(top)/name for name in left]:
+def _sweep(targets, out, kind):
+    """Remove what a run that was killed left half written.
+
+    Only what bears a mark of ours: the folder may hold what another process is writing"""
+    marks = {out: {f'.{kind}.json', f'.{kind}.jsonl'}}
+    for target in targets: marks.setdefault((out/target).parent, set()).add(_mark(target, kind))
+    for folder, own in marks.items():
+        if not folder.is_dir(): continue
+        for path in [path for path in folder.iterdir() if half_of(path.name) in own]:
             if path.is_dir() and not path.is_symlink(): rmtree(path, ignore_errors=True)
             else: path.unlink(missing_ok=True)
-        folders[:] = [name for name in folders if name not in left]
 
 def _how_far(targets, out, shown_out):
     "What a run that is stopped leaves, and how to go on"
@@ -217,12 +228,13 @@ def make_files(
     """Make a file of each item, in parallel, where it is not there already.
 
     What counts as there is a whole file, made here from sources with the same content, with the
-    same settings. A run that was cut off goes on where it was, and two runs for one folder take
-    turns. The `KeyboardInterrupt` of one that is stopped by hand says how far it came.
+    same settings. A run that was cut off goes on where it was. Two runs of one kind for one folder
+    take turns; runs of several kinds leave each other's files alone. The `KeyboardInterrupt` of one
+    that is stopped by hand says how far it came.
 
     `open_group(argument)` returns `make`, `make(item.argument)` returns `save`, and `save(path)`
-    writes the file, whole or not at all. It may return a dict, which becomes the `facts` of the
-    outcome, in later runs too. The first two may raise `LeftOut`.
+    writes the file, which gets its place when it is whole. It may return a dict, which becomes the
+    `facts` of the outcome, in later runs too. The first two may raise `LeftOut`.
 
     Raises `ValueError`, before any file is written, for names that two items share, that lead out
     of the folder or that something else has, and for a folder that was written with other
@@ -240,16 +252,16 @@ def make_files(
         made = _List(out/f'.{kind}.jsonl')
         _check_strangers(targets, out, made)
         _check_settings(out, kind, settings)
-        _sweep(out)
         for target in targets:
             if target not in made.lines: made.add(target)
         made.save()
+        _sweep(made.lines, out, kind)
         def work():
             while groups:
                 argument, items = groups.popleft()
                 records = [made.record(item.target) for item in items]
                 yield joblib.delayed(_make_group)(
-                    argument, items, records, out, open_group, failures, key)
+                    argument, items, records, out, kind, open_group, failures, key)
         done = joblib.Parallel(n_jobs=n_jobs, return_as='generator')(work())
         with open(made.path, 'a', encoding='utf-8') as f:
             try:

@@ -20,6 +20,7 @@ from pydicom.datadict import tag_for_keyword
 from tqdm.auto import tqdm
 
 from .dicom import find_dicoms
+from .files import half_of
 from .pacs_access import (
     Access, ArchiveError, check_access, check_file, check_uid, read_address)
 from .wording import counted, some_of
@@ -204,7 +205,9 @@ def _is_image(path, uid, series):
 def _missing(folder, listed, uid, check=False):
     """Those of the images listed that have no file or, with `check`, another content;
     `ValueError` if other files lie there"""
-    for half in folder.glob('.*.dcm.*.part'): half.unlink() # left by a run that was killed
+    expected = {f'{image}.dcm'[:50] for image in listed} # as `half_of` tells them
+    for path in list(folder.iterdir()):
+        if half_of(path.name) in expected: path.unlink(missing_ok=True) # left by a killed run
     names = {path.name for path in folder.iterdir() if not path.name.startswith('.')}
     strange = sorted(names - {f'{image}.dcm' for image in listed})
     if strange:

@@ -96,7 +96,7 @@ may_import = dict(
     # archives of hospitals
     pacs_access={'files'}, pacs_web={'pacs_access'}, pacs_dimse={'pacs_access'},
     pacs_stand_in={'files', 'pacs_dimse'}, pacs_start={'pacs_access'},
-    pacs={'dicom', 'pacs_access', 'pacs_dimse', 'pacs_start', 'pacs_web'},
+    pacs={'dicom', 'files', 'pacs_access', 'pacs_dimse', 'pacs_start', 'pacs_web'},
     # the command line, by what its commands work on
     cli_base={'files'},
     cli_folders={'cli_base', 'conversion', 'dicom', 'identity', 'pictures', 'pseudonyms'},

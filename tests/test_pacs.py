@@ -24,7 +24,8 @@ from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 
 from medtut import cli_results, pacs_access, pacs_dimse, pacs_start
-from medtut.pacs import Access, ArchiveError, archive, fetch_series, find_series, store
+from medtut.files import half_path
+from medtut.pacs import Access, ArchiveError, _missing, archive, fetch_series, find_series, store
 from medtut.volumes import load_series
 
 KINDS = ['stand-in', pytest.param('Orthanc', marks=pytest.mark.skipif(
@@ -153,11 +154,21 @@ def test_a_missing_file_comes_again(here, tmp_path, protocol):
     first, *others = sorted(folder.glob('*.dcm'))
     times = [path.stat().st_mtime_ns for path in others]
     first.unlink()
-    (folder/f'.{first.name}.0123abcd.part').write_bytes(b'left by a kill')
+    half_path(first).write_bytes(b'left by a kill')
+    stranger = half_path(folder/'notes.dcm')
+    stranger.write_bytes(b'written at this moment')
     quiet_fetch(getattr(here, protocol), here.uid, folder)
     assert same_series(here.sent, folder)
     assert [path.stat().st_mtime_ns for path in others] == times
-    assert not list(folder.glob('.*.part'))
+    assert list(folder.glob('.*.part')) == [stranger]
+
+@pytest.mark.parametrize('length', [20, 46, 47, 64])
+def test_half_an_image_goes_however_long_its_uid(tmp_path, length):
+    "64 characters at most (PS3.5 9.1); a half-written file's name holds the first 50"
+    uid = '1.2.' + '3'*(length - 4)
+    half_path(tmp_path/f'{uid}.dcm').touch()
+    assert _missing(tmp_path, {uid: '1.2.3'}, '1.2') == {uid: '1.2.3'}
+    assert not list(tmp_path.iterdir())
 
 def test_a_file_that_is_not_what_its_name_says_comes_again(here, tmp_path):
     "Empty after a power cut, cut off, or another image"

@@ -13,8 +13,10 @@ import torch
 from dask.distributed import Client, LocalCluster
 
 import medtut.predict
+from medtut.batch import _mark
 from medtut.cases import find_cases
 from medtut.cli import app
+from medtut.files import half_path
 from medtut.intensities import standardize
 from medtut.masks import volume_ml
 from medtut.nifti import load_nifti, save_nifti
@@ -126,7 +128,7 @@ def test_goes_on_where_it_was(scans, tmp_path):
     whole = predict_cases(model, paths, tmp_path, PATCH, progress=False)
     before = contents(tmp_path)
     (tmp_path/'case1.nii.gz').unlink()
-    (tmp_path/'.case1.nii.gz.abc.part').write_bytes(b'half of it')
+    half_path(tmp_path/_mark('case1.nii.gz', 'predict')).mkdir()
     again = predict_cases(model, paths, tmp_path, PATCH, batch=1, progress=False)
     assert again.status.tolist() == ['there already', 'written', 'there already']
     assert contents(tmp_path) == before
