@@ -93,7 +93,7 @@ class _List:
         if not path.exists(): return
         for line in path.read_text(encoding='utf-8', errors='replace').splitlines():
             # a line that was cut off counts for nothing: its file is made again
-            try: self.lines[json.loads(line)['target']] = line
+            try: self.lines[str(json.loads(line)['target'])] = line
             except (ValueError, KeyError, TypeError): continue
 
     def record(self, target):
@@ -191,6 +191,16 @@ def _check_strangers(targets, out, made):
         if not folder.resolve().is_relative_to(out.resolve()):
             raise ValueError(f'{folder} leads out of {out}, by a link: choose another folder')
 
+def _check_other_kinds(targets, out, kind):
+    "Raise `ValueError` for names that another kind of work makes, of which none need be there yet"
+    wanted = {same_name(target): target for target in targets}
+    for path in sorted(out.glob('.*.jsonl')):
+        if path.name == f'.{kind}.jsonl': continue
+        shared = next((t for t in _List(path).lines if same_name(t) in wanted), None)
+        if shared:
+            raise ValueError(f'{out/wanted[same_name(shared)]} is what another run makes '
+                             f'({path.name}): choose another folder')
+
 def _sweep(targets, out, kind):
     """Remove what a run that was killed left half written.
 
@@ -237,8 +247,8 @@ def make_files(
     `facts` of the outcome, in later runs too. The first two may raise `LeftOut`.
 
     Raises `ValueError`, before any file is written, for names that two items share, that lead out
-    of the folder or that something else has, and for a folder that was written with other
-    settings."""
+    of the folder, that something else has or another kind of work makes, and for a folder that was
+    written with other settings."""
     if failures is None: failures = FAILURES
     shown_out = out
     out, groups = Path(out).absolute(), deque(groups)  # a worker may stand in another folder
@@ -247,14 +257,16 @@ def make_files(
     _check_names(targets, out)
     key = hashlib.blake2b(key).digest() if key else b''
     out.mkdir(parents=True, exist_ok=True)
-    outcomes = []
+    outcomes, lists_lock = [], out/'.medtut.lock'
     with FileLock(out/f'.{kind}.lock'):  # a killed run lets go of it
         made = _List(out/f'.{kind}.jsonl')
-        _check_strangers(targets, out, made)
-        _check_settings(out, kind, settings)
-        for target in targets:
-            if target not in made.lines: made.add(target)
-        made.save()
+        with FileLock(lists_lock):  # of two kinds that want one name, one comes first
+            _check_strangers(targets, out, made)
+            _check_other_kinds(targets, out, kind)
+            _check_settings(out, kind, settings)
+            for target in targets:
+                if target not in made.lines: made.add(target)
+            made.save()
         _sweep(made.lines, out, kind)
         def work():
             while groups:
@@ -272,5 +284,5 @@ def make_files(
                     f.flush()
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(_how_far(targets, out, shown_out)) from None
-        made.save()
+        with FileLock(lists_lock): made.save()
     return outcomes

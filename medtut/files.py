@@ -6,8 +6,8 @@
 __all__ = ['half_path', 'half_of', 'atomic_write', 'read_json', 'nifti_stem', 'file_digest', 'link']
 
 # %% ../nbs/toolbox/files.ipynb #files003
-import hashlib, json, os, re, secrets, shutil
-from contextlib import contextmanager
+import hashlib, json, os, re, secrets, shutil, stat
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,11 @@ def half_of(
     parts = _HALF_NAME.fullmatch(name)
     return parts[1] if parts else ''
 
+def _is_no_file(path):
+    "Is something there that is no file? Looked at once: another process may remove or make it"
+    try: return not stat.S_ISREG(path.stat().st_mode)
+    except OSError: return False
+
 @contextmanager
 def atomic_write(
     path:str|Path,     # of the file, in a folder that exists
@@ -43,7 +48,7 @@ def atomic_write(
     path = Path(os.path.realpath(path))
     text: dict[str, Any] = dict(encoding='utf-8', newline='') if mode == 'w' else {}
     # a pipe or a device can't be replaced; of a folder `open` says that it is one
-    if path.exists() and not path.is_file():
+    if _is_no_file(path):
         with open(path, mode, **text) as f: yield f
         return
     if not path.parent.is_dir():
@@ -55,7 +60,7 @@ def atomic_write(
             yield f
             f.flush()
             if durable: os.fsync(f.fileno())
-        if path.exists(): shutil.copymode(path, part)
+        with suppress(FileNotFoundError): shutil.copymode(path, part)
         os.replace(part, path)
     finally: part.unlink(missing_ok=True)
 
@@ -112,4 +117,9 @@ def link(
     Path(dst).parent.mkdir(parents=True, exist_ok=True)
     try: os.link(src, dst)
     except FileExistsError: pass
-    except OSError: shutil.copy2(src, dst)
+    except OSError:
+        half = half_path(Path(dst))
+        try:
+            shutil.copy2(src, half)
+            os.replace(half, dst)
+        finally: half.unlink(missing_ok=True)

@@ -3,11 +3,13 @@ import os
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import pytest
 
+from medtut import files as medtut_files
 from medtut.batch import Item, make_files
-from medtut.files import atomic_write, half_path
+from medtut.files import atomic_write, half_path, link
 
 
 def write(text, target):
@@ -82,6 +84,71 @@ def test_what_a_killed_run_left_goes(tmp_path, kind, target):
     assert halves(tmp_path), 'of a run for another folder, which may be at work'
     made(tmp_path, kind, [target])
     assert not halves(tmp_path)
+
+def test_two_kinds_of_work_do_not_write_one_file(tmp_path):
+    """`medtut convert` and `medtut predict` both name their results *.nii.gz
+
+    Each looks for strangers' files before it begins: the other may have written none by then."""
+    def open_slowly(text):
+        with pytest.raises(ValueError, match='another run'):
+            made(tmp_path, 'predict', ['a.nii.gz', 'b.nii.gz'], 'labels')
+        return open_text(text)
+    groups = [('scan', [Item('b.nii.gz')])]
+    make_files(groups, open_slowly, tmp_path, 'convert', {}, n_jobs=1, progress=False)
+    assert (tmp_path/'b.nii.gz').read_text() == 'scan'
+    assert not (tmp_path/'a.nii.gz').exists()
+    assert made(tmp_path, 'predict', ['a.nii.gz'], 'labels')[0].status == 'written'
+
+def test_a_file_that_goes_while_it_is_replaced(tmp_path, monkeypatch):
+    "Another process may remove the old one at any moment"
+    path = tmp_path/'a'
+    path.write_text('old')
+    copymode = medtut_files.shutil.copymode
+    def late(src, dst):
+        Path(src).unlink()
+        copymode(src, dst)
+    monkeypatch.setattr(medtut_files.shutil, 'copymode', late)
+    write('new', path)
+    assert path.read_text() == 'new'
+
+@pytest.mark.parametrize('before', ['old', None], ids=['goes', 'comes'])
+def test_a_file_that_goes_or_comes_when_it_is_looked_at(tmp_path, monkeypatch, before):
+    "A pipe is written in place. A file never is: half of it could be read"
+    path, look = tmp_path/'a', Path.stat
+    if before: path.write_text(before)
+    def other_process(self, **how):
+        if self != path: return look(self, **how)
+        try:
+            found = look(self, **how)
+            path.unlink()
+            return found
+        except FileNotFoundError:
+            path.touch()
+            raise
+    with monkeypatch.context() as m:
+        m.setattr(Path, 'stat', other_process)
+        writing = atomic_write(path, 'w')
+        f = writing.__enter__()
+    f.write('new')
+    f.flush()
+    assert not os.path.exists(path) or not path.read_text()
+    writing.__exit__(None, None, None)
+    assert path.read_text() == 'new'
+
+def test_a_copy_that_stops_half_way_has_no_name(tmp_path, monkeypatch):
+    "Where a disk has no links, files are copied: half a copy would be taken for the whole"
+    (tmp_path/'a').write_text('whole')
+    def no_links(src, dst): raise PermissionError('no links here')
+    def stopped(src, dst):
+        Path(dst).write_text('who')
+        raise OSError('the disk is full')
+    monkeypatch.setattr(os, 'link', no_links)
+    with monkeypatch.context() as m:
+        m.setattr(medtut_files.shutil, 'copy2', stopped)
+        with pytest.raises(OSError, match='full'): link(tmp_path/'a', tmp_path/'b')
+    assert [path.name for path in tmp_path.iterdir()] == ['a']
+    link(tmp_path/'a', tmp_path/'b')
+    assert (tmp_path/'b').read_text() == 'whole'
 
 def test_half_a_note_goes(tmp_path):
     "Of a kind of work, with its next run; another kind may be writing its own"
