@@ -11,7 +11,7 @@ from medtut.extras import hands_on
 __getattr__ = hands_on(__name__, 'display', 'units', 'orientation', 'identity', 'errors', 'headers', 'decoding')
 
 # %% ../nbs/01_dicom.ipynb #dicom021
-import io, os, struct, warnings, zlib
+import io, os, stat, struct, warnings, zlib
 from pathlib import Path
 
 import joblib
@@ -22,6 +22,7 @@ from pydicom.filereader import read_dataset
 from tqdm.auto import tqdm
 from .burned_in import burned_in_risk
 from .errors import DicomError, as_dicom_error
+from .files import files_in_tree
 from .identity import pseudonyms
 from .summary import header_values, how_it_lies, pixel_statistics
 from .wording import counted
@@ -59,14 +60,22 @@ def _check_deflated(
         chunk = unpacker.unconsumed_tail
 
 # %% ../nbs/01_dicom.ipynb #dicom028
+def _check_is_file(path):
+    "Raise `DicomError` for what is no file, and `OSError` for what can't be looked at"
+    if os.path.islink(path) and not os.path.exists(path):
+        raise DicomError(f'{path}: a link to a file that is not there')
+    try: mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # a name with a null byte
+        raise DicomError(f'{path}: no such file') from None
+    if stat.S_ISDIR(mode): os.scandir(path).close()  # one that can't be opened says so
+    if not stat.S_ISREG(mode):
+        raise DicomError(f'{path}: not a file; for a folder use `scan` or `find_dicoms`')
+
 def _opened(path):
     "The file at `path`, open for reading, or `DicomError`"
-    if path.is_symlink() and not path.exists():
-        raise DicomError(f'{path}: a link to a file that is not there')
-    if not path.exists(): raise DicomError(f'{path}: no such file')
-    if not path.is_file():
-        raise DicomError(f'{path}: not a file; for a folder use `scan` or `find_dicoms`')
-    try: return path.open('rb')
+    try:
+        _check_is_file(path)
+        return path.open('rb')
     except OSError as e:
         raise DicomError(
             f'{path}: can not be opened ({e.strerror}); check its permissions') from e
@@ -128,20 +137,23 @@ def find_dicoms(
 )->list[Path]: # sorted paths
     """DICOM files below `folder`, known by their content rather than by their name.
 
-    A file that is called `.dcm`, `.dicom` or `.ima` but holds something else, and one that can't be
-    opened, are listed too, so that `read_dicom` and `scan` can say what is wrong with them.
+    A file that is called `.dcm`, `.dicom` or `.ima` but holds something else, and a file or folder
+    that can't be opened, are listed too, so that `read_dicom` and `scan` can say what is wrong with
+    them. Links to folders are followed; a folder that several names lead to counts once.
     Raises `DicomError` if `folder` is not a folder."""
     folder = Path(folder)
     if not folder.is_dir():
         raise DicomError(f'{folder}: not a folder; give the folder that holds the DICOM files')
     def is_dicom(path):
         if path.suffix.lower() in ('.dcm', '.dicom', '.ima'): return True
-        if not path.is_file(): return False
         try:
+            mode = path.stat().st_mode
+            # a folder is listed only if it can't be opened; a pipe would wait for ever
+            if not stat.S_ISREG(mode): return stat.S_ISDIR(mode)
             with path.open('rb') as f: return _looks_like_dicom(f.read(132))
+        except FileNotFoundError: return False
         except OSError: return True
-    paths = (Path(top)/name for top, _, names in os.walk(folder) for name in names)
-    return sorted(filter(is_dicom, paths))
+    return sorted(filter(is_dicom, files_in_tree(folder)))
 
 # %% ../nbs/01_dicom.ipynb #dicom110
 def _row(path, start, with_pixels, window, max_bytes, identifying, key):

@@ -36,9 +36,9 @@ def files_below(
         raise ValueError(f'{out}: holds {folder}, the files to be read; choose another folder')
     if folder.is_file(): return [folder]
     paths = find(folder)
-    if results.is_relative_to(root):
-        results = folder/results.relative_to(root)
-        paths = [p for p in paths if not p.is_relative_to(results)]
+    # a link may lead to the results, too
+    real = {above: above.resolve() for above in {path.parent for path in paths}}
+    paths = [path for path in paths if not real[path.parent].is_relative_to(results)]
     if not paths: raise ValueError(f'{folder}: no DICOM files in it')
     return paths
 

@@ -6,7 +6,7 @@
 __all__ = ['PairFile', 'Pair', 'find_pairs', 'is_nnunet', 'NnunetTask', 'nnunet_cases']
 
 # %% ../nbs/toolbox/pairs.ipynb #pairs003
-import re
+import re, warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,15 +60,25 @@ def _read_name(path, root):
 
 _DEEPEST = 3 # folders in folders
 
+def _paths_below(folder, levels, above=()):
+    "Files in a folder and so many levels below it, links followed, without hidden ones"
+    itself = folder.resolve()
+    if itself in above: return # a link back to where we came from
+    try: paths = sorted(folder.iterdir())
+    except OSError as e:
+        warnings.warn(f'{folder}: can not be opened ({e.strerror}), so that what is in it is left '
+                      'out; check its permissions', stacklevel=2)
+        return
+    for path in paths:
+        if path.name.startswith('.'): continue
+        if path.is_file(): yield path
+        elif levels and path.is_dir(): yield from _paths_below(path, levels - 1, (*above, itself))
+
 def _files(root):
-    "Images and masks in a folder and those below it"
-    files = []
-    for depth in range(_DEEPEST + 1):
-        for path in sorted(root.glob('*/'*depth + '*')):
-            is_hidden = any(part.startswith('.') for part in path.relative_to(root).parts)
-            if is_hidden or not path.is_file() or _stem(path) is None: continue
-            files.append(_read_name(path, root))
-    return files
+    "Images and masks in a folder and those below it, the highest first"
+    paths = [path for path in _paths_below(root, _DEEPEST) if _stem(path) is not None]
+    paths.sort(key=lambda path: (len(path.parts), path))
+    return [_read_name(path, root) for path in paths]
 
 # %% ../nbs/toolbox/pairs.ipynb #pairs009
 def _refuse_two(kind, paths, other):
@@ -163,10 +173,10 @@ def find_pairs(
 )->list: # of `Pair`, sorted by case
     """Images and the masks that belong to them, by their names. No file is opened.
 
-    What has no partner is listed, with a note. A patient's name is that of the uppermost folder
-    below `root`; a note says so where the case's own name is longer, as that folder may be a centre
-    and no person. Raises `VolumeError` for two masks of an image and two images of a mask, and for
-    images as NRRD."""
+    What has no partner is listed, with a note. A folder that can't be opened is left out, and a
+    warning names it. A patient's name is that of the uppermost folder below `root`; a note says so
+    where the case's own name is longer, as that folder may be a centre and no person. Raises
+    `VolumeError` for two masks of an image and two images of a mask, and for images as NRRD."""
     files = _files(Path(root))
     images = [file for file in files if not file.is_mask]
     masks = [file for file in files if file.is_mask]

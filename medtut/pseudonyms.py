@@ -18,7 +18,7 @@ from pydicom.uid import MediaStorageDirectoryStorage
 from .batch import Item, LeftOut, Outcome, make_files
 from .dicom import find_dicoms, read_dicom
 from .errors import DicomError
-from .files import atomic_write
+from .files import atomic_write, files_in_tree
 from .folders import files_below, is_apple_double, name_below, table_row
 from .burned_in import burned_in_risk
 from .identity import deidentify
@@ -80,13 +80,8 @@ def read_key(
 
 # %% ../nbs/toolbox/pseudonyms.ipynb #pseudonyms009
 def _everything(folder, ignore=()):
-    "All files below a folder; a link to a folder counts as one"
-    paths = []
-    for top, folders, names in os.walk(folder):
-        top = Path(top)
-        links = [name for name in folders if (top/name).is_symlink()]
-        paths += [top/name for name in names + links]
-    return sorted(path for path in paths if path.resolve() not in ignore)
+    "All files below a folder, and the folders that can't be opened"
+    return sorted(path for path in files_in_tree(folder) if path.resolve() not in ignore)
 
 def _keyed(key, text):
     "64 hexadecimal digits that depend on the secret key and on the text, which may be no Unicode"
@@ -125,11 +120,6 @@ def _open_original(path, key, retain):
         return save
     return make
 
-def _why_not(path, dicoms):
-    "Why a path is not copied; empty if it is"
-    if path.is_dir(): return f'{path}: a link to a folder, which is not followed'
-    return '' if path in dicoms else f'{path}: no DICOM file'
-
 def deidentify_files(
     folder:str|Path,      # searched with everything below it
     out:str|Path,         # folder that gets the copies, in a tree of the same form
@@ -154,7 +144,7 @@ def deidentify_files(
     ignored = {Path(path).resolve() for path in ignore}
     paths = files_below(folder, out, partial(_everything, ignore=ignored))
     dicoms = set(find_dicoms(folder)) if Path(folder).is_dir() else set(paths)
-    reasons = [_why_not(path, dicoms) for path in paths]
+    reasons = ['' if path in dicoms else f'{path}: no DICOM file' for path in paths]
     groups = []
     for path, reason in zip(paths, reasons):
         if reason: continue

@@ -40,7 +40,7 @@ may_import = dict(
     identity={'burned_in', 'errors', 'headers', 'hidden_data', 'profile'},
     summary={'decoding', 'display', 'headers', 'orientation', 'profile', 'units'},
     # lessons
-    dicom=one_file, slices=for_lessons | one_file | {'dicom'},
+    dicom=one_file | {'files'}, slices=for_lessons | one_file | {'dicom'},
     chest=for_lessons | one_file | {'dicom', 'films'},
     heatmaps=set(), cam=for_lessons | {'heatmaps'},
     grading=for_lessons, segmentation=for_lessons,

@@ -9,6 +9,7 @@ import pytest
 
 from medtut import files as medtut_files
 from medtut.batch import Item, make_files
+from medtut.dicom import find_dicoms
 from medtut.files import atomic_write, half_path, link
 
 
@@ -149,6 +150,14 @@ def test_a_copy_that_stops_half_way_has_no_name(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ['a']
     link(tmp_path/'a', tmp_path/'b')
     assert (tmp_path/'b').read_text() == 'whole'
+
+def test_half_a_file_is_no_dicom(tmp_path):
+    "One that is fetched at this moment, or was when the run was killed, is not to be read"
+    with atomic_write(tmp_path/'a.dcm') as f:
+        f.write(bytes(128) + b'DICM')
+        f.flush()
+        assert find_dicoms(tmp_path) == []
+    assert find_dicoms(tmp_path) == [tmp_path/'a.dcm']
 
 def test_half_a_note_goes(tmp_path):
     "Of a kind of work, with its next run; another kind may be writing its own"
