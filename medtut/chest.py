@@ -20,7 +20,7 @@ import torch
 from fastai.data.block import CategoryBlock, DataBlock, TransformBlock
 from fastai.data.core import DataLoaders, Transform
 from fastai.data.transforms import IntToFloatTensor, Normalize
-from fastai.layers import ConvLayer, Flatten, ResBlock
+from fastai.layers import ConvLayer, Flatten, Mish, ResBlock
 from fastai.torch_core import TensorImageBW, no_random
 from fastai.vision.augment import aug_transforms
 from fastai.vision.core import PILImageBW
@@ -258,7 +258,7 @@ def small_xresnet(
     c_in:int=1,                    # channels of the input
     widths:tuple=(16, 32, 64, 64), # channels of each block; each but the first halves
                                    # rows and columns
-    act_cls:type=nn.ReLU,          # activation
+    act_cls:type=Mish,             # activation
     sa:bool=False,                 # self-attention in the last block
     p:float=.1,                    # dropout before the last layer
 )->nn.Sequential:                  # (batch, c_in, rows, columns) -> (batch, n_out) logits;
@@ -275,8 +275,7 @@ def small_xresnet(
         blocks.append(ResBlock(1, n_in, width, stride=stride, act_cls=act_cls, sa=attends))
         n_in = width
     head = nn.AdaptiveAvgPool2d(1), Flatten(), nn.Dropout(p), nn.Linear(n_in, n_out)
-    # channels last: so a CPU convolves fastest
-    return nn.Sequential(stem, *blocks, *head).to(memory_format=torch.channels_last)
+    return nn.Sequential(stem, *blocks, *head)
 
 # %% ../nbs/03_pneumothorax.ipynb #chest3097
 def _checked(logits, y):
