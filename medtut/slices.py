@@ -123,7 +123,7 @@ def label_slices(
     phase:str='pre',      # which series of each patient
     margin:int=5,         # slices beside the box that are called neither positive nor negative
 )->pd.DataFrame: # rows of `mapping` with `part` ('positive', 'negative', 'margin') and `label`
-    """Label slices by the box: positive inside, negative `margin` or more away, neither between.
+    """Label slices by the box: positive inside, negative far from it, neither between.
 
     Inside is `start <= slice < end`. `label` is 1, 0 or missing. The numbers are the original slice
     numbers, whichever way the stack runs in the patient. Patients without a box are left out:
