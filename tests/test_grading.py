@@ -683,7 +683,8 @@ def test_orientation_does_not_matter(tmp_path):
         for m, v in zip((*MODALITIES, 'seg'), [*x, label]):
             save_nifti(v[::-1, ::-1], ras, cases[m][i - 1])
     b = GradingDataset(cases, 'all', progress=False)
-    assert torch.equal(a.x, b.x)
+    # the voxels are summed in another order, and some processors round otherwise then
+    torch.testing.assert_close(a.x, b.x, rtol=0, atol=1e-6)
     assert torch.equal(a.mask, b.mask)
     assert a.table.equals(b.table)
 
