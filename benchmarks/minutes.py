@@ -176,9 +176,10 @@ def main():
     parser.add_argument('--threads', type=int, default=2)
     parser.add_argument('--steps', type=int, default=lesson.STEPS)
     parser.add_argument('--crops', type=int, help='make as many; without it: the whole sample')
+    parser.add_argument('--batch', type=int, default=lesson.BATCH, help='patches of a variant\'s step')
     parser.add_argument('--no-compile', dest='compiled', action='store_false')
     parser.add_argument('--store', action='store_true', help='keep the figures for the lesson')
-    args = options(parser, rounds=1, threads=1, steps=2, crops=2, compiled=False)
+    args = options(parser, rounds=1, threads=1, steps=2, crops=2, batch=1, compiled=False)
     import torch
 
     from medtut.cases import find_cases
@@ -194,6 +195,7 @@ def main():
     settings = dict(steps=args.steps, threads=args.threads, torch=torch.__version__)
     for part, seconds, floor in measured:
         report(args, dict(part=part, seconds=seconds, floor=floor, **settings))
+    x, y = x[:args.batch], y[:args.batch]
     for variant, seconds in variants(x, y, args.rounds, args.compiled).items():
         report(args, dict(variant=variant, seconds=seconds, **settings))
 
