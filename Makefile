@@ -29,7 +29,7 @@ course: $(stamp)  ## Run lessons and capstones top to bottom, then build the sit
 	@$(MAKE) --no-print-directory site
 	@echo "To learn: make lab, which opens lesson 0. For work: nbs/at_work.ipynb, or the site's page At work."
 
-# A process for each core and one more, as memory allows (tools/machine.py).
+# A process for each core, as memory allows (tools/machine.py).
 WORKERS ?= $(shell $(bin)/python tools/machine.py)
 
 test: $(stamp)  ## Run all tests, the notebooks and what `make lint` runs among them

@@ -29,13 +29,18 @@ def check_spacing(
     return mm
 
 # %% ../nbs/toolbox/checks.ipynb #checks011
-def check_numbers(labels):
+def check_numbers(
+    labels, # numbers, as somebody gave them
+):
     "Raise `ValueError` for numbers that a voxel of a label can't hold"
     for number in labels:
         if not isinstance(number, (int, np.integer)) or not 0 < number < 256:
             raise ValueError(f'labels holds {number!r}; a label has a whole number from 1 to 255')
 
-def check_names(names, what):
+def check_names(
+    names:list, # of structures, sets or models
+    what:str,   # for the message: which argument they are
+):
     "Raise `ValueError` for a name that comes twice: of two rows with one name, one is lost"
     doubled = [name for name in names if names.count(name) > 1]
     if doubled:

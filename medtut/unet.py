@@ -22,15 +22,23 @@ from torch import nn
 from .weights import read_card, read_weights, save_weights
 
 # %% ../nbs/toolbox/unet.ipynb #unet006
+class _ChannelsLast(torch.autograd.Function):
+    """Channels last for the next convolution, and not for the norm before. torch's instance norm
+    computes channels first, and for a batch of one gives wrong gradients from others (torch 2.15)"""
+    @staticmethod
+    def forward(ctx, x): return x.contiguous(memory_format=torch.channels_last_3d)
+    @staticmethod
+    def backward(ctx, grad): return grad.contiguous()
+
 class _InstanceNorm(nn.InstanceNorm3d):
-    """Instance norm that leaves channels last in memory where it finds them so,
-    for the next convolution"""
+    "Instance norm that leaves channels last in memory where it finds them so"
     def __init__(self, n): super().__init__(n, affine=True)
 
     def forward(self, x):
-        out, last = super().forward(x), torch.channels_last_3d
-        if x.is_contiguous(memory_format=last): return out.contiguous(memory_format=last)
-        return out
+        out = super().forward(x)
+        return _ChannelsLast.apply(out) if _is_channels_last(x) else out
+
+def _is_channels_last(x): return x.is_contiguous(memory_format=torch.channels_last_3d)
 
 def _group_norm(n): return nn.GroupNorm(math.gcd(8, n), n)
 

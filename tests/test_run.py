@@ -66,7 +66,7 @@ def test_memory_and_cores_limit_how_many(machine_of, gib, cores, expected):
     assert run.n_at_once(len(PATHS)) == expected
 
 
-@pytest.mark.parametrize('gib, cores, expected', [(23, 2, 3), (16, 8, 2), (64, 2, 3), (4, 8, 1)])
+@pytest.mark.parametrize('gib, cores, expected', [(23, 2, 2), (16, 8, 2), (64, 2, 2), (4, 8, 1)])
 def test_workers_of_the_tests(machine_of, gib, cores, expected):
     machine_of(gib, cores)
     assert machine.n_test_workers() == expected

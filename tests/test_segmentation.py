@@ -444,6 +444,24 @@ def test_memory_format_changes_nothing():
     for out in usual, last:
         torch.testing.assert_close(out.double(), exact, atol=5e-5, rtol=0)
 
+@pytest.mark.parametrize('norm', ['instance', 'batch', 'group'])
+@pytest.mark.parametrize('n', [1, 2])
+def test_gradients_do_not_depend_on_the_memory_format(norm, n):
+    """torch's instance norm takes a batch of one as it is, and its gradient is wrong where what
+    comes back lies channels last and the input does not (torch 2.15, CPU)"""
+    torch.manual_seed(0)
+    norm_and_relu = UNet3D(filters=(8,), norm=norm).down[0].convs[1:3]
+    x, g = torch.randn(2, n, 8, 12, 12, 12)
+    gradients = []
+    for dtype, order in ((torch.float64, torch.contiguous_format),
+                         (torch.float32, torch.contiguous_format),
+                         (torch.float32, torch.channels_last_3d)):
+        leaf = x.to(dtype, memory_format=order).detach().requires_grad_()
+        norm_and_relu.to(dtype)(leaf).backward(g.to(dtype))
+        gradients.append(leaf.grad.double())
+    for gradient in gradients[1:]:
+        torch.testing.assert_close(gradient, gradients[0], atol=1e-4, rtol=0)
+
 @pytest.mark.parametrize('background', [True, False])
 @pytest.mark.parametrize('pooled', [True, False])
 @pytest.mark.parametrize('epsilon', [1., 1e-3])
