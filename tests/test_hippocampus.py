@@ -15,6 +15,7 @@ from medtut.cases import find_cases, load_case
 from medtut.datasets import get_data
 from medtut.intensities import standardize
 from medtut.masks import dice
+from medtut.phantoms.hippocampus import draw_crop, draw_person
 from medtut.predict import load_predictor
 from medtut.tiles import predict_volume
 
@@ -35,6 +36,15 @@ def test_weights_are_small_and_their_card_is_whole(predictor):
     assert 'real patients' in card['data'] and card['licence'].startswith('CC BY-SA 4.0')
     assert card['labels'] == {'1': 'anterior', '2': 'posterior'}
     assert len(card['test_cases']) >= 50
+
+def test_grey_of_a_phantom_is_what_it_says():
+    """`Crop.image` is 1 in white matter and .6 in the structure: the coil's field, few bumps in a
+    small crop, is uneven and not brighter or darker as a whole"""
+    rng = np.random.default_rng(0)
+    crops = [draw_crop(rng, shape) for _ in range(20) for shape in draw_person(rng)]
+    grey = [np.median(crop.image[crop.label > 0]) for crop in crops]
+    assert .55 < np.mean(grey) < .65
+    assert .5 < min(grey) and max(grey) < .75
 
 def test_weights_outline_a_phantom(predictor, tmp_path):
     "They know no phantoms; what comes out has the shape of what goes in, and a volume"

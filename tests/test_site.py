@@ -13,7 +13,7 @@ from browser import EDITIONS
 from chromium import chromium, serving
 from colab import offered
 from lessons import all_lessons, config, nbs, notebooks
-from playwright.sync_api import TimeoutError
+from playwright.sync_api import TimeoutError, expect
 from site_build import build_site
 
 sources = [*notebooks(), *sorted(nbs.glob('*.md'))]
@@ -274,7 +274,8 @@ def test_solutions_unfold(lesson_page):
         assert '@title' not in fold['text']
 
 def test_quiz_answers(open_page):
-    "By mouse and by keyboard; a second try does not count"
+    """By mouse and by keyboard; a second try does not count. A browser says that a fold was opened
+    after the click is over, so the score is waited for"""
     page = open_page(lesson_pages[0])
     choices = page.locator('article details[name="quiz-1"]')
     wrong = choices.filter(has_text='No.').first
@@ -283,14 +284,15 @@ def test_quiz_answers(open_page):
     assert not right.locator('p').is_visible() and not score.count()
     wrong.locator('summary').click()
     assert wrong.locator('p').is_visible() and not right.locator('p').is_visible()
-    assert '0 right at the first try' in score.inner_text()
+    expect(score).to_contain_text('0 right at the first try')
     right.locator('summary').focus()
     page.keyboard.press('Enter')
     assert right.locator('p').is_visible() and not wrong.locator('p').is_visible()
-    assert (wrong.get_attribute('class'), right.get_attribute('class')) == ('wrong', 'right')
-    assert '0 right at the first try' in score.inner_text()
+    expect(wrong).to_have_class('wrong')
+    expect(right).to_have_class('right')
+    expect(score).to_contain_text('0 right at the first try')
     page.locator('article details[name="quiz-2"]', has_text='Right.').locator('summary').click()
-    assert '1 right at the first try' in score.inner_text()
+    expect(score).to_contain_text('1 right at the first try')
 
 @pytest.mark.parametrize('scheme', ['light', 'dark'])
 @pytest.mark.parametrize('width', [1280, 390])
@@ -305,7 +307,7 @@ def test_lesson_in_use(open_page, width, scheme):
         opened.locator('summary').first.click()
         assert said.first.is_visible()
         assert said.first.evaluate(CONTRAST) > 4.5
-    assert wrong.get_attribute('class') == 'wrong'
+    expect(wrong).to_have_class('wrong')
     assert 'Usual mistakes' in fold.locator('.cell_output').inner_text()
     assert page.evaluate('document.documentElement.scrollWidth') <= width
 
