@@ -81,14 +81,15 @@ def _box(corner, size):
     "Slices of a box in an array (channel, x, y, z)"
     return slice(None), *(slice(c, c + n) for c, n in zip(corner, size))
 
-# torch.nn.functional.conv3d on a CPU: up to so many numbers in the channels, rows and columns of a
-# batch of one it does without oneDNN, and is several times slower (`use_mkldnn`, torch 2.15)
+# torch.nn.functional.conv3d on a CPU: up to so many numbers in the first four axes of a batch of one
+# it does without oneDNN, and takes longer than for a batch of two (`use_mkldnn`, torch 2.15)
 _SMALL_ALONE = 20_480
 
-def _ask(model, x):
-    "What the model makes of a batch"
+def _ask(model, x, batch):
+    "What the model makes of some tiles, `batch` at most; a small one alone goes twice"
     is_slow = len(x) == 1 and x.device.type == 'cpu' and x.shape[1:4].numel() <= _SMALL_ALONE
-    if not (is_slow and isinstance(model, torch.nn.Module)): return model(x)
+    may_go_twice = batch > 1 and isinstance(model, torch.nn.Module)
+    if not (is_slow and may_go_twice): return model(x)
     out = model(x.expand(2, *x.shape[1:]))
     return out[:1] if isinstance(out, torch.Tensor) else out
 
@@ -101,7 +102,7 @@ def _model_outputs(model, image, corners, low, patch, batch, device):
         for tile, corner in zip(tiles, some): crop(image, np.subtract(corner, low), patch, out=tile)
         x = like_weights(torch.from_numpy(tiles[:len(some)]), model)
         if device is not None: x = x.to(device)
-        out = _ask(model, x)
+        out = _ask(model, x, batch)
         _check_output(out, len(some), patch)
         yield some, out.float()
 

@@ -603,6 +603,19 @@ def test_batch_does_not_matter_and_the_weights_are_left_as_they_were(model):
     for k, v in model.state_dict().items():
         assert torch.equal(v, state[k])
 
+@pytest.mark.parametrize('n, batch, sizes', [(5, 4, [3, 2]), (5, 8, [5]), (1, 4, [2]), (1, 1, [1]),
+                                             (3, 1, [1, 1, 1])])
+def test_batches_are_of_nearly_one_size(model, n, batch, sizes):
+    """A small tile alone goes twice, which is quicker on a CPU, but never where only one at a time
+    was asked for: a model may take no more"""
+    seen = []
+    hook = model.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
+    image = np.zeros((4, 16*n, 16, 8), np.float32)
+    p = predict_volume(model, image, (16, 16, 8), overlap=0, batch=batch, progress=False)
+    hook.remove()
+    assert seen == sizes
+    assert p.shape == (4, 16*n, 16, 8)
+
 def modes(model):
     return [m.training for m in model.modules()]
 
