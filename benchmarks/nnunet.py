@@ -60,12 +60,20 @@ def steps_that_fit(minutes, start, step, tries=10):
     left = 60*minutes - (now - start)
     return max(1, int(left*tries/(now - begin)))
 
+def lesson_steps_that_fit(cases, minutes, seed, device):
+    "As `steps_that_fit`, for the lesson's function, which trains from first to last step"
+    start = time.perf_counter()
+    lesson.train_unet(cases, 5, seed, device) # the first steps are slower: torch plans its kernels
+    begin = time.perf_counter()
+    _, seconds = lesson.train_unet(cases, 20, seed, device)
+    now = time.perf_counter()
+    turning = now - begin - seconds # of copies, which is done once more
+    left = 60*minutes - (now - start) - turning
+    return max(1, int(20*left/seconds))
+
 def train_medtut(cases, minutes, seed, device, work):
     from medtut.tiles import predict_volume
-    start = time.perf_counter()
-    _, seconds = lesson.train_unet(cases, 20, seed, device)
-    left = 60*minutes - 2*(time.perf_counter() - start) # the copies are turned twice
-    steps = max(1, int(20*left/seconds))
+    steps = lesson_steps_that_fit(cases, minutes, seed, device)
     model, _ = lesson.train_unet(cases, steps, seed, device)
     def predict(image):
         return predict_volume(model, image, lesson.PATCH, progress=False).argmax(0)

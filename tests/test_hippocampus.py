@@ -11,6 +11,7 @@ import pytest
 from lessons import nbs
 from run import environment
 
+from medtut.archives import SETS
 from medtut.cases import find_cases, load_case
 from medtut.datasets import get_data
 from medtut.intensities import standardize
@@ -23,6 +24,7 @@ LESSON = nbs/'07_hippocampus.ipynb'
 WEIGHTS = LESSON.with_suffix('.safetensors')
 RUNS = LESSON.with_suffix('.jsonl')
 MINUTES = LESSON.with_name('07_hippocampus_minutes.jsonl')
+PUBLISHED = LESSON.with_name('07_hippocampus_published.json')
 FILES = os.environ.get('MEDTUT_REAL_FILES')
 
 @pytest.fixture(scope='module')
@@ -89,6 +91,20 @@ def test_stored_minutes():
         assert sorted(tools) == ['medtut', 'monai', 'nnunet']
     # a run takes as long as it was given, but for the last steps
     for run in runs: assert .8 < run['train_seconds']/60/run['minutes'] < 1.3
+
+def test_published_scores_are_of_these_crops():
+    """nnU-Net's scores after a whole training are of the archive that the lesson fetches, hold all
+    its crops and have the mean that nnU-Net's authors give for them (.8891, in the summary.csv
+    beside their networks)"""
+    published = json.loads(PUBLISHED.read_text(encoding='utf-8'))
+    scores = published['dice']
+    archive, = SETS['msd_hippocampus'].files.values()
+    assert archive.checksum == f'md5:{published["data_md5"]}'
+    assert len(scores) == SETS['msd_hippocampus'].members
+    assert round(np.mean(list(scores.values())), 4) == .8891
+    for line in RUNS.read_text().splitlines():
+        run = json.loads(line)
+        if run['data'] == 'real': assert set(run['cases']) <= set(scores)
 
 # --- what is stored
 
