@@ -35,7 +35,6 @@ EXCEPTIONS = {
     (2, 'What happens to the accuracy, and does it stay'): Reason.TASK,
     (2, 'The number to beat is that of position alone'): Reason.TASK,
     (2, 'The published tutorial on the real images'): Reason.PUBLISHED,
-    (3, 'Any accuracy below it'): Reason.DEFINITION,
     (4, 'a map that keeps its form'): Reason.DEFINITION,
     (4, 'Measured on real chest radiographs'): Reason.PUBLISHED,
     (5, 'These are the hand-made rules'): Reason.TASK,
