@@ -120,7 +120,7 @@ def chosen_interval(
     test_groups=None,  # patients of the second
     n:int=2000,        # draws
     seed:int=0,        # of the draws
-    level:float=.95,   # share of draws inside the interval
+    level:float=.95,   # share of samples whose interval holds the true value
 )->Interval:           # metric of the test cases, and limits
     """Interval of a score that depends on a choice made on other cases: both sets are drawn, and
     the choice is made anew in each draw (percentile bootstrap, widened as in `paired_difference`).

@@ -218,7 +218,7 @@ def _size_in_memory():
 
 @contextmanager
 def _at_most(kind, amount):
-    "Hold this process to an amount of what `resource` knows as `kind`; never more than before"
+    "Hold this process to an amount of what `resource` knows as `kind`; at most its hard limit"
     import resource
     soft, hard = resource.getrlimit(kind)
     stricter = amount if hard == resource.RLIM_INFINITY else min(amount, hard)

@@ -104,22 +104,37 @@ def _through_table(x, table):
     largest = int(table.values.max())
     needs_all_bits = largest.bit_length() == table.bits
     white = 2**table.bits - 1 if needs_all_bits else max(largest, 1)
-    return (table(x)/white).astype(np.float32)
+    shown = (table(x)/white).astype(np.float32)
+    return np.where(np.isnan(x), np.nan, shown) # padding stays none
 
-def _values_of_interest(x, ds, frame=None):
-    """`x` as 0..1, by the file's VOI (value of interest) LUT or window (PS3.3 C.11.2).
+def _can_be_negative(ds, scale):
+    "Whether any value that the pixels can hold is negative on this scale, here or elsewhere"
+    if scale.table is not None: return False
+    bits = int(read_number(ds, 'BitsStored') or ds.BitsAllocated)
+    below = 2**(bits - 1) if has_signed_pixels(ds) else 0
+    ends = -below, 2**bits - 1 - below
+    return min(scale.slope*end for end in ends) + scale.intercept < 0
+
+def _is_as_stored(scale):
+    return scale.table is None and scale.slope == 1 and scale.intercept == 0
+
+def _values_of_interest(x, scale, ds, frame=None):
+    """`x`, on this scale, as 0..1, by the file's VOI (value of interest) LUT or window
+    (PS3.3 C.11.2).
 
     Where it has neither, from the least to the greatest value."""
     finite = x[np.isfinite(x)]
     low, high = 0, 1
     if finite.size: low, high = finite.min(), finite.max()
-    # its first input counts as signed where the values that go in are (PS3.3 C.11.2.1.1)
-    table = sequence_table(ds, 'VOILUTSequence', frame, signed=low < 0)
+    # its first input counts as signed where the values that go in may be (PS3.3 C.11.2.1.1)
+    signed = low < 0 or _can_be_negative(ds, scale)
+    table = sequence_table(ds, 'VOILUTSequence', frame, signed)
     if table is not None: return _through_table(x, table)
     window = file_window(ds, frame)
     if window is not None: return _through_window(x, window)
     has_8_bits = read_number(ds, 'BitsAllocated', default=0) == 8
-    if has_8_bits and low >= 0: low, high = 0, 255  # made for a screen
+    is_for_a_screen = has_8_bits and low >= 0 and _is_as_stored(scale)
+    if is_for_a_screen: low, high = 0, 255
     width = max(high - low, 1e-6)  # an image of one value is grey
     return windowed(x, width, (low + high)/2)
 
@@ -153,7 +168,7 @@ def _greys(x, ds, frame, window):
     if window is None:
         # the file's own window is in its own scale, which need not be a unit
         scale = rescaling(ds, frame) or Scale('stored values')
-        shown = _values_of_interest(to_units(x, ds, frame, scale), ds, frame)
+        shown = _values_of_interest(to_units(x, ds, frame, scale), scale, ds, frame)
     else:
         width, level = window
         shown = windowed(to_units(x, ds, frame), width, level)
@@ -189,7 +204,7 @@ def to_display(
     window:str|tuple|None=None, # a name in `WINDOWS`, or (width, level); by default the file's own
     width:float|None=None,      # instead: window width, in the unit of `pixels`
     level:float|None=None,      # and window level
-    upright:bool=False,         # turn and flip it as radiologists hang it (see `Orientation`)
+    upright:bool=False,         # turn and flip it as radiologists hang it (see `Orientation`); all frames as the first
     max_bytes:int=2**31,        # as in `pixels`
 )->np.ndarray: # uint8, (rows, columns), greys where 0 is black, or (rows, columns, 3), RGB
     """An image as it should look on a screen, for any photometric interpretation.

@@ -88,7 +88,7 @@ def _skewness(x):
 
 def _undo_skewness(t, skewness, n):
     """Hall's cubic correction of a quantile: the x for which
-    x + g x^2/3 + g^2 x^3/27 + g/(6n) = t, with g the skewness over the root of n"""
+    x + g x^2/3 + g^2 x^3/27 + g/6 = t, with g the skewness over the root of n"""
     g = skewness/np.sqrt(n)
     if abs(g) < 1e-6: return t
     return 3/g*(np.cbrt(1 + g*(t - g/6)) - 1)
@@ -133,7 +133,7 @@ def mean_interval(
     return Interval(float(mean), float(low), float(high))
 
 def _no_limits(value, why):
-    undefined('interval', why)
+    undefined('interval', why, stacklevel=4)
     return Interval(float(value), np.nan, np.nan)
 
 # %% ../nbs/toolbox/few_patients.ipynb #few020

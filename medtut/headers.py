@@ -66,7 +66,7 @@ def elements(
     """Every element of a file, file meta, private and nested ones too, as a table.
 
     `length` is that of the encoded value, `None` where the file leaves it undefined.
-    A value that can't be read is said so in its row. Names are those of PS3.6.
+    The row of a value that can't be read says so. Names are those of PS3.6.
     Raises `DicomError` for a data set that can't be walked through."""
     with as_dicom_error(data_set_name(ds), 'listing its elements'):
         encodings = convert_encodings(ds.get('SpecificCharacterSet', 'ISO_IR 6'))

@@ -45,6 +45,11 @@ class _Segment(NamedTuple):
 # second bytes of markers (ITU-T T.81 B.1, T.87 C.1, T.800 A.2)
 _FRAME_HEADERS = {*range(0xc0, 0xd0), 0xf7} - {0xc4, 0xc8, 0xcc}  # SOF of JPEG and JPEG-LS
 _SCAN, _TILE = 0xda, 0x90  # SOS of JPEG, SOT of JPEG 2000: from here on pixels
+_END_OF_IMAGE = b'\xff\xd9' # EOI of JPEG, EOC of JPEG 2000
+# transfer syntaxes of JPEG, JPEG-LS and JPEG 2000 (PS3.6 A), retired ones too: in other streams,
+# such as a video's, the bytes of a marker are pixels
+_WITH_MARKERS = {f'1.2.840.10008.1.2.4.{n}'
+                 for n in (*range(50, 67), 70, 80, 81, *range(90, 94), 201, 202, 203)}
 _SIZ = 0x51                # sizes and depths of JPEG 2000
 _APP0 = 0xe0               # of JPEG: JFIF
 # COM of JPEG and of JPEG 2000; APP0 to APP15, but for APP8 and APP14, which tell of colours
@@ -84,22 +89,25 @@ def _precision(data):
             if marker == _SIZ and depth < end: bits.append((data[depth] & 0x7f) + 1)
     return max(bits)
 
-def _without_comments(data):
-    "Encapsulated pixel data, with comments, application data and what follows the end made zero"
-    cleared = bytearray(data)
-    fragment_end = 0
-    for fragment_start, fragment_end in _fragments(data):
+def _without_comments(data, syntax):
+    """Encapsulated pixel data, with comments, application data and what follows the end of an image
+    made zero, and nothing behind the last item"""
+    cleared, items = bytearray(data), list(_fragments(data))
+    # the first item holds offsets, whose bytes may look like a marker
+    streams = items[1:] if syntax in _WITH_MARKERS else []
+    for fragment_start, fragment_end in streams:
         for marker, start, end in _segments(data, fragment_start, fragment_end):
             # the first 14 bytes of APP0 are what JFIF needs
             if marker == _APP0: start = min(start + 14, end)
             if marker in _COMMENTS: cleared[start:end] = bytes(end - start)
-        end_of_image = data.rfind(b'\xff\xd9', fragment_start, fragment_end)
+        end_of_image = data.rfind(_END_OF_IMAGE, fragment_start, fragment_end)
         if end_of_image < 0: continue
         behind = end_of_image + 2
         # padding may stay: zeros, or 0xff in front of a marker
         if data[behind:fragment_end].strip(b'\0\xff'):
             cleared[behind:fragment_end] = bytes(fragment_end - behind)
-    return bytes(cleared[:fragment_end])
+    end_of_items = items[-1][1] if items else 0
+    return bytes(cleared[:end_of_items])
 
 # %% ../nbs/toolbox/hidden_data.ipynb #dicom126c
 _CLEARED = 'clear unused bits'
@@ -213,7 +221,7 @@ def _compressed_pixels(ds, syntax):
     is_rle = syntax == pydicom.uid.RLELossless
     actions = []
     if not is_rle:
-        without_comments = _without_comments(data)
+        without_comments = _without_comments(data, syntax)
         if without_comments != data: actions = ['clear comments']
         data = without_comments
     untouched = _Cleared(data, actions, syntax)

@@ -134,7 +134,7 @@ def patient_numbers(groups, cases):
 # %% ../nbs/toolbox/intervals.ipynb #intervals36e
 INSTEAD = ('medtut.few_patients has proportion_interval, mean_interval and auc_interval, '
            'medtut.comparing paired_difference')
-ENOUGH = 20 # patients from which on a percentile bootstrap of a mean covers what it should
+ENOUGH = 20 # with fewer patients percentiles of the bootstrap are too narrow even for a plain mean
 
 def _limits(value, scores, level, patients):
     "The interval of the draws, or a warning at the line that asked for it"
@@ -173,7 +173,8 @@ def bootstrap_interval(
     With fewer than 20 patients it is too narrow: a warning, `FewPatients`, says so, and what to
     use instead. Draws in which the metric is NaN are left out; more than 5 % of them are said in a
     warning. Where nothing can be said, limits are `NaN`, and a warning tells why: a single patient,
-    a metric that is NaN for all cases or in most draws, or draws that all give the same.
+    a metric that is NaN in most draws, or draws that all give the same. A metric that is NaN for
+    all cases gives three `NaN` without a word of its own.
     Raises `ValueError` for lengths that differ, groups that are empty or may be one patient
     written in two ways (see `check_ids`), and a level outside 0..1"""
     arrays = tuple(as_array(x) for x in arrays)

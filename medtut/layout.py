@@ -94,11 +94,11 @@ class ImageLayout(NamedTuple):
     high_bit: int  # the highest bit of the number in a pixel
     data: bytes    # pixel data, as stored
 
-# at most so many samples a byte: a Huffman-coded JPEG block of 64 takes 2 bits or more;
-# RLE repeats a byte 128 times by 2 bytes
+# at most so many samples a byte: a Huffman-coded JPEG block takes 2 bits or more, and stands for
+# 64 samples, of subsampled colours for several times as many; RLE repeats a byte 128 times by 2
 _SAMPLES_A_BYTE = {
-    pydicom.uid.JPEGBaseline8Bit: 256,
-    pydicom.uid.JPEGExtended12Bit: 256,
+    pydicom.uid.JPEGBaseline8Bit: 1024,
+    pydicom.uid.JPEGExtended12Bit: 1024,
     pydicom.uid.JPEGLossless: 256,
     pydicom.uid.JPEGLosslessSV1: 256,
     pydicom.uid.RLELossless: 64}

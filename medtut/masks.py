@@ -101,6 +101,10 @@ def hausdorff95(
     distances = _distances(truth, prediction, spacing)
     return _hausdorff(distances, percentile)
 
+def _check_tolerance(tolerance):
+    if tolerance >= 0: return
+    raise ValueError(f'tolerance must be 0 mm or more, found {tolerance}')
+
 def surface_dice(
     truth,           # true mask, 0 or 1
     prediction,      # predicted mask, in the shape of `truth`
@@ -114,7 +118,7 @@ def surface_dice(
     Raises `ValueError` for a wrong spacing, a negative tolerance or masks that don't match"""
     truth, prediction = binary_pair(truth, prediction)
     spacing = check_spacing(spacing, truth.ndim)
-    if not tolerance >= 0: raise ValueError(f'tolerance must be 0 mm or more, found {tolerance}')
+    _check_tolerance(tolerance)
     if not (truth.any() or prediction.any()):
         return undefined('surface Dice', 'both masks are empty')
     distances = _distances(truth, prediction, spacing)
@@ -250,12 +254,14 @@ def segmentation_report(
 
     `volume_ml` is the predicted volume, `label_ml` the true one. What is undefined is `NaN`, and
     `note` says why. Raises `ValueError` for labels that have no name, labels and names that come
-    twice, shapes that differ, a wrong spacing, and regions made of unknown classes"""
+    twice, shapes that differ, a wrong spacing, a negative tolerance, and regions made of unknown
+    classes"""
     truth, prediction = as_array(truth), as_array(prediction)
     check_same_shape(truth, prediction, 'prediction')
     _check_three_axes(truth)
     spacing = check_spacing(spacing, 3)
     if tolerance is None: tolerance = max(spacing)
+    _check_tolerance(tolerance)
     classes = _by_number(classes)
     if regions is None: regions = {}
     check_names([*classes.values(), *regions], 'classes and regions')

@@ -84,9 +84,9 @@ def confusion(
     return Confusion(tn, fp, fn, tp)
 
 # %% ../nbs/toolbox/metrics.ipynb #metrics013
-def undefined(score, why):
-    "NaN, and a warning at the line that asked for the score"
-    warnings.warn(f'{score} is undefined, so NaN: {why}', UndefinedMetric, stacklevel=3)
+def undefined(score, why, stacklevel=3):
+    "NaN, and a warning at the line that asked for the score, so many calls further up"
+    warnings.warn(f'{score} is undefined, so NaN: {why}', UndefinedMetric, stacklevel=stacklevel)
     return float('nan')
 
 # %% ../nbs/toolbox/metrics.ipynb #metrics014

@@ -215,7 +215,7 @@ def load_nifti(
     slices=None,              # along the third axis: one, a range, slice or even list; `None`: all
     nan:str='warn',           # about voxels that are nan or infinite: 'warn', 'refuse' or 'keep'
     out:np.ndarray|None=None, # an array to fill instead of a new one, of the right shape and dtype
-    max_bytes:int=2**32,      # refuse a larger array: a .nii.gz unpacks to 1,000 times its size
+    max_bytes:int=2**32,      # refuse a larger array: a .nii.gz may unpack to 1,000 times its size
 )->Voxels: # (x, y, z) or (x, y, z, channel), x fastest in memory; affine (4, 4), to mm, RAS+
     """A NIfTI volume and its affine, which follows `slices`, without any copy beside the result.
 

@@ -25,7 +25,7 @@ def class_colors(
 )->dict: # name -> colour as '#rrggbb'
     """A colour-blind-safe colour for each class (Okabe and Ito 2008):
     parts of a brain tumour always the same, others by order.
-    Half transparent on grey, the third of the others looks grey itself to people without
+    Half transparent on grey, bluish green (`#009E73`) looks grey itself to people without
     green cones: give it a colour of your own.
 
     Raises `ValueError` for a name that comes twice or for more names than colours"""

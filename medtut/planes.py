@@ -44,7 +44,7 @@ class Plane:
 
     @property
     def normal(self):
-        "(3,) unit vector at right angles to the picture: away from who looks at it"
+        "(3,) unit vector at right angles to the picture: away from whoever looks at it"
         across = np.cross(self.right, self.down)
         return across/np.linalg.norm(across)
 

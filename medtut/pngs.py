@@ -36,7 +36,7 @@ class VolumeWindow(NamedTuple):
     level: float
 
 def _sampled(paths):
-    "Some 32 of the paths, evenly spread"
+    "32 to 63 of the paths, evenly spread; all of fewer"
     return paths[::max(1, len(paths)//32)]
 
 def _sample(path):
@@ -50,7 +50,7 @@ def volume_window(
 )->VolumeWindow:
     """One window for a whole series. Raises `DicomError` if no file can be read.
 
-    It looks at one pixel in 16 of some 32 slices, evenly spread: plenty, and a series of any
+    It looks at one pixel in 16 of 32 to 63 slices, evenly spread: plenty, and a series of any
     length fits into memory."""
     samples, error = [], DicomError('no files to take a window from')
     for path in _sampled(paths):

@@ -55,7 +55,7 @@ class Picture(Figure):
 
 # %% ../nbs/toolbox/show.ipynb #show009
 def png_bytes(fig):
-    "`fig` as a PNG file of 256 colours: a third of the size, and greys lose nothing one can see"
+    "`fig` as a PNG file of 256 colours, a third of the size: greys lose nothing one can see, smooth colours get steps"
     full = BytesIO()
     fig.savefig(full, format='png')
     small = BytesIO()
@@ -275,7 +275,8 @@ def show_grid(
     if not images: raise ValueError('no images to show: found an empty sequence')
     titles, sides = _one_each(images, titles, sides)
     grey = [x.ravel() for x in images if x.ndim == 2]
-    shared = bool(grey) and (shared or width is not None)
+    window_given = width is not None or level is not None
+    shared = bool(grey) and (shared or window_given)
     about = counted(len(images), 'image')
     if shared:
         low, high = window_limits(np.concatenate(grey), width, level)

@@ -152,13 +152,13 @@ def summarise(
     return summary
 
 # %% ../nbs/toolbox/summaries.ipynb #sum09a
-def _difference(a, b, measure, patient, level):
+def _difference(a, b, measure, patient, level, worst_mm):
     kept = a.notna() & b.notna()
     if not kept.any(): return Difference(np.nan, np.nan, np.nan)
     groups = None if patient is None else patient[kept].to_numpy()
-    is_share = BEST_AND_WORST[measure][1] is not None
-    bounds = (-1, 1) if is_share else (-np.inf, np.inf)
-    return mean_difference(a[kept].to_numpy(), b[kept].to_numpy(), groups, level, bounds)
+    a, b = a[kept].to_numpy(), b[kept].to_numpy()
+    most = _highest(measure, np.concatenate([a, b]), worst_mm)
+    return mean_difference(a, b, groups, level, bounds=(-most, most))
 
 def compare_summaries(
     a, b,                # reports of two models on the same cases, as `summarise` takes them
@@ -184,7 +184,8 @@ def compare_summaries(
         for measure in measures:
             values = [_counted(t, measure, **settings) for t in here]
             with _without_warnings():
-                rows[region][measure] = _difference(*values, measure, patient, level)
+                rows[region][measure] = _difference(*values, measure, patient, level,
+                                                    settings['worst_mm'])
     table = pd.DataFrame.from_dict(rows, orient='index')
     _tell_lost(table, measures)
     return table

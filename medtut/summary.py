@@ -79,9 +79,10 @@ def how_it_lies(ds, header):
 
 # %% ../nbs/toolbox/summary.ipynb #dicom109
 def _counted(x, ds, is_colour):
-    "The values that occur among the stored values `x`, in physical units, and how often each does"
+    """All values up to the largest bit pattern among the stored `x`, in physical units, and how
+    often each occurs, 0 included"""
     # scaling works value by value:
-    # do it once a value that occurs (65,536 at most), not once a pixel
+    # do it once a value (65,536 at most), not once a pixel
     x = x.astype(x.dtype.newbyteorder('='), copy=False)
     unsigned = f'u{x.dtype.itemsize}'  # the same bits, countable; negative values come last
     counts = np.bincount(x.ravel().view(unsigned))

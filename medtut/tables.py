@@ -31,6 +31,8 @@ def _limit_memory(max_bytes):
     import resource
     pages = int(in_use.read_text().split()[0])
     limit = pages*resource.getpagesize() + max_bytes
+    hard_limit = resource.getrlimit(resource.RLIMIT_AS)[1] # which nobody may raise
+    if hard_limit != resource.RLIM_INFINITY: limit = min(limit, hard_limit)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 def _simple(value):

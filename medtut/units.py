@@ -88,7 +88,7 @@ UNITS = dict(
     PROPCPS='values proportional to counts/s',
     CM2ML='cm2/ml',
     MLMINML='ml/min/ml',
-    PERCENT='percent',
+    PCNT='percent',
     UMOLML='umol/ml',
     STDDEV='standard deviations')
 

@@ -44,7 +44,7 @@ class Viewer:
         volumes = [niivue.Volume(name='volume.nii.gz', data=nifti_bytes(self.volume, self.affine),
             colormap='gray', cal_min=float(low), cal_max=float(high))]
         if self.classes.labels is not None:
-            labels = nifti_bytes(self.classes.labels.astype(np.int16), self.affine)
+            labels = nifti_bytes(_numbered(self.classes), self.affine)
             overlay = niivue.Volume(name='labels.nii.gz', data=labels, opacity=self.opacity,
                 colorbar_visible=False)
             overlay.set_colormap_label(_colour_table(self.classes))
@@ -85,12 +85,19 @@ def crosshair(at, shape, affine):
     place = np.argwhere(upright)[0]
     return ((place + .5)/upright.shape).tolist()
 
+def _numbered(classes):
+    "1, 2, ... in the order of the names for whatever the labels are: NiiVue's table has no holes"
+    numbered = np.zeros(classes.labels.shape, np.int16)
+    for number, label in enumerate(classes.names, 1):
+        numbered[classes.labels == label] = number
+    return numbered
+
 def _colour_table(classes):
-    "The classes' colours as NiiVue takes them; 0 is transparent"
+    "The classes' colours as NiiVue takes them, by `_numbered`; 0 is transparent"
     rgb = [to_rgb(classes.colors[name]) for name in classes.names.values()]
     red, green, blue = np.rint(255*np.array([(0, 0, 0), *rgb])).astype(int).T.tolist()
-    return dict(R=red, G=green, B=blue, A=[0] + [255]*len(rgb), I=[0, *classes.names],
-        labels=['', *classes.names.values()])
+    return dict(R=red, G=green, B=blue, A=[0] + [255]*len(rgb),
+        I=list(range(len(rgb) + 1)), labels=['', *classes.names.values()])
 
 # %% ../nbs/toolbox/viewer.ipynb #viewer009
 def view(

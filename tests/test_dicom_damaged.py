@@ -1,6 +1,7 @@
 """Damaged, hostile and odd files.
 
 Whoever reads one works or raises `DicomError`, and `scan` always has a row."""
+import io
 import os
 import random
 import re
@@ -16,6 +17,9 @@ import damage
 import numpy as np
 import pydicom
 import pytest
+from PIL import Image
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEGBaseline8Bit
 
 from medtut import decoding
 from medtut.dicom import find_dicoms, read_dicom, scan
@@ -201,6 +205,21 @@ def test_more_pixels_than_the_file_can_hold_are_refused_before_allocation():
     ds.NumberOfFrames = 10**6
     with pytest.raises(DicomError, match='can hold'):
         to_display(ds)
+
+def test_a_black_colour_frame_may_be_very_small():
+    """Subsampled colours and Huffman tables made for the frame: two bits a block of 64, of which
+    six stand for 256 pixels of three samples (ITU-T T.81 A.2.3, F.1.2)"""
+    buffer = io.BytesIO()
+    black = Image.fromarray(np.zeros((2048, 2048, 3), np.uint8))
+    black.save(buffer, 'JPEG', optimize=True, subsampling='4:2:0')
+    ds = read_dicom(by_name('SC_rgb_jpeg_dcmtk.dcm'))
+    ds.Rows = ds.Columns = 2048
+    ds.NumberOfFrames = 1
+    ds.PhotometricInterpretation = 'YBR_FULL_422'
+    ds.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    ds.PixelData = encapsulate([buffer.getvalue()])
+    ds['PixelData'].VR, ds['PixelData'].is_undefined_length = 'OB', True
+    assert not to_display(ds).any()
 
 def test_the_limit_can_be_set():
     with pytest.raises(DicomError, match='max_bytes=1,000'):

@@ -319,6 +319,36 @@ def test_a_voi_lut_begins_at_a_signed_value():
                VOILUTSequence=ds.VOILUTSequence)
     assert greys(ds) == [[0, 62], [125, 255]]
 
+@pytest.mark.parametrize('dtype, rescaled', [
+    (np.int16, {}), (np.uint16, dict(RescaleSlope=1, RescaleIntercept=-1024)),
+    (np.uint16, dict(RescaleSlope=-1, RescaleIntercept=1024, Modality='OT'))])
+def test_a_voi_lut_is_signed_where_values_could_be_negative_and_none_is(dtype, rescaled):
+    "PS3.3 C.11.2.1.1: the sign goes with what may come out of the rescaling, not with this image"
+    lut = table(np.arange(0, 4096, dtype=np.uint16).tolist(), [4096, 65536 - 1024, 12])
+    slope, intercept = rescaled.get('RescaleSlope', 1), rescaled.get('RescaleIntercept', 0)
+    values = np.array([[0, 500], [1000, 1024]])
+    ds = image((values - intercept)//slope, dtype, VOILUTSequence=[lut], **rescaled)
+    assert greys(ds) == np.rint((values + 1024)/4095*255).astype(int).tolist()
+
+def test_a_voi_lut_of_values_that_can_not_be_negative_is_unsigned():
+    lut = table([0, 1365, 2730, 4095], [4, 40000, 12])
+    ds = image([[40000, 40001], [40002, 40003]], np.uint16, Modality='DX', VOILUTSequence=[lut],
+               SOPClassUID='1.2.840.10008.5.1.4.1.1.1.1')
+    assert greys(ds) == [[0, 85], [170, 255]]
+
+def test_padding_is_black_through_a_voi_lut_too():
+    lut = table([0, 1365, 2730, 4095], [4, 0, 12])
+    ds = image([[0, 1], [2, 9]], np.uint16, PixelPaddingValue=9, VOILUTSequence=[lut])
+    assert greys(ds) == [[0, 85], [170, 0]]
+    ds.PhotometricInterpretation = 'MONOCHROME1'
+    assert greys(ds) == [[255, 170], [85, 0]]
+
+@pytest.mark.parametrize('slope', [10, 1/255])
+def test_bytes_that_are_rescaled_are_no_greys_yet(slope):
+    "Without a window all values are shown, from the lowest to the highest"
+    ds = image([[0, 51], [102, 255]], np.uint8, RescaleSlope=slope, RescaleIntercept=0)
+    assert greys(ds) == [[0, 51], [102, 255]]
+
 def test_a_modality_lut_begins_at_a_signed_value():
     lut = table([10, 20, 30, 40], [4, 65534, 16])
     ds = image([[-2, -1], [0, 1]], np.int16, ModalityLUTSequence=[lut])
@@ -426,6 +456,7 @@ def test_real_world_values_by_table():
     ('CT', dict(RescaleSlope=1, RescaleIntercept=-1024), 'HU'),
     ('MR', dict(RescaleSlope=2, RescaleIntercept=0), 'rescaled values'),
     ('PT', dict(RescaleSlope=2, RescaleIntercept=0, Units='BQML'), 'Bq/ml'),
+    ('PT', dict(RescaleSlope=2, RescaleIntercept=0, Units='PCNT'), 'percent'),
     ('CR', dict(RescaleSlope=1, RescaleIntercept=0, RescaleType='OD'), 'optical density/1000')])
 def test_units(modality, elements, unit):
     ds = image(np.zeros((2, 2), np.int16), Modality=modality, **elements)

@@ -2,6 +2,7 @@
 that names its rows"""
 import os
 import struct
+import subprocess
 import sys
 import unicodedata
 import zlib
@@ -463,6 +464,16 @@ def test_csv_of_any_kind(folder, write):
     kept = read_film_table(folder, folder/'table.csv', file='File', patient='PATIENT',
                            label='Label', positive='ill')
     assert kept.classes == ['None', 'ill']
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='only Linux holds a process to its memory')
+def test_xlsx_where_memory_is_limited(folder):
+    "A process may not raise its hard limit: it reads within that one"
+    rows(patient=range(8), label=[0, 1]*4).to_excel(folder/'table.xlsx', index=False)
+    code = ('import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (2**31, 2**31)); '
+            'from medtut.tables import read_table; print(len(read_table(sys.argv[1], ["patient"])))')
+    command = [sys.executable, '-c', code, folder/'table.xlsx']
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout.strip() == '8', done.stderr
 
 def test_xlsx(folder):
     rows(patient=range(8), label=[0, 1]*4).to_excel(folder/'table.xlsx', index=False)

@@ -18,6 +18,7 @@ from pydicom.encaps import encapsulate
 from pydicom.multival import MultiValue
 from pydicom.sr.codedict import codes
 from pydicom.uid import (
+    MPEG4HP41,
     CTImageStorage,
     DeflatedExplicitVRLittleEndian,
     EncapsulatedPDFStorage,
@@ -415,6 +416,32 @@ def test_comments_in_jpeg_streams_are_made_zero():
     assert 'clear comments' in set(identifying_elements(ds).action)
     np.testing.assert_array_equal(pixels(clean), pixels(ds))
 
+UNCOMPRESSED_IN_ITEMS = '1.2.840.10008.1.2.1.98' # Encapsulated Uncompressed Explicit VR
+
+@pytest.mark.parametrize('syntax, frame', [
+    (MPEG4HP41, b'\0\0\1\xb3' + b'\xff\xd9' + b'pixels of a video'),
+    (UNCOMPRESSED_IN_ITEMS, b'\1\2\xff\xd9\3\4\5\6')])
+def test_bytes_that_look_like_the_end_of_a_jpeg_end_nothing_else(syntax, frame):
+    "FF D9 is an end of image in JPEG and JPEG 2000 alone (ITU-T T.81 B.1, T.800 A.4.4)"
+    ds = image(np.zeros((2, 4), np.uint8))
+    ds.file_meta.TransferSyntaxUID = syntax
+    ds.PixelData = encapsulate([frame])
+    ds['PixelData'].VR, ds['PixelData'].is_undefined_length = 'OB', True
+    assert deidentify(ds).PixelData == ds.PixelData
+
+def test_offsets_that_look_like_the_end_of_a_jpeg_stay():
+    "The first item of encapsulated pixel data holds the frames' offsets (PS3.5 A.4)"
+    from PIL import Image
+    buffer = io.BytesIO()
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(buffer, 'JPEG')
+    ds = image(np.zeros((2, 8, 8), np.uint8))
+    ds.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    offsets = struct.pack('<3L', 0, 0x00d9ff00, 0x01000000)
+    frames = encapsulate([buffer.getvalue()]*2, has_bot=False)
+    ds.PixelData = b'\xfe\xff\x00\xe0' + struct.pack('<L', 12) + offsets + frames[8:]
+    ds['PixelData'].VR, ds['PixelData'].is_undefined_length = 'OB', True
+    assert deidentify(ds).PixelData[8:20] == offsets
+
 def dated(**values):
     return image(StudyDate='20240229', StudyTime='101112', ContentDate='20240301',
         AcquisitionDateTime='20240229101112.500000+0100', PatientBirthDate='19700101',
@@ -568,7 +595,9 @@ def no(**values): return dict(BurnedInAnnotation='NO', **values)
     (no(SeriesDescription='Dose Report'), ['dose report']),
     (no(ImageType=['DERIVED', 'SECONDARY', 'SCREEN SAVE']), ['dose report']),
     (no(RecognizableVisualFeatures='YES'), ['RecognizableVisualFeatures']),
-    (no(SOPClassUID=EncapsulatedPDFStorage), ['document'])])
+    (no(SOPClassUID=EncapsulatedPDFStorage), ['document']),
+    (no(SpecimenLabelInImage='YES'), ['label']), # PS3.3 C.8.12.4.1.1
+    (no(ImageType=['ORIGINAL', 'PRIMARY', 'LABEL', 'NONE']), ['label'])])
 def test_reasons_to_check_the_picture(values, reasons):
     ds = image(**values)
     found = burned_in_risk(ds)

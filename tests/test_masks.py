@@ -230,3 +230,11 @@ def test_report_on_real_patches():
         assert voxels == [int(np.isin(truth, members).sum()) for members in rows]
         assert (report.dice.dropna() < 1).all()
         assert (report.hd95_mm.dropna() >= 0).all()
+
+@pytest.mark.parametrize('tolerance', [-1, float('nan')])
+def test_a_report_refuses_a_tolerance_that_is_none(tolerance):
+    mask = np.zeros((4, 4, 4), int)
+    mask[1:3, 1:3, 1:3] = 1
+    with pytest.raises(ValueError, match='tolerance must be 0 mm or more'):
+        segmentation_report(truth=mask, prediction=mask, spacing=(1, 1, 1), classes={1: 'core'},
+                            tolerance=tolerance)

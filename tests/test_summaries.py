@@ -199,3 +199,13 @@ def test_drawn_elsewhere_is_not_detected():
 def test_without_a_score_of_overlap_any_drawing_is_a_detection():
     reports = {case: report[['volume_ml', 'label_ml']] for case, report in elsewhere().items()}
     assert summarise(reports, measures=()).detected.core.value == 1
+
+def test_a_difference_of_distances_stays_where_it_can_lie():
+    "Two distances of at most `worst_mm` can't differ by more"
+    def reports(hd95):
+        row = dict(dice=.5, hd95_mm=hd95, volume_ml=1., label_ml=1.)
+        return pd.DataFrame({'tumour': row}).T
+    small = {f'p{i}': reports(x) for i, x in enumerate([0., .5, 1, .2])}
+    large = {f'p{i}': reports(x) for i, x in enumerate([1., 30, .5, 34])}
+    found = compare_summaries(small, large, ['hd95_mm'], worst_mm=35).hd95_mm['tumour']
+    assert -35 <= found.low and found.high <= 35

@@ -75,8 +75,8 @@ def ratio(row, kind):
     else: text = f'{value:.0f}' if value >= 100 else f'{value:.3g}'
     if not floor: return text
     if is_missed(row, kind):
-        return f'**{text}**, below the floor of {floor:.2g}'
-    return f'{text} (floor {floor:.2g})'
+        return f'**{text}**, below the floor of {floor:.3g}'
+    return f'{text} (floor {floor:.3g})'
 
 def table_row(row):
     against = f'{row["medtut"]}, against {row["peer"]}'
