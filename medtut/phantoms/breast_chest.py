@@ -149,8 +149,8 @@ def paint_spine(canvas, front, fine):
 CHAMBERS = [
     ((26, 12, -2), (25, 17, 24)),   # left ventricle
     ((8, -22, -4), (36, 13, 30)),   # right ventricle
-    ((-36, -8, 0), (19, 22, 28)),   # left atrium
-    ((-16, 24, 16), (26, 14, 22))]  # right atrium
+    ((-36, -8, 0), (19, 22, 28)),   # right atrium
+    ((-16, 24, 16), (26, 14, 22))]  # left atrium
 
 def heart_axes(canvas, a):
     "mm from the heart's centre: along its axis towards the apex, across it, and up"

@@ -25,7 +25,7 @@ def _unit(vectors, least):
     return vectors/(np.linalg.norm(vectors, axis=1, keepdims=True) + least)
 
 def _frames(axis):
-    "Two directions across a curve at each of its points: upwards, and along the beam"
+    "Two directions across a curve at each of its points: closest to z, and square to both"
     along = _unit(np.gradient(axis, axis=0), 1e-9)
     # the vertical, less its part along the curve
     up = np.array([0, 0, 1]) - along*along[:, 2:]
@@ -56,8 +56,8 @@ class Axis(NamedTuple):
     at:np.ndarray     # (n,) mm from its start to each sample
     way:np.ndarray    # mm from its start to each of the points that it was drawn through
     places:np.ndarray # (n, 3) x, y, z of the samples, mm
-    up:np.ndarray     # (n, 3) the direction across the curve that leads upwards
-    across:np.ndarray # (n, 3) the one that leads along the beam
+    up:np.ndarray     # (n, 3) the direction across the curve closest to z, which runs down
+    across:np.ndarray # (n, 3) square to both: along the beam for a curve that runs across it
     step:float        # distance between samples, mm
 
 def axis_along(
