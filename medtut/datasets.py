@@ -186,7 +186,7 @@ def _announce(ds, selection, folder, root):
     print(ds.what)
     print(f'Licence: {ds.licence} ({ds.page})')
     print(f'Please cite: {ds.citation}')
-    print(f'Downloading about {need:.1f} GB at most to {folder}')
+    print(f'Downloading to {folder}, which takes {need:.1f} GB of disk at most')
 
 def _real(ds, root, cases, patients, progress):
     "Download a real set, or find it"

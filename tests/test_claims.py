@@ -178,3 +178,33 @@ def test_one_line_does_not_speak_for_the_next(printed): assert list(unnamed_prin
     '70 films (phantoms)\n  honest    AUC 0.96\n  shortcut  AUC 0.99',
     'a box (phantom): sensitivity 1.00,\nprecision 0.32, Dice 0.49'])
 def test_a_heading_speaks_for_its_lines(printed): assert not list(unnamed_prints(printed))
+
+# --- stored outputs of one run
+
+def rows_of(html):
+    "The rows of a table as lines"
+    rows = re.findall(r'<tr.*?</tr>', html, flags=re.S)
+    return '\n'.join(' '.join(re.sub(r'<[^>]+>', ' ', row).split()) for row in rows)
+
+def printed(lesson, cell_id):
+    "What a cell of a lesson printed, as stored; a table's rows as lines"
+    cell, = [cell for cell in read_nb(lesson.path).cells if cell.get('id') == cell_id]
+    lines = []
+    for output in cell.outputs:
+        html = output.get('data', {}).get('text/html')
+        lines.append(rows_of(''.join(html)) if html else ''.join(output.get('text', '')))
+    return '\n'.join(lines)
+
+# number of a lesson, the slow cell whose first seed is the run of the others, one of those, and
+# what both say
+FIRST_SEEDS = [
+    (4, 'cam116d', 'cam108', r'[+-]\d\.\d\d \([+-]\d\.\d\d to [+-]\d\.\d\d\)'),
+    (5, 'grading27c1', 'grading102b', r'AUC \d\.\d\d \(\d\.\d\d.\d\.\d\d\)')]
+
+@pytest.mark.parametrize('number, slow, usual, result', FIRST_SEEDS)
+def test_slow_cells_are_of_the_run_that_is_stored(number, slow, usual, result):
+    lesson, = [lesson for lesson in lessons if lesson.number == number]
+    first_seed, = [line for line in printed(lesson, slow).splitlines()
+                   if re.match(r'(seed )?0\b', line)]
+    of_the_run = re.findall(result, printed(lesson, usual))[-1]
+    assert of_the_run in re.findall(result, first_seed)
