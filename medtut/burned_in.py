@@ -6,6 +6,7 @@
 __all__ = ['burned_in_risk']
 
 # %% ../nbs/toolbox/burned_in.ipynb #burned003
+import re
 import warnings
 
 import pydicom
@@ -28,8 +29,8 @@ def _kind_of_picture(ds, text):
         if 'SequenceOfUltrasoundRegions' not in ds:
             reasons.append('ultrasound without regions: where the image ends is not said')
     if modality in _CAMERAS: reasons.append(f'{modality}: a picture by a camera')
-    image_types = [str(word).upper() for word in ds.get('ImageType') or []]
-    if text('SpecimenLabelInImage') == 'YES' or 'LABEL' in image_types:
+    shows_label = 'LABEL' in re.findall(r'\w+', text('ImageType'))
+    if text('SpecimenLabelInImage') == 'YES' or shows_label:
         reasons.append('a slide with its label, which may name the patient')
     # the class itself and those below it, but not 1.2...1.77, which is a microscope's
     is_secondary = f'{sop_class}.'.startswith(f'{_SECONDARY_CAPTURE}.')

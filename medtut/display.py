@@ -204,7 +204,8 @@ def to_display(
     window:str|tuple|None=None, # a name in `WINDOWS`, or (width, level); by default the file's own
     width:float|None=None,      # instead: window width, in the unit of `pixels`
     level:float|None=None,      # and window level
-    upright:bool=False,         # turn and flip it as radiologists hang it (see `Orientation`); all frames as the first
+    upright:bool=False,         # turn and flip it as radiologists hang it (see `Orientation`),
+                                # all frames as the first
     max_bytes:int=2**31,        # as in `pixels`
 )->np.ndarray: # uint8, (rows, columns), greys where 0 is black, or (rows, columns, 3), RGB
     """An image as it should look on a screen, for any photometric interpretation.

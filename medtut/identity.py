@@ -281,8 +281,9 @@ def deidentify(
     `identifying_elements` lists what is done. Preamble and file meta information are written anew.
     Curves, overlays and private elements are removed, those in sequences too, and so is what the
     dictionary does not know. Bits of the pixels that hold no pixel are cleared: RLE data is encoded
-    again, other compressed data becomes native where a bit must go. Comments in front of the first
-    scan or tile of JPEG and JPEG 2000 streams are made zero, those behind it not looked for; video is left as it is.
+    again, other compressed data becomes native where a bit must go. Comments in JPEG and JPEG 2000
+    streams are made zero, but for those behind the first scan or tile, which are not looked for;
+    video is left as it is.
 
     `retain` takes 'patient characteristics' (sex, age, size, weight), 'device', 'institution',
     'UIDs', 'dates', or 'dates shifted': every date becomes earlier by 1 to 3652 days, a number

@@ -85,7 +85,7 @@ def confusion(
 
 # %% ../nbs/toolbox/metrics.ipynb #metrics013
 def undefined(score, why, stacklevel=3):
-    "NaN, and a warning at the line that asked for the score, so many calls further up"
+    "NaN, and a warning at the line that asked for the score, `stacklevel` - 1 calls above this one"
     warnings.warn(f'{score} is undefined, so NaN: {why}', UndefinedMetric, stacklevel=stacklevel)
     return float('nan')
 

@@ -55,7 +55,8 @@ class Picture(Figure):
 
 # %% ../nbs/toolbox/show.ipynb #show009
 def png_bytes(fig):
-    "`fig` as a PNG file of 256 colours, a third of the size: greys lose nothing one can see, smooth colours get steps"
+    """`fig` as a PNG file of 256 colours, a third of the size: greys lose nothing one can see,
+    smooth colours get steps"""
     full = BytesIO()
     fig.savefig(full, format='png')
     small = BytesIO()

@@ -101,7 +101,7 @@ class FilmSettings(NamedTuple):
     centre:float     # direction from the hilum in which the lung shrinks most, radians
     spread:float     # of that direction, radians
     line:float       # mm of pleura along the beam, at the lung's edge
-    sulcus:float     # what a pneumothorax adds to the depth of the sulcus of a patient who lies, a part of it
+    sulcus:float     # what a pneumothorax adds to the sulcus of a patient who lies, a part of its depth
     wobble:list      # waves of the lung's edge: amplitude, number, phase
     tube:float       # below the chance of a chest tube there is one
     leads:float      # below the chance of leads there are some
@@ -114,7 +114,8 @@ def _draw_area(normal):
     return float(np.clip(area, .0008, .15))
 
 def _draw_centre(normal, ap, outwards):
-    "Air rises: to the apex in those who stand; in those who lie to the front and the base, which are highest"
+    """Air rises: to the apex in those who stand; in those who lie to the front and the base, which
+    are highest"""
     if ap: return np.arctan2(1, outwards*normal(.9, .25))
     return np.arctan2(-1, outwards*normal(.6, .35))
 
@@ -144,7 +145,8 @@ def draw_film(
         area=_draw_area(normal),
         centre=_draw_centre(normal, ap, outwards),
         spread=uniform(.7, 1.5),
-        line=uniform(2, 7)*(.4 if ap else 1), # in those who lie the beam seldom runs along the pleura
+        # in those who lie the beam seldom runs along the pleura
+        line=uniform(2, 7)*(.4 if ap else 1),
         sulcus=uniform(.15, .6),
         wobble=[
             (normal(0, .1), n, uniform(0, 2*np.pi))
