@@ -25,7 +25,9 @@ class Unreadable(Exception):
     "An answer that is not of the kind asked for; the message says why"
 
 def without_library(answer):
-    "A tensor as a NumPy array, all else as it is"
+    "Tensors as NumPy arrays, also in a list, tuple or dict; all else as it is"
+    if isinstance(answer, dict): return {k: without_library(v) for k, v in answer.items()}
+    if type(answer) in (list, tuple): return type(answer)(map(without_library, answer))
     if not hasattr(answer, 'detach'): return answer
     tensor = answer.detach().cpu()
     try: return tensor.numpy()
@@ -218,6 +220,8 @@ def tried(function, case):
 def equal_results(a, b, rel):
     "Whether two results are the same: numbers and arrays nearly, all else exactly"
     if any(x is None or isinstance(x, Failure) for x in (a, b)): return a is b
+    if isinstance(a, tuple) and isinstance(b, tuple):
+        return len(a) == len(b) and all(equal_results(x, y, rel) for x, y in zip(a, b))
     try: a, b = np.asarray(a), np.asarray(b)
     except ValueError: return False
     if a.shape != b.shape: return False

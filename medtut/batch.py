@@ -77,6 +77,26 @@ def _content(path, key):
     except OSError: return None
     return digest.hexdigest()
 
+def _place(item, key, folders):
+    """Where the sources of an item lie, as digests: the folders above them, and a single one's name.
+    `folders` holds those looked up before"""
+    def digest(text):
+        code = text.encode('utf-8', 'surrogatepass')
+        return hashlib.blake2b(code, digest_size=8, key=key).hexdigest()
+    above = {os.path.dirname(path) for path in item.sources}
+    # a link such as `today` leads elsewhere tomorrow
+    for folder in above - folders.keys(): folders[folder] = digest(os.path.realpath(folder))
+    name = digest(os.path.basename(item.sources[0])) if len(item.sources) == 1 else None
+    return dict(folders=sorted({folders[folder] for folder in above}), name=name)
+
+def _is_elsewhere(before, now):
+    "Do all sources lie in other folders than before, or has a single one another name?"
+    if not before or not now['folders']: return False
+    # a series may have grown, also into another folder
+    if not set(before['folders']) & set(now['folders']): return True
+    names = before['name'], now['name']
+    return None not in names and names[0] != names[1]
+
 def _made_from(item, key, contents):
     "Digest of sources and recipe of an item; `contents` holds those of files read before"
     for path in item.sources:
@@ -147,7 +167,7 @@ def _make_item(item, record, out, kind, make, failures, made_from):
             if is_outdated: target.unlink(missing_ok=True)
             return Outcome(item.target, status, str(e), messages_of(caught)), None
         status, facts = _save(save, target, _mark(item.target, kind))
-    noted = {'from': made_from, 'is': _content(target, b'')}
+    noted = {'at': record.get('at'), 'from': made_from, 'is': _content(target, b'')}
     if facts is not None: noted['facts'] = facts
     return Outcome(item.target, status, note=messages_of(caught), facts=facts), noted
 
@@ -201,6 +221,25 @@ def _check_other_kinds(targets, out, kind):
             raise ValueError(f'{out/wanted[same_name(shared)]} is what another run makes '
                              f'({path.name}): choose another folder')
 
+def _note_places(groups, out, made, key):
+    "Note where sources lie; raise `ValueError` for a name that has what was made from others"
+    folders = {}
+    for _, items in groups:
+        contents = {}
+        for item in items:
+            record, place = made.record(item.target), _place(item, key, folders)
+            is_elsewhere = _is_elsewhere(record.get('at'), place)
+            # of what was made before nothing is left
+            if is_elsewhere and not (out/item.target).exists(): record = {}
+            elif is_elsewhere:
+                made_from = _made_from(item, key, contents)
+                if made_from is None: continue  # can't be read, and fails by itself
+                if made_from != record.get('from'):
+                    raise ValueError(
+                        f'{out/item.target} was made from another file than {item.sources[0]}: '
+                        'choose another folder')
+            made.add(**(dict(target=item.target) | record | dict(at=place)))
+
 def _sweep(targets, out, kind):
     """Remove what a run that was killed left half written.
 
@@ -247,8 +286,9 @@ def make_files(
     `facts` of the outcome, in later runs too. The first two may raise `LeftOut`.
 
     Raises `ValueError`, before any file is written, for names that two items share, that lead out
-    of the folder, that something else has or another kind of work makes, and for a folder that was
-    written with other settings."""
+    of the folder, that something else has or another kind of work makes, under which lies what was
+    made from other files, in another folder or of another name, and for a folder that was written
+    with other settings."""
     if failures is None: failures = FAILURES
     shown_out = out
     out, groups = Path(out).absolute(), deque(groups)  # a worker may stand in another folder
@@ -264,8 +304,7 @@ def make_files(
             _check_strangers(targets, out, made)
             _check_other_kinds(targets, out, kind)
             _check_settings(out, kind, settings)
-            for target in targets:
-                if target not in made.lines: made.add(target)
+            _note_places(groups, out, made, key)
             made.save()
         _sweep(made.lines, out, kind)
         def work():

@@ -13,8 +13,9 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from .coding import as_segments
-from .display import file_window
+from .display import window_in_units
 from .extras import needs
+from .orientation import direction_letters
 from .overlays import class_colors, labelled_image
 from .sources import (
     RESEARCH, any_patient_name, check_grid, new_series, read_source, write_dicom)
@@ -41,17 +42,11 @@ def _painted(source, mask, names, width, level, alpha, colors):
     if width is None:
         middle = source.planes[len(source.planes)//2]
         header = source.headers[min(len(source.headers)//2, len(source.headers) - 1)]
-        window = file_window(header, middle.frame)
+        window = window_in_units(header, middle.frame)
         if window: width, level = window.width, window.level
     _low_as_white(array, source, level)
     array[np.isnan(array)] = -np.inf  # black in any window
     return labelled_image(array, mask, names, width, level, alpha, colors)
-
-def _letters(vector):
-    "To which side of the patient a direction leads (LPS+), as PatientOrientation says it"
-    axis = int(np.abs(vector).argmax())
-    sides = ('R', 'L'), ('A', 'P'), ('F', 'H')
-    return sides[axis][int(vector[axis] > 0)]
 
 def _reference(header, frame):
     "Which image a picture was made from"
@@ -73,16 +68,17 @@ def _capture(source, z, picture, series, legend):
     plane = source.planes[z]
     header = _header_of(source, z)
     number = dict(sop_instance_uid=generate_uid(), instance_number=z + 1)
+    down_mm, right_mm = plane.pixel
+    cosines = np.stack([plane.right/right_mm, plane.down/down_mm])
+    row, column = direction_letters(cosines)
     ds = SCImage.from_ref_dataset(
         header, picture, 'RGB', 8, 'PATIENT', pixel_spacing=plane.pixel,
-        patient_orientation=(_letters(plane.right), _letters(plane.down)),
+        patient_orientation=(row[0], column[0]),  # highdicom takes one letter of each
         transfer_syntax_uid=ExplicitVRLittleEndian, **(series | number))
-    down_mm, right_mm = plane.pixel
-    cosines = np.concatenate([plane.right/right_mm, plane.down/down_mm])
     ds.FrameOfReferenceUID = header.FrameOfReferenceUID
     ds.PositionReferenceIndicator = header.get('PositionReferenceIndicator', '')
     ds.ImagePositionPatient = [format(x, '.10g') for x in plane.position]
-    ds.ImageOrientationPatient = [format(x, '.10g') for x in cosines]
+    ds.ImageOrientationPatient = [format(x, '.10g') for x in cosines.ravel()]
     ds.SourceImageSequence = [_reference(header, plane.frame)]
     ds.DerivationDescription = f'masks painted on the image, {RESEARCH}'
     ds.ImageComments = legend

@@ -24,7 +24,7 @@ from .outlines import import_outline
 from .pairs import find_pairs, is_nnunet, nnunet_cases
 from .planes import VolumeError
 from .volumes import check_same_grid, spacing
-from .wording import counted
+from .wording import counted, some_of
 
 # %% ../nbs/toolbox/cases.ipynb #cases013
 def _refuse_empty(root):
@@ -122,6 +122,9 @@ class Case(NamedTuple):
 def _check_modalities(case, modalities):
     "All of them are sequences of the case, and have a file"
     sequences = case['sequences']
+    if isinstance(sequences, str):
+        raise ValueError(f'{case["case"]}: a row that has been in a text file, which keeps no '
+                         'lists: take it from find_cases, or keep the table by to_pickle')
     unknown = set(modalities) - set(sequences)
     if unknown or not len(modalities):
         raise ValueError(f'no modalities {sorted(unknown)}; there are {sequences}')
@@ -190,14 +193,26 @@ def _renumbering(case, labels):
     for value, part in meaning.items(): table[value] = numbers[part]
     return table
 
+def _refuse_names(names, path):
+    "Refuse segments with names where nobody said which number each name has"
+    if not names: return
+    wanted = dict(enumerate(names.values(), 1))
+    raise VolumeError(f'{path}: segments named {some_of(list(names.values()))}, whose numbers may '
+                      'be others in another file; say which each shall have: '
+                      f'find_cases(folder, labels={wanted})')
+
 def _read_mask(case, shape, affine, labels):
     "The mask, on the grid of the image, numbered by `labels`"
     table = _renumbering(case, labels)
     if case['layout'] == 'pairs':
         # drawn elsewhere perhaps: along other axes, or with segments that have names
         outline = import_outline(case['seg'], (shape, affine), case['labels'])
+        if case['labels'] is None: _refuse_names(outline.names, case['seg'])
         return table[outline.label]
     label, label_affine = load_nifti(case['seg'], dtype=np.uint8)
+    if label.ndim != 3:
+        raise VolumeError(f'{case["seg"]}: {counted(label.shape[3], "channel")}; a mask has one '
+                          'number a voxel: take the most probable class, or one channel')
     check_same_grid(shape, affine, label.shape, label_affine, (f'{case["case"]}: image', 'mask'))
     if case['labels'] is None: return label
     known = [0, *sorted(case['labels'])]
@@ -218,6 +233,7 @@ def load_case(
                               # there are, for brain tumours `MODALITIES`
     labels:dict|None=None,    # number -> part, how the mask is numbered, such as `MSD_LABELS`;
                               # None: `BRATS_LABELS` for brain tumours, for others as in the file
+                              # (of named segments by `find_cases(labels=)`)
     standardized:bool=False,  # give each channel mean 0 and standard deviation 1 inside the head,
                               # as `standardize` does
 )->Case:
@@ -225,10 +241,10 @@ def load_case(
 
     Masks numbered otherwise than `labels` are renumbered. Raises `VolumeError` for missing
     sequences, grids that differ, voxels that are not finite, unknown labels, an empty channel and
-    files with other channels than dataset.json describes; `ValueError` for modalities that there
-    are not, and for `labels` that lack a part, name one twice or have numbers that no voxel
-    can hold. Masks of BraTS-PED, whose numbers mean different things in 2023 and 2024, are read as
-    in 2023, with a warning."""
+    files with other channels than dataset.json describes, masks with channels, and named segments
+    whose numbers nobody gave; `ValueError` for modalities that there are not, and for `labels` that
+    lack a part, name one twice or have numbers that no voxel can hold. Masks of BraTS-PED, whose
+    numbers mean different things in 2023 and 2024, are read as in 2023, with a warning."""
     if modalities is None: modalities = case['sequences']
     _check_modalities(case, modalities)
     read = _read_channels if case['layout'] == 'msd' else _read_files

@@ -223,7 +223,7 @@ def _augmentations():
 def chest_dataloaders(
     path:str|Path,                  # folder with `labels.csv`, as `siim_small`
     size:int=128,                   # rows and columns after resizing, pixels
-    bs:int=32,                      # films in a batch
+    bs:int=32,                      # films in a batch; fewer if there are fewer to learn from
     seed:int=0,                     # of the split and of the order of films; the augmentation
                                     # draws from the global generators
     fractions:tuple=(.7, .1, .2),   # of the patients, for train, valid and test
@@ -237,11 +237,13 @@ def chest_dataloaders(
     """Radiographs and labels in batches (films, 1, size, size), split by patient.
 
     Raises `ValueError` as `read_labels` and `split_by_patient` do, for a patient in two parts,
-    and for patients who may be one"""
+    for patients who may be one, and where no film is for training"""
     if table is None: table = read_labels(path)
     table = table.reset_index(drop=True)
     if 'split' not in table: table['split'] = split_by_patient(table, fractions, seed=seed)
     _check_split(table)
+    n_train = int((table['split'] == 'train').sum())
+    if not n_train: raise ValueError(f'{path}: none of {len(table)} films is there to learn from')
     # round numbers: the same for every set, so that models can be exchanged
     normalise = Normalize.from_stats([.5], [.25])
     block = DataBlock(
@@ -249,6 +251,7 @@ def chest_dataloaders(
         get_x=_Film(path, size), get_y=_label,
         splitter=_rows_of_parts,
         batch_tfms=[*(_augmentations() if augment else []), normalise])
+    bs = min(bs, n_train) # fastai leaves out a batch that is not full
     with no_random(seed):
         return block.dataloaders(table, path=path, bs=bs, num_workers=num_workers, device=device)
 

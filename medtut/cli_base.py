@@ -53,9 +53,13 @@ Quiet = Annotated[bool, typer.Option('--quiet', '-q', help='No progress bar.')]
 
 # %% ../nbs/toolbox/cli_base.ipynb #clb007
 def write_csv(table, path):
-    "To a file, in one step, or to standard output"
-    if path is None: return print(table.to_csv(index=False), end='')
-    with atomic_write(path, 'w') as f: table.to_csv(f, index=False)
+    "To a file, in one step, or to standard output; what is no UTF-8 in a name becomes escapes"
+    if path is None:
+        text = table.to_csv(index=False)
+        return print(text.encode('utf-8', 'backslashreplace').decode(), end='')
+    with atomic_write(path, 'w') as f:
+        f.reconfigure(errors='backslashreplace')
+        table.to_csv(f, index=False)
 
 def _holds_a_table(path):
     "Is the file empty, or its first line text with commas?"

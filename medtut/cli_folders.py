@@ -6,6 +6,7 @@
 __all__ = []
 
 # %% ../nbs/toolbox/cli_folders.ipynb #clf003
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -13,6 +14,7 @@ import typer
 
 from .cli_base import (
     Csv, Jobs, Quiet, app, counts, finish, for_a_table, stop_if_failed, tell, write_csv)
+from .files import any_file_name
 from .wording import counted
 
 # %% ../nbs/toolbox/cli_folders.ipynb #cli008
@@ -21,6 +23,7 @@ _Folder = Annotated[Path, typer.Argument(
     help='Searched with all folders below it; DICOM is recognised by content.')]
 
 @app.command('scan')
+@any_file_name()
 def _scan(
     folder: _Folder,
     csv: Csv = None,
@@ -80,6 +83,7 @@ _In = Annotated[Path, typer.Argument(
          'DICOM is recognised by content.')]
 
 @app.command('png')
+@any_file_name()
 def _png(
     folder: _In,
     out: Annotated[Path, typer.Argument(
@@ -113,6 +117,7 @@ def _png(
 
 # %% ../nbs/toolbox/cli_folders.ipynb #cli037
 @app.command('series')
+@any_file_name()
 def _series(
     folder: _Folder,
     csv: Csv = None,
@@ -141,6 +146,7 @@ def _checked_name(pattern):
     return pattern
 
 @app.command('convert')
+@any_file_name()
 def _convert(
     folder: _In,
     out: Annotated[Path, typer.Argument(
@@ -183,10 +189,21 @@ def _checked_options(names):
     except ValueError as e: raise typer.BadParameter(str(e)) from None
     return names
 
+def _is_table_of_copies(path):
+    "Is a file empty, or the table of an earlier run?"
+    from medtut.pseudonyms import COPY_COLUMNS
+    with path.open('rb') as f: first_line = f.readline(1_000)
+    return not first_line or first_line.strip() == ','.join(COPY_COLUMNS).encode()
+
 def _table_beside(out, csv):
     "Where the table goes that links new names to old ones: never into the folder that is passed on"
     out = out.resolve()
-    if csv is None: csv = out.with_name(f'{out.name}.csv')
+    if csv is None:
+        csv = out.with_name(f'{out.name}.csv')
+        # nobody has named it, and a file of that name may be the user's own
+        if csv.is_file() and not _is_table_of_copies(csv):
+            raise typer.BadParameter(f'{csv}: is there, and no table of medtut deidentify; name '
+                                     'another file for the table', param_hint='--csv')
     if csv.resolve().is_relative_to(out):
         raise typer.BadParameter(f'{csv}: the table links new names to old ones; keep it outside '
                                  f'of {out}', param_hint='--csv')
@@ -204,7 +221,19 @@ def _key_of(key_file, new_key, out):
                                  param_hint=option)
     return path
 
+@contextmanager
+def _goes_on_with(new_key):
+    "Where a run that has drawn a key is stopped, name that key: the same command draws another"
+    try: yield
+    except KeyboardInterrupt as e:
+        if new_key is None: raise
+        # as in '3 of 9 files are in OUT; the same command ...', where it says so
+        how_far = str(e).rpartition('; ')[0] or 'what is finished is kept'
+        raise KeyboardInterrupt(
+            f'{how_far}; go on with --key-file {new_key}, not --new-key') from None
+
 @app.command('deidentify', short_help='Copies of DICOM files without what names the patient.')
+@any_file_name()
 def _deidentify(
     folder: Annotated[Optional[Path], typer.Argument(
         metavar='IN', exists=True, help='A folder with all folders below it, or a file.')] = None,
@@ -253,9 +282,10 @@ def _deidentify(
     key_path, csv = _key_of(key_file, new_key, out), _table_beside(out, csv)
     if new_key is not None: pseudonyms.new_key(new_key)
     key = pseudonyms.read_key(key_path)
-    table = pseudonyms.deidentify_files(
-        folder, out, key, tuple(retain or ()), (csv, key_path), jobs, not quiet)
-    write_csv(table, csv)
+    with _goes_on_with(new_key):
+        table = pseudonyms.deidentify_files(
+            folder, out, key, tuple(retain or ()), (csv, key_path), jobs, not quiet)
+        write_csv(table, csv)
     n_to_look_at = (table.look != '').sum()
     typer.echo(f'{counts(table)}, {n_to_look_at} to look at; {csv} links new names to old ones: '
                'keep it with the originals', err=True)

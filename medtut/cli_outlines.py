@@ -6,6 +6,7 @@
 __all__ = []
 
 # %% ../nbs/toolbox/cli_outlines.ipynb #clo003
+import warnings
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -14,7 +15,7 @@ import typer
 from .cli_base import (
     Jobs, Quiet, app, checked_jobs, counts, for_a_table, say, stop_if_failed, write_csv)
 from .cli_results import check_wishes, fetch, send, write_results
-from .files import nifti_stem
+from .files import any_file_name, nifti_stem
 
 # %% ../nbs/toolbox/cli_outlines.ipynb #cli024
 def _is_named_as_file(out): return nifti_stem(out) != out.name
@@ -39,12 +40,38 @@ def _results_folder(out):
     "The folder that gets the results"
     return out.parent if _is_named_as_file(out) else out
 
-def _scans(images, uids, jobs, quiet):
-    "Case and NIfTI file or DICOM series, of all that was named"
+def _uids_by_folder(folders, uids, is_fetched, jobs, quiet):
+    """Folder -> which of the UIDs lie in it, for folders that were named.
+
+    Refuses a UID that is nowhere, unless it `is_fetched` from an archive"""
+    from medtut.planes import read_images
+    by_folder = {}
+    for folder in folders:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # they come again when the series is taken
+            held = {image.uid for image in read_images(folder, jobs, not quiet)}
+        by_folder[folder] = [uid for uid in uids if uid in held]
+        if not by_folder[folder]: say(f'{folder}: holds none of the series that --uid names')
+    found = {uid for held in by_folder.values() for uid in held}
+    lost = [uid for uid in uids if uid not in found]
+    if lost and not is_fetched:
+        raise ValueError(f'no series {lost[0]} in {", ".join(map(str, folders))}; medtut series '
+                         'lists those that are there')
+    return by_folder
+
+def _scans(images, uids, fetched, jobs, quiet):
+    "Case and NIfTI file or DICOM series, of all that was named; `fetched`: folder -> UID"
     from medtut.predict import series_cases
+    folders = [path for path in images if path.is_dir() and path not in fetched]
+    by_folder = {folder: [uid] for folder, uid in fetched.items()}
+    # one folder is asked for all: its headers need not be read twice
+    if uids and (fetched or len(folders) > 1):
+        by_folder |= _uids_by_folder(folders, uids, bool(fetched), jobs, quiet)
     scans = []
     for path in images:
-        if path.is_dir(): scans += series_cases(path, uids or None, jobs, not quiet).items()
+        if path.is_dir():
+            wanted = by_folder.get(path, uids or None)
+            scans += series_cases(path, wanted, jobs, not quiet).items()
         else: scans.append((nifti_stem(path), path))
     return scans
 
@@ -89,6 +116,7 @@ def _judge(written, true, labels, quiet):
     typer.echo(summary_text(table), err=True)
 
 @app.command('predict', short_help='Outline what a network was trained to find in scans.')
+@any_file_name()
 def _predict(
     weights: Annotated[Path, typer.Option(
         '--weights', '-w', exists=True, dir_okay=False,
@@ -101,9 +129,9 @@ def _predict(
         help='NIfTI files or folders of DICOM, each a scan with all its channels; '
              'with a file as --out, the channels of one scan. Not needed with --from.')] = None,
     uid: Annotated[Optional[list[str]], typer.Option(
-        '--uid', help='SeriesInstanceUID of the series wanted of each folder, as medtut series '
-                      'prints it; may be given several times. '
-                      'Not needed where there is only one.')] = None,
+        '--uid', help='SeriesInstanceUID of a series wanted, as medtut series prints it; may be '
+                      'given several times, for one folder or for several. '
+                      'Not needed where a folder holds only one.')] = None,
     source: Annotated[Optional[str], typer.Option(
         '--from', metavar='URL', help='Fetch the series that --uid names from this archive: '
                                       'https://host/dicom-web, or dicom://TITLE@host:104.')] = None,
@@ -141,14 +169,15 @@ def _predict(
     own title. The series fetched lie beside the results, in the folder fetched.
 
     Exit status 1 if a scan could not be predicted, or a result not be sent."""
-    images = list(images or [])
-    if source is not None: images += fetch(source, uid, _results_folder(out)/'fetched', quiet)
+    folder = _results_folder(out)/'fetched'
+    fetched = {} if source is None else fetch(source, uid, folder, quiet)
+    images = [*(images or []), *fetched]
     is_file = _is_one_file(out, images, force, uid)
     import torch
     from medtut.predict import label_volumes, load_predictor, predict_cases, predict_file
     model, settings, card = load_predictor(weights)
     _to_device(model, device)
-    scans = _scans(images, uid, jobs, quiet)
+    scans = _scans(images, uid, fetched, jobs, quiet)
     check_wishes(seg, sr, to, dry_run, scans)
     true = None if truth is None else _check_truth(truth, [case for case, _ in scans])
     typer.echo(f'{weights}: {card["use"]}', err=True)
@@ -226,6 +255,7 @@ def _say_scores(source, table, patients):
 
 # %% ../nbs/toolbox/cli_outlines.ipynb #clo029
 @app.command('evaluate', short_help='How well outlines agree with the true ones.')
+@any_file_name()
 def _evaluate(
     prediction: Annotated[Path, typer.Argument(
         metavar='PRED', exists=True,

@@ -36,11 +36,11 @@ def _errors_of_archives():
     except ArchiveError as e: raise OSError(str(e)) from e
 
 def fetch(address, uids, folder, quiet):
-    "A folder for each series that an archive has; one that is there already is checked and kept"
+    "Folder -> UID, of series that an archive has; one that is there already is checked and kept"
     from medtut.pacs import fetch_series
     if not uids: raise typer.BadParameter('needs --uid, the series to fetch', param_hint='--from')
     with _errors_of_archives():
-        return [fetch_series(address, uid, folder/uid, _access(), not quiet) for uid in uids]
+        return {fetch_series(address, uid, folder/uid, _access(), not quiet): uid for uid in uids}
 
 def check_wishes(seg, sr, to, dry_run, scans):
     "Refuse, before any work is done, what can not be written or sent"
@@ -61,15 +61,31 @@ def check_wishes(seg, sr, to, dry_run, scans):
                                      'give a folder of DICOM', param_hint='--seg and --sr')
 
 # %% ../nbs/toolbox/cli_results.ipynb #cliresults007
-def _is_current(path, source):
-    "Is a file there, and not older than what it was made from?"
-    return path.exists() and path.stat().st_mtime >= Path(source).stat().st_mtime
+# what a result repeats of its series (PS3.3 C.7.1.1, C.7.2.1, C.7.4.1)
+_REPEATED = (
+    'PatientName', 'PatientID', 'PatientBirthDate', 'PatientSex', 'StudyInstanceUID', 'StudyID',
+    'StudyDate', 'StudyTime', 'AccessionNumber', 'ReferringPhysicianName', 'FrameOfReferenceUID')
+
+def _repeats(path, header):
+    "Does a result name the patient, the study and the frame of reference of its series?"
+    from medtut.dicom import read_dicom
+    result = read_dicom(path, pixels=False)
+    def text(ds, keyword): return str(ds.get(keyword) or '')
+    # a report has no frame of reference
+    shared = [keyword for keyword in _REPEATED if keyword in result]
+    return all(text(result, keyword) == text(header, keyword) for keyword in shared)
+
+def _is_current(path, source, header):
+    "Is a result there, not older than what it was made from, and of its patient and study?"
+    if not path.exists() or path.stat().st_mtime < Path(source).stat().st_mtime: return False
+    return _repeats(path, header)
 
 def write_results(scans, written, labels, algorithm, sr):
     """Segmentations, and with `sr` reports, beside the label files of series; their paths.
 
     `scans`: case -> `Series`; `written`: case -> label file; `labels`: label -> name"""
     import numpy as np
+    from medtut.dicom import read_dicom
     from medtut.nifti import load_nifti
     from medtut.results import save_seg, save_sr
     paths = []
@@ -77,13 +93,14 @@ def write_results(scans, written, labels, algorithm, sr):
         scan, label_file = scans[case], Path(label_file)
         stem = label_file.with_name(nifti_stem(label_file))
         seg, report = Path(f'{stem}_seg.dcm'), Path(f'{stem}_sr.dcm')
-        if not _is_current(seg, label_file):
+        header = read_dicom(scan.paths[0], pixels=False)
+        if not _is_current(seg, label_file, header):
             mask, affine = load_nifti(label_file, dtype=np.uint8)
             save_seg(mask, affine, scan.paths, seg, labels, uid=scan.uid,
                      algorithm=algorithm[:64])
         paths.append(seg)
         if not sr: continue
-        if not _is_current(report, seg): save_sr(seg, scan.paths, report, uid=scan.uid)
+        if not _is_current(report, seg, header): save_sr(seg, scan.paths, report, uid=scan.uid)
         paths.append(report)
     return paths
 

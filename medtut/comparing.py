@@ -7,6 +7,7 @@ __all__ = ['Difference', 'paired_difference', 'mean_difference', 'chosen_interva
 
 # %% ../nbs/toolbox/comparing.ipynb #cmp002
 from inspect import signature
+import re
 from typing import NamedTuple
 import warnings
 
@@ -21,11 +22,21 @@ from .metrics import (
 from .wording import counted
 
 # %% ../nbs/toolbox/comparing.ipynb #cmp009
+_DECIMALS = re.compile(r'\.(\d+)') # of a format such as '+.2f'
+
+def _reads_as_zero(text): return not text.strip('+-0.%')
+
 def _shown(x, spec):
     "A number as text; one that rounds to zero gets no minus"
     text = format(x, spec)
-    rounds_to_zero = not text.strip('+-0.%')
-    return format(abs(x), spec) if rounds_to_zero else text
+    return format(abs(x), spec) if _reads_as_zero(text) else text
+
+def _finer(spec, limit):
+    "`spec`, with as many more decimals, up to four, as tell a limit from 0"
+    for _ in range(4):
+        if not _reads_as_zero(format(limit, spec)): break
+        spec = _DECIMALS.sub(lambda found: f'.{int(found[1]) + 1}', spec)
+    return spec
 
 class Difference(NamedTuple):
     "How far two scores of the same cases lie apart, with the limits of its interval"
@@ -46,7 +57,10 @@ class Difference(NamedTuple):
     def __str__(self): return format(self)
     def __repr__(self): return f'{format(self)}, {self.verdict}'
     def __format__(self, spec):
-        value, low, high = [_shown(x, spec or '+.2f') for x in self]
+        spec = spec or '+.2f'
+        if self.verdict != 'undecided': # then no limit may read as 0
+            spec = _finer(spec, min(self.low, self.high, key=abs))
+        value, low, high = [_shown(x, spec) for x in self]
         if np.isnan(self.low) or np.isnan(self.high): return f'{value} (no interval)'
         return f'{value} ({low} to {high})'
 
@@ -109,6 +123,15 @@ def _rows_by_patient(arrays, groups):
     patient = patient_numbers(groups, number_of_cases(arrays, groups))
     return [np.flatnonzero(patient == i) for i in range(patient.max() + 1)]
 
+def _check_apart(valid_groups, test_groups):
+    "Refuse patients on both sides, if names tell; numbers may be counted from 0 on each side"
+    if valid_groups is None or test_groups is None: return
+    shared = {*np.unique(valid_groups).tolist()} & {*np.unique(test_groups).tolist()}
+    named = sorted(patient for patient in shared if isinstance(patient, str))
+    if named:
+        raise ValueError(f'{counted(len(named), "patient")} on both sides, such as {named[0]}: '
+                         'what was chosen on them can not be judged on them')
+
 def _both_classes(truth): return truth.any() and not truth.all()
 
 def chosen_interval(
@@ -128,10 +151,12 @@ def chosen_interval(
     Draws without a value are left out; more than 5 % of them are said in a warning. Limits are
     `NaN`, and a warning says so, if that is most of them, if all draws give the same, or with fewer
     than 3 patients to choose or to judge on.
-    Raises `ValueError` for lengths that differ, and groups as `check_ids` refuses them"""
+    Raises `ValueError` for lengths that differ, patients on both sides by name, and groups as
+    `check_ids` refuses them"""
     valid_truth, valid_score = scored_pair(*valid)
     test_truth, test_score = scored_pair(*test)
     check_level(level)
+    _check_apart(valid_groups, test_groups)
     valid_rows = _rows_by_patient([valid_score], valid_groups)
     test_rows = _rows_by_patient([test_score], test_groups)
     value = metric(test_truth, test_score, choose(valid_truth, valid_score))

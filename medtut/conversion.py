@@ -19,6 +19,7 @@ import pandas as pd
 
 from .batch import Item, Outcome, make_files, same_name
 from .dicom import read_dicom
+from .files import any_file_name
 from .folders import contents_of, files_below, table_row
 from .nifti import save_nifti
 from .planes import VolumeError, read_images
@@ -75,9 +76,9 @@ def series_table(
     for image in read_images(folder, n_jobs, progress):
         series.setdefault(image.uid, []).append(image)
     rows = [_row_of_table(uid, images) for uid, images in series.items()]
-    return pd.DataFrame(rows, columns=[
-        'uid', 'modality', 'description', 'files', 'images', 'volumes', 'plane', 'spacing', 'shape',
-        'problem', 'note', 'folder'])
+    columns = ['uid', 'modality', 'description', 'files', 'images', 'volumes', 'plane', 'spacing',
+               'shape', 'problem', 'note', 'folder']
+    with any_file_name(): return pd.DataFrame(rows, columns=columns)
 
 # %% ../nbs/toolbox/conversion.ipynb #conversion006
 # the pattern of a name, if none is given
@@ -318,4 +319,5 @@ def nifti_files(
     rows += [table_row(path, out, _unread(path)) for path in left_out]
     columns = ['path', 'uid', 'modality', 'description', 'files', 'volume', 'out', 'status',
                'reason', 'note', 'shape', 'spacing', 'stored']
-    return pd.DataFrame(rows, columns=columns).astype(dict(files='Int64'))
+    with any_file_name(): table = pd.DataFrame(rows, columns=columns)
+    return table.astype(dict(files='Int64'))

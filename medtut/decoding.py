@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pydicom
-from pydicom.encaps import generate_fragments, generate_frames
+from pydicom.encaps import generate_fragments, generate_frames, get_frame
 from pydicom.pixels import get_decoder
 from pydicom.pixels.utils import get_j2k_parameters
 from .errors import DicomError, as_dicom_error, data_set_name
@@ -40,17 +40,21 @@ def number_bits(
     return x
 
 # %% ../nbs/toolbox/decoding.ipynb #decod018
+def _jpeg_segments(frame):
+    "Marker and content of each segment in a JPEG or JPEG-LS codestream (ITU-T T.81 B.1.1.4)"
+    at = 2
+    while at + 5 <= len(frame) and frame[at] == 0xff:
+        length, = struct.unpack_from('>H', frame, at + 2)
+        yield frame[at + 1], frame[at + 4:at + 2 + length]
+        at += 2 + length
+
 def _jpeg_precision(frame):
     """Bits a sample that the frame header (SOF) of a JPEG or JPEG-LS codestream states.
 
     See ITU-T T.81 B.2.2 and T.87 C.2.2. `None`: none found."""
     start_of_frame = {0xf7, *range(0xc0, 0xd0)} - {0xc4, 0xc8, 0xcc}
-    at = 2
-    while at + 5 <= len(frame) and frame[at] == 0xff:
-        marker = frame[at + 1]
-        length, = struct.unpack_from('>H', frame, at + 2)
-        if marker in start_of_frame: return frame[at + 4]
-        at += 2 + length
+    for marker, content in _jpeg_segments(frame):
+        if marker in start_of_frame and content: return content[0]
     return None
 
 def _codestream_precision(layout):
@@ -137,21 +141,48 @@ class StoredValues(NamedTuple):
     values: np.ndarray  # (rows, columns); frames in front and colour (3) behind, where several
     decoder: str        # its name
 
+def _is_rgb_already(layout, frame):
+    """Does Pillow make RGB of a colour JPEG, whatever the header calls its colours?
+
+    pydicom (3.0.2) has it leave YCbCr as it is only where there is no segment of Adobe. The first
+    frame speaks for all."""
+    number_of_frames = layout.options['number_of_frames']
+    encoded = get_frame(layout.data, frame or 0, number_of_frames=number_of_frames)
+    named = {(marker, content[:5]): content for marker, content in _jpeg_segments(encoded)}
+    adobe = named.get((0xee, b'Adobe'), b'')
+    if len(adobe) < 12: return False
+    # libjpeg converts what is YCbCr by JFIF, or else by Adobe's last byte, and leaves the rest
+    return (0xe0, b'JFIF\0') in named or adobe[11] != 0
+
+def _bit_frame(layout, frame):
+    "A frame of single bits; it may begin within a byte (PS3.5 8.1.1), where pydicom 3.0.2 fails"
+    rows, columns = layout.options['rows'], layout.options['columns']
+    first = frame*rows*columns
+    byte, bit = divmod(first, 8)
+    end = -(-(first + rows*columns)//8)  # rounded up
+    packed = np.frombuffer(layout.data[byte:end], np.uint8)
+    bits = np.unpackbits(packed, bitorder='little')
+    return bits[bit:bit + rows*columns].reshape(rows, columns)
+
 def _decode(layout, frame):
     "Decode by the first decoder that can"
-    encapsulated = layout.syntax.is_encapsulated
-    if layout.syntax == pydicom.uid.JPEGExtended12Bit and layout.options['bits_stored'] > 8:
+    encapsulated, options = layout.syntax.is_encapsulated, layout.options
+    if layout.syntax == pydicom.uid.JPEGExtended12Bit and options['bits_stored'] > 8:
         if frame is None: _check_frames_are_there(layout)
         return StoredValues(_gdcm_12bit(layout, frame), 'gdcm')
+    are_bits = options['bits_allocated'] == options['samples_per_pixel'] == 1
+    is_packed = are_bits and layout.syntax.is_little_endian and not encapsulated
+    if is_packed and frame is not None: return StoredValues(_bit_frame(layout, frame), 'numpy')
     decoder = get_decoder(layout.syntax)
     plugins = ['']  # native pixel data needs none
     if encapsulated: plugins = [p for p in _PLUGINS if p in decoder.available_plugins]
     failures = []
     for plugin in plugins:
         try:
+            as_rgb = plugin != 'pillow' or not _is_rgb_already(layout, frame)
             # which bits are the number is settled in one place, for all decoders alike
             values, _ = decoder.as_array(layout.data, index=frame, decoding_plugin=plugin,
-                                         correct_unused_bits=False, **layout.options)
+                                         as_rgb=as_rgb, correct_unused_bits=False, **options)
             return StoredValues(values, plugin or 'numpy')
         except Exception as e: failures.append(_failure(plugin, e))
     if encapsulated and frame is None: _check_frames_are_there(layout)
@@ -280,12 +311,13 @@ def decoding_limits(layout, frame=None):
     expected_bytes = samples*bytes_a_sample
     return Limits(seconds=4 + expected_bytes/2e6, max_bytes=2**30 + 4*expected_bytes)
 
-def _decode_elsewhere(layout, frame):
-    "Decode in the other process, and say what went wrong there"
+def _decode_apart(layout, frame):
+    "Decode, compressed data in the other process, and say of which file it went wrong"
     limits = decoding_limits(layout, frame)
     decoder = f'{layout.name}: the decoder of {layout.syntax.name}'
     try:
-        if not _has_processes(): return _decode_numbers(layout, frame)
+        is_safe = not layout.syntax.is_encapsulated  # no native code decodes it
+        if is_safe or not _has_processes(): return _decode_numbers(layout, frame)
         return run_in_process(limits, _decode_numbers, layout, frame)
     except DicomError as e:
         raise DicomError(f'{layout.name}: {layout.syntax.name} could not be decoded: {e}') from None
@@ -311,6 +343,4 @@ def stored_values(
     Raises `DicomError` where there is no image, where it can't be decoded, or where it claims more
     than the file can hold or `max_bytes` allows."""
     with as_dicom_error(data_set_name(ds), 'decoding'):
-        layout = image_layout(ds, frame, max_bytes)
-        decode = _decode_elsewhere if layout.syntax.is_encapsulated else _decode_numbers
-        return decode(layout, frame)
+        return _decode_apart(image_layout(ds, frame, max_bytes), frame)

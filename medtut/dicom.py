@@ -22,7 +22,7 @@ from pydicom.filereader import read_dataset
 from tqdm.auto import tqdm
 from .burned_in import burned_in_risk
 from .errors import DicomError, as_dicom_error
-from .files import files_in_tree
+from .files import any_file_name, files_in_tree
 from .identity import pseudonyms
 from .summary import header_values, how_it_lies, pixel_statistics
 from .wording import counted
@@ -203,7 +203,8 @@ def _table(rows, first, last):
         values = columns.pop(name)
         dtype = 'Int64' if kinds.get(name) == {int} else None
         return pd.Series(values + [np.nan]*(row_count - len(values)), dtype=dtype)
-    table = pd.DataFrame({name: series(name) for name in order if name in columns}, copy=False)
+    with any_file_name(): # a path is one of the columns
+        table = pd.DataFrame({name: series(name) for name in order if name in columns}, copy=False)
     return table.reindex(columns=order)
 
 # %% ../nbs/01_dicom.ipynb #dicom111

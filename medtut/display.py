@@ -14,10 +14,10 @@ from pydicom.multival import MultiValue
 from pydicom.pixels import apply_color_lut
 from .decoding import stored_values
 from .errors import as_dicom_error, data_set_name, warn_of
-from .headers import element_value, has_signed_pixels, read_number, read_value
+from .headers import (SCALE_MACROS, by_frame, differs_by_frame, element_value,
+    has_signed_pixels, is_colour_image, read_number, read_value)
 from .orientation import orientation
-from .units import (Scale, SCALE_MACROS, by_frame, differs_by_frame, is_colour_image,
-    look_up_table, rescaling, sequence_table, to_units)
+from .units import look_up_table, scale_of, sequence_table, to_units, window_scale
 
 # %% ../nbs/toolbox/display.ipynb #dicom078
 def windowed(
@@ -83,6 +83,20 @@ def file_window(ds, frame=None):
             'the whole range of values is shown')
     return None
 
+def window_in_units(ds, frame=None):
+    """The file's window in the unit of `pixels`; `None` where it has none there.
+
+    A dose or a real world value mapping has another scale than the window (PS3.3 C.11.2.1.2)."""
+    window, own, physical = file_window(ds, frame), window_scale(ds, frame), scale_of(ds, frame)
+    if window is None or own.table is not None: return window
+    own_line, line = (own.slope, own.intercept), (physical.slope, physical.intercept)
+    if physical.table is None and own_line == line: return window
+    ends = np.array([window.level - window.width/2, window.level + window.width/2])
+    stored = (ends - own.intercept)/own.slope
+    low, high = sorted(physical.physical(stored))
+    # a table may give both ends one value
+    return Window(high - low, (low + high)/2, window.function) if high > low else None
+
 # %% ../nbs/toolbox/display.ipynb #dicom093
 def _through_window(x, window):
     "Values of interest, 0..1, by a `Window` of the file (PS3.3 C.11.2.1.2)"
@@ -107,10 +121,16 @@ def _through_table(x, table):
     shown = (table(x)/white).astype(np.float32)
     return np.where(np.isnan(x), np.nan, shown) # padding stays none
 
+def _bits_stored(ds):
+    "How many bits of a pixel are its number; all of them where BitsStored makes no sense"
+    allocated = int(read_number(ds, 'BitsAllocated') or 32)
+    stored = int(read_number(ds, 'BitsStored') or allocated)
+    return stored if 1 <= stored <= allocated else allocated
+
 def _can_be_negative(ds, scale):
     "Whether any value that the pixels can hold is negative on this scale, here or elsewhere"
     if scale.table is not None: return False
-    bits = int(read_number(ds, 'BitsStored') or ds.BitsAllocated)
+    bits = _bits_stored(ds)
     below = 2**(bits - 1) if has_signed_pixels(ds) else 0
     ends = -below, 2**bits - 1 - below
     return min(scale.slope*end for end in ends) + scale.intercept < 0
@@ -122,7 +142,8 @@ def _values_of_interest(x, scale, ds, frame=None):
     """`x`, on this scale, as 0..1, by the file's VOI (value of interest) LUT or window
     (PS3.3 C.11.2).
 
-    Where it has neither, from the least to the greatest value."""
+    Where it has neither, from the least to the greatest value; of bits and bytes, as they are
+    stored, from the least to the greatest that there can be."""
     finite = x[np.isfinite(x)]
     low, high = 0, 1
     if finite.size: low, high = finite.min(), finite.max()
@@ -132,9 +153,10 @@ def _values_of_interest(x, scale, ds, frame=None):
     if table is not None: return _through_table(x, table)
     window = file_window(ds, frame)
     if window is not None: return _through_window(x, window)
-    has_8_bits = read_number(ds, 'BitsAllocated', default=0) == 8
-    is_for_a_screen = has_8_bits and low >= 0 and _is_as_stored(scale)
-    if is_for_a_screen: low, high = 0, 255
+    # bits and bytes are greys already, from the least that can be stored to the greatest
+    has_few_bits = read_number(ds, 'BitsAllocated', default=0) in (1, 8)
+    is_for_a_screen = has_few_bits and low >= 0 and _is_as_stored(scale)
+    if is_for_a_screen: low, high = 0, 2**_bits_stored(ds) - 1
     width = max(high - low, 1e-6)  # an image of one value is grey
     return windowed(x, width, (low + high)/2)
 
@@ -158,16 +180,14 @@ def _colours(x, ds):
     "RGB, uint8, of decoded colour"
     is_palette = read_value(ds, 'PhotometricInterpretation') == 'PALETTE COLOR'
     if is_palette: return _palette_colours(x, ds)
-    bits = int(read_number(ds, 'BitsStored') or ds.BitsAllocated)
-    return (x >> max(bits - 8, 0)).astype(np.uint8)
+    return (x >> max(_bits_stored(ds) - 8, 0)).astype(np.uint8)
 
 def _greys(x, ds, frame, window):
     """Greys, uint8, 0 black, of the decoded values `x` of a frame.
 
     Or of several that share their scale and window."""
     if window is None:
-        # the file's own window is in its own scale, which need not be a unit
-        scale = rescaling(ds, frame) or Scale('stored values')
+        scale = window_scale(ds, frame)
         shown = _values_of_interest(to_units(x, ds, frame, scale), scale, ds, frame)
     else:
         width, level = window
@@ -208,7 +228,7 @@ def to_display(
                                 # all frames as the first
     max_bytes:int=2**31,        # as in `pixels`
 )->np.ndarray: # uint8, (rows, columns), greys where 0 is black, or (rows, columns, 3), RGB
-    """An image as it should look on a screen, for any photometric interpretation.
+    """An image as it should look on a screen, for any photometric interpretation but retired ones.
 
     Several frames stand in front. Modality LUT, then VOI LUT or window, then MONOCHROME1 inverted
     (PS3.3 C.7.6.3.1.2); padding is black. YBR and PALETTE COLOR become RGB.

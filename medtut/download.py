@@ -78,7 +78,7 @@ def check_or_delete(
         kind, _, wanted = checksum.partition(':')
         algorithm, _, part = kind.partition('-')
         digest = file_digest(path, algorithm, 2**20 if part == '1MiB' else None)
-        _delete_unless_equal(path, url, kind, digest, wanted)
+        _delete_unless_equal(path, url, kind, digest, wanted.strip().lower())
     return path
 
 def _delete_unless_equal(path, url, what, value, wanted):

@@ -23,7 +23,7 @@ from .metrics import UndefinedMetric
 from .nifti import load_nifti
 from .planes import VolumeError
 from .summaries import compare_summaries, summarise
-from .volumes import check_same_grid, spacing
+from .volumes import at_right_angles, check_same_grid, spacing
 
 # %% ../nbs/toolbox/evaluate.ipynb #eva007
 class CaseFiles(NamedTuple):
@@ -64,8 +64,8 @@ def pair_files(
     Predictions without a truth are left out, and a warning says so. Raises `VolumeError` for a
     truth without a prediction: a case that drops out of a mean unseen may improve it."""
     predicted, true = [x if isinstance(x, dict) else label_files(x) for x in (prediction, truth)]
-    are_folders = [not isinstance(x, dict) and Path(x).is_dir() for x in (prediction, truth)]
-    if not any(are_folders) and len(predicted) == len(true) == 1:
+    are_files = [not isinstance(x, dict) and Path(x).is_file() for x in (prediction, truth)]
+    if all(are_files):
         case = _stem_of_only(true)
         return {case: CaseFiles(*predicted.values(), true[case])}
     lacking = [case for case in true if case not in predicted]
@@ -115,6 +115,10 @@ def _score(case, files, labels, regions, tolerance):
     prediction, other_affine = _read_labels(files.prediction, labels)
     names = str(files.truth), str(files.prediction)
     check_same_grid(truth.shape, affine, prediction.shape, other_affine, names)
+    if not at_right_angles(affine):
+        raise VolumeError(f'{files.truth}: its axes are not at right angles, and distances are '
+                          'measured along them; straighten both files with medtut.volumes.resample,'
+                          ' nearest=True')
     mm = spacing(affine)
     report = segmentation_report(truth=truth, prediction=prediction, spacing=mm, classes=labels,
                                  regions=regions, tolerance=tolerance)
@@ -137,8 +141,8 @@ def evaluate_cases(
 
     `summarise(table, worst_mm=table.diagonal_mm.max())` averages them, so that a structure that is
     missed counts as far off as any could be. Raises `VolumeError`, which names the file, for the
-    first case that can't be read, whose two files lie on different grids, or that holds a label
-    without a name, and `ValueError` for labels and regions that make no sense: a mean over what
+    first case that can't be read, whose two files lie on different grids or on a sheared one, or
+    that holds a label without a name, and `ValueError` for labels and regions that make no sense: a mean over what
     happened to fit is no result."""
     check_labels(labels, regions)
     work = (joblib.delayed(_score)(case, files, labels, regions, tolerance)

@@ -23,14 +23,17 @@ def check_level(level):
 
 def patients_of(values, groups):
     "For each value the number of its patient: 0, 1, ..."
+    if np.ndim(values) != 1:
+        raise ValueError(f'one value for each case is needed, found shape {np.shape(values)}')
     return patient_numbers(groups, number_of_cases([values], groups))
 
-def _design_effect(parts, independent_variance):
-    """How many times larger the variance is than that of independent cases; at least 1.
-    `parts` are the patients' shares in the deviation of a score, which sum to 0"""
-    patients = len(parts)
-    # the variance of a sum of independent parts: n/(n - 1) times the sum of their squares
-    clustered_variance = patients/(patients - 1)*np.sum(parts**2)
+def _variance_of_sum(products, n):
+    """Variance of a sum of n independent parts of mean 0, from their squares; from their products
+    with others, the covariance of both sums"""
+    return n/max(n - 1, 1)*np.sum(products)
+
+def _design_effect(clustered_variance, independent_variance):
+    "How many times larger the variance is than that of independent cases; at least 1"
     return max(1., clustered_variance/independent_variance)
 
 # %% ../nbs/toolbox/few_patients.ipynb #few011
@@ -45,7 +48,8 @@ def _independent_cases(hits, patient):
     size, hits_of_patient = np.bincount(patient), np.bincount(patient, hits)
     # by how much each patient's hits move the share
     parts = (hits_of_patient - share*size)/cases
-    return cases/_design_effect(parts, share*(1 - share)/cases)
+    clustered_variance = _variance_of_sum(parts**2, patients)
+    return cases/_design_effect(clustered_variance, share*(1 - share)/cases)
 
 def _wilson(share, n, z):
     "Wilson's interval of a share of n independent cases, z standard errors to each side"
@@ -105,7 +109,8 @@ def mean_interval(
     What no patient of the sample shows, it can't know: with rare failures and few patients every
     interval is too narrow. With fewer than three patients, or if all have the same mean, the
     limits are `NaN` and a warning says so. Raises `ValueError` for no cases, values that are not
-    finite, groups as `check_ids` refuses them, and a level outside 0..1"""
+    finite, a mean beyond its bounds, groups as `check_ids` refuses them, and a level outside
+    0..1"""
     values = np.asarray(as_array(values), float)
     check_level(level)
     if values.size and not np.isfinite(values).all():
@@ -114,6 +119,11 @@ def mean_interval(
                          'they count (see summarise), or leave these cases out and say so')
     patient = patients_of(values, groups)
     patients, mean = patient.max() + 1, values.mean()
+    lowest, highest = bounds
+    rounding = 1e-9*max(1, abs(mean))
+    if not lowest - rounding <= mean <= highest + rounding:
+        raise ValueError(f'the mean is {mean:g}, and bounds say that it lies between {lowest:g} '
+                         f'and {highest:g}: give both in one unit, the lower bound first')
     # a number for each patient whose mean is the mean of all cases: mean + deviations*n/cases,
     # where n patients have `cases` cases. With one case each these are the values themselves
     deviations = np.bincount(patient, values - mean)
@@ -129,7 +139,7 @@ def mean_interval(
     error = spread/np.sqrt(patients)
     low = mean - error*_undo_skewness(t, skewness, patients)
     high = mean - error*_undo_skewness(-t, skewness, patients)
-    low, high = np.clip([low, high], *bounds)
+    low, high = np.clip([low, high], lowest, highest)
     return Interval(float(mean), float(low), float(high))
 
 def _no_limits(value, why):
@@ -156,18 +166,39 @@ def _wins(truth, score):
         return (lower + lower_or_equal)/2/len(others)
     return np.where(truth, below(score, negative), 1 - below(score, positive))
 
-def _auc_design_effect(truth, score, patient):
-    "Of several cases a patient (Obuchowski 1997)"
-    wins = _wins(truth, score)
+class _OfClass(NamedTuple):
+    "What the cases of one class do to an AUC"
+    cases: int
+    patients: int        # who have such a case
+    variance: float      # that they would bring, each a patient of its own
+    clustered: float     # that they bring
+    parts: np.ndarray    # by how much each of all patients moves the AUC by them
+
+def _of_class(deviations, patient, all_patients):
+    "Of the cases of a class, by how much each moves the AUC"
+    cases, patients = len(deviations), len(np.unique(patient))
+    parts = np.bincount(patient, deviations, all_patients)
+    return _OfClass(cases, patients, _variance_of_sum(deviations**2, cases),
+                    _variance_of_sum(parts**2, patients), parts)
+
+def _independent_of_each(truth, score, patient):
+    """How many independent positives and negatives the cases are worth (Obuchowski 1997): all of
+    them with one a patient"""
+    wins, patients = _wins(truth, score), patient.max() + 1
+    # the AUC is the mean of either class's wins
     auc = wins[truth].mean()
-    # by how much each case moves the AUC, which is the mean of either class's wins
-    cases_of_class = np.where(truth, truth.sum(), (~truth).sum())
-    deviation = (wins - auc)/cases_of_class
-    independent_variance = np.sum(deviation**2)
-    patients = patient.max() + 1
-    # with one patient, or without an error to learn from: the worst case
-    if patients == 1 or not independent_variance: return len(truth)/patients
-    return _design_effect(np.bincount(patient, deviation), independent_variance)
+    positive, negative = [
+        _of_class((wins[cases] - auc)/cases.sum(), patient[cases], patients)
+        for cases in (truth, ~truth)]
+    if patients == len(truth): return positive.cases, negative.cases
+    independent_variance = positive.variance + negative.variance
+    is_one_patients = any(of.cases > of.patients == 1 for of in (positive, negative))
+    # nothing tells how alike a patient's cases are: the worst case, in which a patient counts once
+    if is_one_patients or not independent_variance: return positive.patients, negative.patients
+    covariance = _variance_of_sum(positive.parts*negative.parts, patients)
+    clustered_variance = positive.clustered + negative.clustered + 2*covariance
+    effect = _design_effect(clustered_variance, independent_variance)
+    return positive.cases/effect, negative.cases/effect
 
 def auc_interval(
     truth,           # 0 and 1, or False and True
@@ -187,9 +218,7 @@ def auc_interval(
     check_level(level)
     truth, score = scored_pair(truth, score)
     patient = patients_of(score, groups)
-    effect = 1.
-    if patient.max() + 1 < len(truth): effect = _auc_design_effect(truth, score, patient)
-    positives, negatives = truth.sum()/effect, (~truth).sum()/effect
+    positives, negatives = _independent_of_each(truth, score, patient)
     z = ndtri((1 + level)/2)
     # a limit is the AUC from which this one lies z standard errors away
     def too_far(limit):

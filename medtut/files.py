@@ -148,3 +148,10 @@ def files_in_tree(
             below = [os.path.join(top, name) for name in folders]
             to_search.extend(path for path in below if os.path.islink(path))
     return paths
+
+# %% ../nbs/toolbox/files.ipynb #files033
+@contextmanager
+def any_file_name():
+    "While open, tables that are made hold names of files that are no UTF-8, with Arrow too"
+    import pandas as pd # not above: most that is done with files needs no tables
+    with pd.option_context('mode.string_storage', 'python'): yield

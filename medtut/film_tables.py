@@ -44,9 +44,9 @@ class FilmTable(NamedTuple):
 def _text(value):
     "What a cell says, as text; '' if nothing. 1.0 is '1'"
     if pd.isna(value): return ''
-    # beyond 2**53 a float no longer holds each whole number
+    # a spreadsheet keeps 15 digits of a number; longer ones stay numbers with an exponent
     is_whole = isinstance(value, (float, np.floating)) and float(value).is_integer()
-    if is_whole and abs(value) < 2**53: value = int(value)
+    if is_whole: return f'{value:.0f}' if abs(value) < 1e15 else f'{value:e}'
     return str(value).strip()
 
 def _empty_cells(films):

@@ -181,3 +181,34 @@ def signed_as_pixels(
     return unsigned - 0x10000 if signed and unsigned >= 0x8000 else unsigned
 
 def has_signed_pixels(ds): return bool(read_number(ds, 'PixelRepresentation', default=0))
+
+# %% ../nbs/toolbox/headers.ipynb #heads021
+# functional groups that say what stored values mean
+SCALE_MACROS = ('PixelValueTransformationSequence', 'RealWorldValueMappingSequence')
+
+def differs_by_frame(ds, macros=SCALE_MACROS):
+    "Does each frame have one of the functional groups `macros` of its own?"
+    own = read_value(ds, 'PerFrameFunctionalGroupsSequence') or []
+    return any(macro in group for group in own for macro in macros)
+
+def by_frame(convert, x, frame, differs):
+    """`convert(values, frame)` of the stored values `x`.
+
+    That is of each frame in turn where `differs`, else of all at once."""
+    if frame is not None or x.ndim < 3 or not differs: return convert(x, frame)
+    return np.stack([convert(values, i) for i, values in enumerate(x)])
+
+def is_colour_image(ds):
+    "Does a pixel have several samples, or an index into a table of colours?"
+    if read_number(ds, 'SamplesPerPixel', default=1) > 1: return True
+    return read_value(ds, 'PhotometricInterpretation') == 'PALETTE COLOR'
+
+def tomogram_detector(ds):
+    """The detector of a tomogram of nuclear medicine: there it says how its slices lie.
+
+    `None` of another image; that of a projection says how the detector stood (PS3.3 C.8.4.11)."""
+    kinds = read_value(ds, 'ImageType')
+    if not isinstance(kinds, MultiValue): kinds = []
+    is_tomogram = 'SliceVector' in ds or any(str(kind).startswith('RECON') for kind in kinds)
+    detectors = read_value(ds, 'DetectorInformationSequence')
+    return detectors[0] if is_tomogram and detectors else None

@@ -64,6 +64,7 @@ def upsample(
     if maps.ndim not in (3, 4) or len(size) != maps.ndim - 1:
         raise ValueError('need maps (n, rows, columns) or (n, depth, rows, columns) and as many '
                          f'sizes; found {tuple(maps.shape)} and {tuple(size)}')
+    if not maps.is_floating_point(): maps = maps.float() # whole numbers have nothing between them
     middles = _middles(maps.shape[1:], size, field)
     for i, (pixels, middle) in enumerate(zip(size, middles)):
         # where each pixel lies between the cells: 2.3 is .3 of the way from cell 2 to cell 3

@@ -45,6 +45,7 @@ class _Segment(NamedTuple):
 # second bytes of markers (ITU-T T.81 B.1, T.87 C.1, T.800 A.2)
 _FRAME_HEADERS = {*range(0xc0, 0xd0), 0xf7} - {0xc4, 0xc8, 0xcc}  # SOF of JPEG and JPEG-LS
 _SCAN, _TILE = 0xda, 0x90  # SOS of JPEG, SOT of JPEG 2000: from here on pixels
+_STARTS_OF_IMAGE = b'\xff\xd8', b'\xff\x4f' # SOI of JPEG, SOC of JPEG 2000
 _END_OF_IMAGE = b'\xff\xd9' # EOI of JPEG, EOC of JPEG 2000
 # transfer syntaxes of JPEG, JPEG-LS and JPEG 2000 (PS3.6 A), retired ones too: in other streams,
 # such as a video's, the bytes of a marker are pixels
@@ -65,12 +66,25 @@ def _fragments(data):
         at = start + length
         yield start, min(at, len(data))
 
+def _codestreams(parts):
+    """Start and end of each codestream in joined fragments.
+
+    One begins with a fragment, and may go on in those behind it (PS3.5 A.4)"""
+    starts, at = [], 0
+    for part in parts:
+        if at == 0 or part[:2] in _STARTS_OF_IMAGE: starts.append(at)
+        at += len(part)
+    return zip(starts, [*starts[1:], at])
+
 def _segments(code, start, end):
     "Each `_Segment` before the first scan or tile of a JPEG or JPEG 2000 codestream"
-    starts_of_image = b'\xff\xd8', b'\xff\x4f'
-    if bytes(code[start:start + 2]) not in starts_of_image: return
+    if bytes(code[start:start + 2]) not in _STARTS_OF_IMAGE: return
     at = start + 2
     while at + 4 <= end and code[at] == 0xff:
+        # any number of bytes 0xff may stand in front of a marker (ITU-T T.81 B.1.1.2)
+        if code[at + 1] == 0xff:
+            at += 1
+            continue
         # a marker of 2 bytes, then a length that counts itself
         marker, content = code[at + 1], at + 4
         if marker in (_SCAN, _TILE): return
@@ -81,33 +95,45 @@ def _segments(code, start, end):
 def _precision(data):
     "Most bits a sample of a JPEG or JPEG 2000 stream, as its header has it; 0 where there is none"
     bits = [0]
-    for fragment in _fragments(data):
-        for marker, start, end in _segments(data, *fragment):
-            if marker in _FRAME_HEADERS and start < end: bits.append(data[start])
+    parts = [data[start:end] for start, end in _fragments(data)][1:] # behind the offsets
+    code = b''.join(parts)
+    for codestream in _codestreams(parts):
+        for marker, start, end in _segments(code, *codestream):
+            if marker in _FRAME_HEADERS and start < end: bits.append(code[start])
             # Rsiz, eight sizes of 4 bytes, Csiz, then the first component's depth
             depth = start + 2 + 8*4 + 2
-            if marker == _SIZ and depth < end: bits.append((data[depth] & 0x7f) + 1)
+            if marker == _SIZ and depth < end: bits.append((code[depth] & 0x7f) + 1)
     return max(bits)
+
+def _clear_codestream(code, begin, end):
+    "Make zero the comments and application data of a codestream, and what follows its end"
+    for marker, start, stop in _segments(code, begin, end):
+        # the first 14 bytes of APP0 are what JFIF needs
+        if marker == _APP0: start = min(start + 14, stop)
+        if marker in _COMMENTS: code[start:stop] = bytes(stop - start)
+    # only now: a small picture in the application data had an end of its own
+    end_of_image = code.rfind(_END_OF_IMAGE, begin, end)
+    if end_of_image < 0: return
+    behind = end_of_image + 2
+    # padding may stay: zeros, or 0xff in front of a marker
+    if code[behind:end].strip(b'\0\xff'): code[behind:end] = bytes(end - behind)
 
 def _without_comments(data, syntax):
     """Encapsulated pixel data, with comments, application data and what follows the end of an image
     made zero, and nothing behind the last item"""
-    cleared, items = bytearray(data), list(_fragments(data))
-    # the first item holds offsets, whose bytes may look like a marker
-    streams = items[1:] if syntax in _WITH_MARKERS else []
-    for fragment_start, fragment_end in streams:
-        for marker, start, end in _segments(data, fragment_start, fragment_end):
-            # the first 14 bytes of APP0 are what JFIF needs
-            if marker == _APP0: start = min(start + 14, end)
-            if marker in _COMMENTS: cleared[start:end] = bytes(end - start)
-        end_of_image = data.rfind(_END_OF_IMAGE, fragment_start, fragment_end)
-        if end_of_image < 0: continue
-        behind = end_of_image + 2
-        # padding may stay: zeros, or 0xff in front of a marker
-        if data[behind:fragment_end].strip(b'\0\xff'):
-            cleared[behind:fragment_end] = bytes(fragment_end - behind)
+    items = list(_fragments(data))
     end_of_items = items[-1][1] if items else 0
-    return bytes(cleared[:end_of_items])
+    cleared = bytearray(data[:end_of_items])
+    # the first item holds offsets, whose bytes may look like a marker
+    fragments = items[1:] if syntax in _WITH_MARKERS else []
+    parts = [data[start:end] for start, end in fragments]
+    code = bytearray(b''.join(parts))
+    for begin, end in _codestreams(parts): _clear_codestream(code, begin, end)
+    at = 0
+    for (start, end), part in zip(fragments, parts):
+        cleared[start:end] = code[at:at + len(part)]
+        at += len(part)
+    return bytes(cleared)
 
 # %% ../nbs/toolbox/hidden_data.ipynb #dicom126c
 _CLEARED = 'clear unused bits'

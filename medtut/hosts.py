@@ -17,6 +17,7 @@ from collections import Counter
 from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
+from zipfile import is_zipfile
 import pandas as pd, pydicom, requests
 from .archives import DECATHLON, IMAGES, DataSet, find_set
 from .download import DataError, check_gzip, fetch, tar_members, unpack
@@ -183,6 +184,14 @@ def _not_whole(wanted, *folders):
     return [series for series in wanted
         if not any(_is_whole(series, folder) for folder in folders)]
 
+def _check_workbook(path, url):
+    "Delete what came in place of a spreadsheet, such as a web page, and raise `DataError`"
+    if is_zipfile(path): return
+    begins = path.read_bytes()[:40]
+    path.unlink()
+    raise DataError(f'{url}: no spreadsheet came; what came begins with {begins!r}, and was '
+        'deleted. Open the address in a browser and see what it says, or call again later')
+
 def duke_series(ds:DataSet, work:Path, selection:list, existing:list, progress:bool)->Fetched:
     """Fetch the tables, and the 'pre' series of the patients in `selection` through idc-index;
     the other arguments are those of `from_archive`"""
@@ -191,7 +200,9 @@ def duke_series(ds:DataSet, work:Path, selection:list, existing:list, progress:b
     images = top/IMAGES
     wanted = list(pre_series(client.index, selection).itertuples())
     tables = [top/name for name in ds.files]
-    for path in tables: _fetch_once(ds.files[path.name], path, progress)
+    for path in tables:
+        _fetch_once(ds.files[path.name], path, progress)
+        _check_workbook(path, ds.files[path.name].url)
     _link_existing(wanted, existing, images)
     missing = _not_whole(wanted, images, raw)
     if missing:

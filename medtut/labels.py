@@ -72,8 +72,10 @@ def _label(groups, keyword, frame):
     value = element_value(groups, keyword)
     if value is None:
         return _older_b_value(groups[-1]) if keyword == 'DiffusionBValue' else None
-    # a vector of nuclear medicine has a value a frame
-    if keyword.endswith('Vector'): value = value[frame or 0]
+    # a vector of nuclear medicine has a value a frame; pydicom makes no list of a single one
+    if keyword.endswith('Vector'):
+        values = value if isinstance(value, (MultiValue, list)) else [value]
+        value = values[frame or 0]
     return _plain(value)
 
 # %% ../nbs/toolbox/labels.ipynb #labels18b

@@ -29,7 +29,7 @@ DECODER_FIELDS = dict(
 
 PIXEL_ELEMENTS = ('PixelData', 'FloatPixelData', 'DoubleFloatPixelData')
 
-def _decoder_options(ds, keyword):
+def _decoder_options(ds, keyword, syntax):
     "What pydicom's decoders have to be told of the image in element `keyword`"
     options = {name: read_whole_number(ds, k) for k, name in DECODER_FIELDS.items()}
     options = {name: value for name, value in options.items() if value is not None}
@@ -38,7 +38,11 @@ def _decoder_options(ds, keyword):
     if keyword == 'FloatPixelData': options['bits_allocated'] = 32
     if keyword == 'DoubleFloatPixelData': options['bits_allocated'] = 64
     options.setdefault('samples_per_pixel', 1)
-    if options['samples_per_pixel'] > 1: options.setdefault('planar_configuration', 0)
+    if options['samples_per_pixel'] > 1:
+        options.setdefault('planar_configuration', 0)
+        # of a codestream the element says nothing (PS3.3 C.7.6.3.1.3); where its planes are apart,
+        # as in RLE, pydicom's plugins say so themselves
+        if syntax.is_encapsulated: options['planar_configuration'] = 0
     representation = options.setdefault('pixel_representation', 0)
     if representation not in (0, 1):
         warn_of(ds, 'PixelRepresentation', f'is {representation}', '0, unsigned, is taken')
@@ -84,6 +88,18 @@ def _check_syntax(name, syntax):
         raise DicomError(
             f'{name}: its transfer syntax, {syntax.name} ({syntax}), has no decoder in pydicom; '
             'convert it to Explicit VR Little Endian with a program that reads it') from None
+
+# colours that no decoder here turns into RGB (PS3.3 C.7.6.3.1.2): those of videos, and retired ones
+_NEVER_RGB = ('YBR_PARTIAL_420', 'YBR_PARTIAL_422', 'HSV', 'ARGB', 'CMYK')
+
+def _check_colours(name, options):
+    "Raise `DicomError` for colours that would be taken for RGB and are none"
+    meaning = options['photometric_interpretation']
+    if options['samples_per_pixel'] > 1 and meaning in _NEVER_RGB:
+        raise DicomError(
+            f'{name}: its PhotometricInterpretation is {meaning}, '
+            'colours that medtut does not turn into RGB; '
+            'convert it to RGB with a program that reads it')
 
 # %% ../nbs/toolbox/layout.ipynb #layout010
 class ImageLayout(NamedTuple):
@@ -153,13 +169,14 @@ def image_layout(
             f'{name}: no pixel data ({kind} without an image, or read with pixels=False)')
     syntax = UID(getattr(ds, 'file_meta', {}).get('TransferSyntaxUID', ''))
     _check_syntax(name, syntax)
-    options = _decoder_options(ds, keyword)
+    options = _decoder_options(ds, keyword, syntax)
     required = ('rows', 'columns', 'bits_allocated', 'photometric_interpretation')
     missing = [k for k in required if not options.get(k)]
     if missing:
         raise DicomError(
             f"{name}: {' and '.join(missing)} missing or zero: the pixel data can't be laid out; "
             'the header has to be corrected')
+    _check_colours(name, options)
     high_bit = _check_bits(ds, options)
     data = ds[keyword].value
     if not isinstance(data, bytes):

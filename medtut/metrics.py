@@ -15,6 +15,7 @@ __getattr__ = hands_on(__name__, 'intervals', 'masks')
 import warnings
 from typing import NamedTuple
 import numpy as np
+import pandas as pd
 from .wording import counted
 
 # %% ../nbs/toolbox/metrics.ipynb #metrics007
@@ -40,13 +41,24 @@ class Confusion(NamedTuple):
 # %% ../nbs/toolbox/metrics.ipynb #metrics07b
 def as_array(x):
     "`x` as a NumPy array; a tensor may lie on a GPU and have a gradient"
-    if hasattr(x, 'detach'): x = x.detach().cpu()
+    if hasattr(x, 'detach'):
+        x = x.detach().cpu()
+        if 'bfloat16' in str(x.dtype): x = x.float() # NumPy has no such type
     return np.asarray(x)
+
+def _refuse_missing(x, name):
+    "Refuse what pandas calls missing, which is neither equal to anything nor not"
+    if x.dtype != object: return
+    n = pd.isna(x).sum()
+    if n:
+        raise ValueError(f'{name} must hold a value for each case, and {n} of {x.size} are missing; '
+                         'leave these cases out, and say so')
 
 def as_binary(x, name):
     "`x` as bool; refuses anything but 0, 1, False, True"
     x = as_array(x)
     if x.dtype == bool: return x
+    _refuse_missing(x, name)
     wrong = x[~((x == 0) | (x == 1))]
     if wrong.size:
         raise ValueError(f'{name} must hold 0 and 1, or False and True; '

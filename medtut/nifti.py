@@ -126,8 +126,12 @@ def _indices(wanted, n, what, path):
     "The indices that `wanted` means among `n`"
     if wanted is None: return list(range(n))
     if isinstance(wanted, slice): indices = list(range(*wanted.indices(n)))
-    else: indices = np.atleast_1d(wanted).tolist()
-    are_within = all(isinstance(i, int) and 0 <= i < n for i in indices)
+    else:
+        chosen = np.atleast_1d(wanted)
+        # a mask says of each whether it is wanted, as in NumPy
+        if chosen.dtype == bool and chosen.shape == (n,): chosen = np.flatnonzero(chosen)
+        indices = chosen.tolist()
+    are_within = all(type(i) is int and 0 <= i < n for i in indices)
     if not indices or not are_within:
         raise VolumeError(f'{path}: {what} {wanted} asked for, it has {n}, counted from 0')
     return indices
@@ -252,7 +256,7 @@ def load_nifti(
 # NumPy's types that become others: NIfTI has no bool or float16, and few programs read 64 bits
 _STORED_AS = {'b1': 'u1', 'f2': 'f4', 'i8': 'i4', 'u8': 'i4'}
 
-def _as_stored(array, path):
+def as_stored(array, path):
     "`array` in the type in which NIfTI holds it"
     if array.ndim not in (3, 4) or not array.size:
         raise VolumeError(f'{path}: need (x, y, z) or (x, y, z, channel), found shape '
@@ -282,7 +286,7 @@ def save_nifti(
     affine = check_affine(affine, path)
     if not path.name.endswith(('.nii', '.nii.gz')):
         raise VolumeError(f'{path}: the name must end in .nii or .nii.gz')
-    image = nib.Nifti1Image(_as_stored(np.asarray(array), path), affine)
+    image = nib.Nifti1Image(as_stored(np.asarray(array), path), affine)
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=1)
     if not np.allclose(image.get_qform(), affine, atol=1e-3):

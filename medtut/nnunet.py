@@ -73,7 +73,22 @@ def splits_final(
     table:pd.DataFrame, # with the columns case and split, 'train', 'valid' or 'test'
     path:str|Path,      # `splits_final.json` in nnU-Net's preprocessed folder of the data set
 )->Path:                # `path`
-    "Write one fold: nnU-Net trains on 'train' and validates on all others"
+    """Write one fold: nnU-Net trains on 'train' and validates on all others.
+
+    Raises `ValueError` for a case in no part or one of another name, for a patient in training and
+    elsewhere, where there is a column `patient`, and where nothing is for training."""
+    is_odd = ~table.split.isin(['train', 'valid', 'test'])
+    if is_odd.any():
+        first = table[is_odd].iloc[0]
+        raise ValueError(f"{first['case']} is in part {first['split']!r}; split says 'train', "
+                         "'valid' or 'test'")
+    is_train = table.split == 'train'
+    if not is_train.any(): raise ValueError(f'none of {len(table)} cases is for training')
+    if 'patient' in table:
+        torn = set(table.patient[is_train]) & set(table.patient[~is_train])
+        if torn:
+            raise ValueError(f'patient {min(torn, key=str)} is in training and elsewhere: split by '
+                             'patient')
     train = table.case[table.split == 'train'].tolist()
     others = table.case[table.split != 'train'].tolist()
     _write_json(path, [dict(train=train, val=others)])

@@ -11,7 +11,28 @@ from typing import NamedTuple
 import numpy as np
 import pydicom
 from .errors import as_dicom_error, data_set_name, warn_of
-from .headers import element_value, read_value
+from .headers import element_value, read_value, tomogram_detector
+
+# %% ../nbs/toolbox/orientation.ipynb #orient004b
+def _letters(direction, first):
+    "Letters of a direction (steps to the left, back and head), that of axis `first` in front"
+    pairs = ('LR', 'PA', 'HF')
+    names = [pair[int(step < 0)] for pair, step in zip(pairs, direction)]
+    order = np.argsort(-np.abs(direction), kind='stable')
+    others = [i for i in order if i != first and abs(direction[i]) >= .1]
+    return ''.join(names[i] for i in [first, *others])
+
+def direction_letters(directions):
+    """Letters (PS3.3 C.7.6.1.1.1) of the directions of rows and columns, (2, 3) in LPS+.
+
+    The strongest comes first. It is chosen for both together, so that they lie along two axes: of
+    a plane tilted twice, rows and columns may each run farthest along the same one.
+    Parts below a tenth (6 degrees) are left out."""
+    along_rows, along_columns = np.abs(directions)
+    together = along_rows[:, None] + along_columns  # of each axis for rows with each for columns
+    np.fill_diagonal(together, 0)
+    axes = np.unravel_index(together.argmax(), together.shape)
+    return [_letters(direction, axis) for direction, axis in zip(directions, axes)]
 
 # %% ../nbs/toolbox/orientation.ipynb #dicom095g
 _OPPOSITE = dict(zip('RLAPHF', 'LRPAFH'))
@@ -77,21 +98,15 @@ class Orientation(NamedTuple):
         if across: x = np.flip(x, row_axis + 1)
         return np.ascontiguousarray(x)
 
-def _letters(direction):
-    """Letters of a direction (steps to the left, back and head), the strongest first.
-
-    Parts below a tenth (6 degrees) are left out."""
-    pairs = ('LR', 'PA', 'HF')
-    names = [pair[int(step < 0)] for pair, step in zip(pairs, direction)]
-    order = np.argsort(-np.abs(direction), kind='stable')
-    return ''.join(names[i] for i in order if abs(direction[i]) >= .1)
-
 def _directions(ds, frame=None):
     """Directions of rows and columns, (2, 3) in LPS+.
 
     `None` where the file has none or, with a warning, none that make sense."""
     # what all frames share lies behind what the first says of itself
     value = element_value(ds, 'ImageOrientationPatient', frame or 0)
+    if value is None:
+        detector = tomogram_detector(ds)
+        if detector is not None: value = read_value(detector, 'ImageOrientationPatient')
     if value is None: return None
     try: directions = np.array(value, float).reshape(2, 3)
     except (TypeError, ValueError): directions = np.full((2, 3), np.nan)
@@ -113,7 +128,8 @@ def orientation(
 )->Orientation: # (row, column, plane)
     """How an image lies in the patient.
 
-    It is taken from `ImageOrientationPatient` or, as in radiographs, `PatientOrientation`.
+    It is taken from `ImageOrientationPatient` or, as in radiographs, `PatientOrientation`; a
+    tomogram of nuclear medicine keeps the first with its detector (PS3.3 C.8.4.11).
     `.turn(x)` hangs it upright, `.upright` is its orientation then.
     Raises `DicomError` for a data set that can't be read."""
     with as_dicom_error(data_set_name(ds), 'finding its orientation'):
@@ -121,7 +137,7 @@ def orientation(
         directions = _directions(ds, frame)
         if directions is not None:
             plane = 'projection' if is_projection else _plane_of(directions)
-            return Orientation(*map(_letters, directions), plane)
+            return Orientation(*direction_letters(directions), plane)
         letters = element_value(ds, 'PatientOrientation', frame)
         plane = 'projection' if is_projection else None
         if letters is None: return Orientation(plane=plane)

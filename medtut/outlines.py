@@ -119,10 +119,9 @@ def _nrrd_drawing(path):
         raise VolumeError(f'{path}: {len(in_space)} axes in space and {len(others)} others; '
                           'outlines have three, and perhaps one of layers')
     affine = _nrrd_affine(header, in_space, path)
-    layers = array.transpose(*in_space, *others)
+    layers = _whole(array.transpose(*in_space, *others), path)
     if layers.ndim == 3: layers = layers[..., None]
     segments = _segments(header, layers.shape[3])
-    layers = _whole(layers, path)
     strays = [s for s in segments if not 0 <= s.layer < layers.shape[3]]
     if strays:
         raise VolumeError(f'{path}: {strays[0].name} is said to lie in layer {strays[0].layer}, '
@@ -131,10 +130,12 @@ def _nrrd_drawing(path):
     return Drawing(layers, affine, segments)
 
 def _whole(x, path):
-    "Numbers of outlines: whole, and from 0 to 255"
-    if x.dtype.kind == 'f' and not (x == np.rint(x)).all():
-        odd = x[x != np.rint(x)][0]
-        raise VolumeError(f'{path}: outlines are whole numbers, found {odd:g}; is it the image?')
+    "Numbers of outlines: whole, but for a rounding error, and from 0 to 255"
+    if x.dtype.kind == 'f':
+        odd = x[~(np.abs(x - np.rint(x)) <= 1e-3)] # nan too
+        if odd.size: raise VolumeError(f'{path}: outlines are whole numbers, found {odd[0]:g}; is '
+                                       'it the image?')
+        x = np.rint(x)
     if x.dtype.kind not in 'biuf' or x.min() < 0 or x.max() > 255:
         raise VolumeError(f'{path}: numbers from {x.min()} to {x.max()}; outlines here go from '
                           '0 to 255. Is it the image?')
@@ -191,9 +192,8 @@ def _refuse_part(path, shape, affine, label_shape, label_affine):
 def _refuse_outside(is_inside, path):
     "Refuse a mask of which voxels lie outside of the image"
     if is_inside.all(): return
-    n = counted(len(is_inside), 'voxel')
-    raise VolumeError(f'{path}: {(~is_inside).sum():,} of {n} outlined lie outside of the image; '
-                      'does it belong to this image?')
+    raise VolumeError(f'{path}: {(~is_inside).sum():,} of {counted(len(is_inside), "voxel")} '
+                      'outlined lie outside of the image; does it belong to this image?')
 
 def _copied(label, turn, offset, shape, path):
     "Each voxel of a label in its place on a grid of `shape`"
@@ -222,23 +222,23 @@ def on_grid(
 )->np.ndarray: # (x, y, z) uint8, on the grid of the image
     """A mask on the grid of its image. Along other axes, or in a box of it, no voxel changes.
 
-    Raises `VolumeError` for another grid or a part of the image, unless it may be either, for a
-    mask that reaches out of the image, and for a label of which resampling leaves nothing."""
+    Raises `VolumeError` for numbers that are not whole ones up to 255, another grid or a part of
+    the image unless it may be either, a mask that reaches out of it, and a label that is lost."""
+    label = _whole(np.asarray(label), name)
     shape, image_affine = tuple(like[0][:3]), check_affine(like[1], 'image')
     steps = _steps_between(image_affine, affine, label.shape)
     if steps is not None:
         fits = boxed or resampled or _is_whole(*steps, label.shape, shape)
         if not fits: _refuse_part(name, shape, image_affine, label.shape, affine)
         return _copied(label, *steps, shape, name)
-    if not resampled:
-        _refuse_grid(name, shape, image_affine, Drawing(label[..., None], affine, []))
+    if not resampled: _refuse_grid(name, shape, image_affine, Drawing(label[..., None], affine, []))
     _check_reach(label, affine, shape, image_affine, name)
     out = resample(label, affine, like=(shape, image_affine), nearest=True).array
     lost = np.setdiff1d(label[label > 0], out).tolist()
     if lost:
         raise VolumeError(f'{name}: nothing is left of label {lost[0]} on the voxels of the image, '
                           'which are too large for it')
-    return out.astype(np.uint8)
+    return out
 
 # %% ../nbs/toolbox/outlines.ipynb #outl012
 def _numbered(segments, labels, path):

@@ -70,7 +70,7 @@ class MaskClasses(NamedTuple):
 
 def _whole_numbers(mask):
     "A mask as whole numbers or bool; floats that are whole but for rounding will do"
-    mask = real_array(mask, 'mask')
+    mask = real_array(mask, 'mask', filled=False)
     if mask.dtype.kind != 'f': return mask
     labels = np.rint(mask)
     finite = np.isfinite(mask).all()

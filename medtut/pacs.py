@@ -16,11 +16,12 @@ from pathlib import Path
 
 import pandas as pd, pydicom
 from filelock import FileLock
-from pydicom.datadict import tag_for_keyword
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.multival import MultiValue
 from tqdm.auto import tqdm
 
 from .dicom import find_dicoms
-from .files import half_of
+from .files import any_file_name, half_of
 from .pacs_access import (
     Access, ArchiveError, check_access, check_file, check_uid, read_address)
 from .wording import counted, some_of
@@ -47,6 +48,11 @@ def _read_ids(path):
     ds = pydicom.dcmread(path, stop_before_pixels=True)
     names = 'StudyInstanceUID', 'SeriesInstanceUID', 'SOPInstanceUID', 'SOPClassUID'
     uids = {name: check_uid(ds.get(name, ''), f'its {name}') for name in names}
+    # over DIMSE the archive is told what stands there, and its answer is about that
+    for name in names[2:]:
+        if str(ds.file_meta.get(f'MediaStorage{name}', '')).strip() != uids[name]:
+            raise ValueError(f'its file meta information lacks or contradicts its {name} (PS3.10 '
+                             '7.1); write it anew by save_as(..., enforce_file_format=True)')
     return uids | dict(syntax=check_uid(ds.file_meta.get('TransferSyntaxUID', ''), 'its syntax'))
 
 def _plan(paths):
@@ -93,7 +99,7 @@ def store(
         if ask and known: _mark_stored(archive, rows, known)
         todo = {i: ids for i, ids in known.items() if not rows[i]['status']}
         _send(archive, rows, todo, progress)
-    table = pd.DataFrame(rows, columns=['path', 'uid', 'status', 'reason'])
+    with any_file_name(): table = pd.DataFrame(rows, columns=['path', 'uid', 'status', 'reason'])
     failed = table[table.status == 'failed']
     if len(failed):
         reasons = some_of(list(dict.fromkeys(failed.reason)), 2)
@@ -131,6 +137,9 @@ def find_series(
 )->pd.DataFrame: # a row for each series; `images` is missing where the archive does not tell
     """Series that an archive has.
 
+    An archive may answer with others, too, where it does not search by a key. Those whose row
+    contradicts one are left out with a warning. Wildcards, ranges and names are its own affair.
+
     Raises `ArchiveError` for an archive that can't be reached, refuses or answers nonsense, and
     `ValueError` for no address and for a key that is no keyword of DICOM."""
     for keyword in keys:
@@ -140,12 +149,44 @@ def find_series(
     columns = COLUMNS | (dict(name='PatientName') if names else {})
     with _open(address, access) as archive:
         found = archive.find_series(keys, list(columns.values()))
+        found = _fitting(found, keys, archive.name)
     rows = [{column: _text(ds, keyword) for column, keyword in columns.items()} for ds in found]
     table = pd.DataFrame(rows, columns=list(columns))
     for column in ('number', 'images'):
         table[column] = pd.to_numeric(table[column], errors='coerce').astype('Int64')
     by = ['patient_id', 'study_date', 'number', 'uid']
     return table.sort_values(by, ignore_index=True)
+
+# kinds of values that are searched for as they are (PS3.4 C.2.2.2.1)
+_EXACT = 'AE', 'CS', 'DA', 'IS', 'LO', 'SH', 'UI'
+
+def _plain(value):
+    "A value without what an archive may take for no difference: capitals, blanks, zeros in front"
+    return str(value).strip().casefold().lstrip('0')
+
+def _contradicts(ds, keyword, wanted):
+    "Does a row say another value than the one that was asked for?"
+    kind, wanted = dictionary_VR(tag_for_keyword(keyword)), str(wanted)
+    is_range = kind == 'DA' and '-' in wanted
+    is_pattern = any(c in wanted for c in '*?\\,')
+    if kind not in _EXACT or not wanted or is_range or is_pattern: return False
+    value = ds.get(keyword)
+    values = value if isinstance(value, MultiValue) else [value]
+    told = {_plain(v) for v in values if v not in (None, '')}
+    return bool(told) and _plain(wanted) not in told
+
+def _fitting(found, keys, name):
+    "Rows that do not contradict what was asked for; a warning counts the others"
+    fitting = []
+    for ds in found:
+        is_other = any(_contradicts(ds, keyword, wanted) for keyword, wanted in keys.items())
+        if not is_other: fitting.append(ds)
+    n_others = len(found) - len(fitting)
+    if n_others:
+        n_found = counted(len(found), 'series', 'series')
+        warnings.warn(f'{n_others:,} of {n_found} from {name} left out: not what was asked for '
+                      f'({", ".join(keys)})', stacklevel=3)
+    return fitting
 
 def _text(ds, keyword):
     value = ds.get(keyword)
@@ -162,8 +203,8 @@ def fetch_series(
     """Fetch a series, a file for each image; goes on where an earlier call was cut off.
 
     Raises `ArchiveError` where the archive has no such series, has it in several studies, lists
-    another number of images than it counts, or fails on the way; `ValueError` for a folder that
-    holds something else; `OSError` for a full disk. What has arrived is kept."""
+    no image of it or another number than it counts, or fails on the way; `ValueError` for a folder
+    that holds something else; `OSError` for a full disk. What has arrived is kept."""
     uid, folder = check_uid(uid, 'a series'), Path(folder)
     with _open(address, access) as archive:
         fields = ['StudyInstanceUID', 'SeriesInstanceUID', 'NumberOfSeriesRelatedInstances']
@@ -173,6 +214,9 @@ def fetch_series(
         if count not in (None, len(listed)):
             raise ArchiveError(f'{archive.name} counts {counted(count, "image")} in series {uid} and '
                 f'lists {len(listed):,}: is it still receiving them? Call again')
+        if not listed:
+            raise ArchiveError(f'{archive.name} has series {uid} and lists no image of it: ask who '
+                               'runs it')
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder/'.fetch.lock'):
             missing = _missing(folder, listed, uid, check=True)

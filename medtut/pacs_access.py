@@ -84,6 +84,10 @@ class Access:
     timeout: float = 30       # seconds without an answer, or without a byte of it
     limit: float = 600        # seconds for one answer as a whole
 
+    def __post_init__(self):
+        # from a file or a command it comes with the end of its line
+        if self.token is not None: object.__setattr__(self, 'token', self.token.strip())
+
 
 # %% ../nbs/toolbox/pacs_access.ipynb #pacsaccess10c
 def _no_pass_phrase(): raise ValueError('the key has a pass phrase')
@@ -115,14 +119,18 @@ def check_access(
     access:Access,
     address:Address,
 ):
-    """Raise `ValueError` where a password or a token would travel in plain text, or go nowhere,
-    and for files of certificates that can't be used."""
+    """Raise `ValueError` where a password or a token would travel in plain text, or go nowhere, for
+    a token with characters that none has, and for files of certificates that can't be used."""
     has_secret = access.password is not None or access.token is not None
     if has_secret and not address.is_web:
         raise ValueError('passwords and tokens are for the web: over DIMSE an archive knows titles')
     if has_secret and not address.is_encrypted and not address.is_local:
         raise ValueError(f'{address.scheme}://{address.host}: a password or token would be readable '
                          'on its way; use https')
+    # not quoted: whoever sends it would quote it in an error
+    if access.token is not None and not re.fullmatch('[!-~]+', access.token):
+        raise ValueError('Access(token=): a token is ASCII without spaces (RFC 6750 2.1), and this '
+                         'one is empty or is not; copy it again, in one line')
     if access.user is not None and access.token is not None:
         raise ValueError('give a user with a password, or a token, not both')
     if address.is_encrypted: tls_context(access)
@@ -156,6 +164,15 @@ def check_file(
     if came != (uid, series):
         raise ArchiveError(f'image {uid} of series {series} was asked for, and {came[0]} of '
                            f'{came[1]} came; ask who runs the archive')
+
+# %% ../nbs/toolbox/pacs_access.ipynb #pacsaccess13r
+def row_uids(ds, keywords):
+    """What tells a row of an answer from others: UIDs, of which the last must be one.
+
+    Those above it may be missing: a study that an archive does not tell"""
+    *above, own = keywords
+    known = [str(ds.get(keyword, '')) for keyword in above]
+    return *known, check_uid(ds.get(own, ''), 'a row')
 
 # %% ../nbs/toolbox/pacs_access.ipynb #pacsaccess015
 @contextmanager

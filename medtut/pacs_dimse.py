@@ -13,6 +13,7 @@ needs(__name__, 'pynetdicom', extra='archive')
 # %% ../nbs/toolbox/pacs_dimse.ipynb #pacsdimse003
 import socket, time
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from pynetdicom.sop_class import (StudyRootQueryRetrieveInformationModelFind as 
     StudyRootQueryRetrieveInformationModelMove as MOVE)
 
 from .pacs_access import (
-    Access, Address, ArchiveError, check_uid, image_file, tls_context)
+    Access, Address, ArchiveError, image_file, row_uids, tls_context)
 
 # %% ../nbs/toolbox/pacs_dimse.ipynb #pacsdimse006
 def without_delay(
@@ -72,6 +73,26 @@ def status_words(
 
 # %% ../nbs/toolbox/pacs_dimse.ipynb #pacsdimse010
 AT_ONCE = 50 # images that one question asks for
+
+# what is asked of a patient or a study (PS3.4 Tables C.6-1 and C.6-5); the rest is of a series
+_OF_STUDY = set(
+    'AccessionNumber AdditionalPatientHistory AdmittingDiagnosesDescription EthnicGroup '
+    'IssuerOfPatientID ModalitiesInStudy NameOfPhysiciansReadingStudy '
+    'NumberOfPatientRelatedInstances NumberOfPatientRelatedSeries NumberOfPatientRelatedStudies '
+    'NumberOfStudyRelatedInstances NumberOfStudyRelatedSeries Occupation OtherPatientIDs '
+    'OtherPatientNames OtherStudyNumbers PatientAge PatientBirthDate PatientBirthTime '
+    'PatientComments PatientID PatientName PatientSex PatientSize PatientWeight '
+    'ReferringPhysicianName SOPClassesInStudy StudyDate StudyDescription StudyID '
+    'StudyInstanceUID StudyTime'.split())
+
+def _with_study(series, study, keywords):
+    "The row of a series, with what its study says of patient and study"
+    for keyword in keywords:
+        if keyword in study: series[keyword] = study[keyword]
+    return series
+
+class _DoesNotFit(ArchiveError):
+    "An archive says that it does not take a question as it is"
 
 class DimseArchive:
     "An archive over DIMSE; a context manager"
@@ -133,8 +154,9 @@ class DimseArchive:
                 f'{self.access.title} may not ask this, or nothing came for '
                 f'{self.access.timeout:g} s. Call again: what has arrived is kept')
         code = status.Status
-        if code not in (0, *PENDING) and code >> 12 != 0xB: # B...: done, with a warning
-            raise ArchiveError(f'{self.name}, while {doing}: {status_words(code)}')
+        if code in (0, *PENDING) or code >> 12 == 0xB: return # B...: done, with a warning
+        error = _DoesNotFit if code >> 8 == 0xA9 or code >> 12 == 0xC else ArchiveError
+        raise error(f'{self.name}, while {doing}: {status_words(code)}')
 
     def question(self, level, keys):
         ds = pydicom.Dataset()
@@ -145,28 +167,45 @@ class DimseArchive:
         for keyword, value in keys.items(): setattr(ds, keyword, value)
         return ds
 
-    def search(self, level, keys, uid):
-        "All answers to a C-FIND; `uid` names what tells them apart"
+    def search(self, association, level, keys, uids):
+        "All answers to a C-FIND, by their UIDs; `uids` names those that tell them apart"
         rows, start = {}, time.monotonic()
-        with self.associate([build_context(FIND)]) as association:
-            for status, ds in association.send_c_find(self.question(level, keys), FIND):
-                self.check(status, 'searching')
-                if ds is not None: rows[check_uid(ds.get(uid, ''), 'a row')] = ds
-                if time.monotonic() - start > self.access.limit:
-                    raise ArchiveError(f'{self.name}: a search took more than '
-                        f'{self.access.limit:g} s. Allow more by Access(limit=)')
-        return list(rows.values())
+        for status, ds in association.send_c_find(self.question(level, keys), FIND):
+            self.check(status, 'searching')
+            if ds is not None: rows[row_uids(ds, uids)] = ds
+            if time.monotonic() - start > self.access.limit:
+                raise ArchiveError(f'{self.name}: a search took more than '
+                    f'{self.access.limit:g} s. Allow more by Access(limit=)')
+        return rows
 
     def find_series(self, keys, fields):
-        "A data set for each series that fits `keys`"
-        return self.search('SERIES', dict.fromkeys(fields, '') | keys, 'SeriesInstanceUID')
+        """A data set for each series that fits `keys`.
+
+        Each level is asked for what is its own (PS3.4 C.4.1.3): studies, then the series of each"""
+        keys = dict.fromkeys(['StudyInstanceUID', *fields], '') | keys
+        of_study = {keyword: value for keyword, value in keys.items() if keyword in _OF_STUDY}
+        of_series = {keyword: keys[keyword] for keyword in keys.keys() - _OF_STUDY}
+        with self.associate([build_context(FIND)]) as association:
+            ask = partial(self.search, association)
+            if not any(of_study.values()):
+                # one question for all studies, which not every archive takes
+                uids = ['StudyInstanceUID', 'SeriesInstanceUID']
+                try: return list(ask('SERIES', keys, uids).values())
+                except _DoesNotFit: pass
+            found = []
+            for (uid,), study in ask('STUDY', of_study, ['StudyInstanceUID']).items():
+                question = of_series | dict(StudyInstanceUID=uid)
+                rows = ask('SERIES', question, ['SeriesInstanceUID']).values()
+                found += [_with_study(series, study, of_study) for series in rows]
+        return found
 
     def list_images(self, study, series):
         "SOPInstanceUID -> SOPClassUID of each image of a series"
         keys = dict(StudyInstanceUID=study, SeriesInstanceUID=series, SOPInstanceUID='',
                     SOPClassUID='')
-        rows = self.search('IMAGE', keys, 'SOPInstanceUID')
-        return {str(ds.SOPInstanceUID): str(ds.get('SOPClassUID', '')) for ds in rows}
+        with self.associate([build_context(FIND)]) as association:
+            rows = self.search(association, 'IMAGE', keys, ['SOPInstanceUID'])
+        return {image: str(ds.get('SOPClassUID', '')) for (image,), ds in rows.items()}
 
     def fetch(self, study, series, images, folder):
         "Write images into `folder`, and yield the UID of each as it is there"
@@ -236,9 +275,11 @@ class DimseArchive:
     def send_file(self, association, path):
         "Store one file as it is: status and reason"
         with _sent_as_they_are():
-            # that no context was accepted is a ValueError, which costs this file alone
+            # that no context was accepted is a ValueError, which costs this file alone, and so does
+            # one that is gone, or has lost its meta information, since it was looked at
             try: status = association.send_c_store(str(path))
             except ValueError as e: return 'failed', f'not taken in this form: {e}'
+            except (AttributeError, OSError) as e: return 'failed', f'not sent: {e}'
         self.check(status if 'Status' not in status else _DONE, 'storing')
         code = status.Status
         if code == 0: return 'stored', ''

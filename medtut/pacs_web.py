@@ -19,7 +19,7 @@ from urllib.parse import urlencode
 
 import pydicom, requests, urllib3
 
-from .pacs_access import Access, Address, ArchiveError, check_uid, image_file
+from .pacs_access import Access, Address, ArchiveError, image_file, row_uids
 
 # %% ../nbs/toolbox/pacs_web.ipynb #pacsweb006
 _MEANING = {
@@ -139,7 +139,9 @@ class WebArchive:
         self.http.headers['Accept-Encoding'] = 'identity'
         self.http.verify = str(access.ca) if access.ca else True
         if access.certificate: self.http.cert = tuple(map(str, access.certificate))
-        if access.user is not None: self.http.auth = access.user, access.password or ''
+        if access.user is not None:
+            # as bytes: `requests` knows Latin letters alone, and servers expect UTF-8 (RFC 7617)
+            self.http.auth = access.user.encode(), (access.password or '').encode()
         if access.token is not None: self.http.auth = self._sign
 
     def _sign(self, request):
@@ -188,10 +190,10 @@ class WebArchive:
             raise ArchiveError(f'{self.name}: the answer, called {kind}, is no DICOM JSON '
                 f'({type(e).__name__}). Is this the address of its DICOMweb?') from None
 
-    def search(self, path, keys, fields, uid, keep=lambda ds: ds):
-        """What `keep` makes of each row of a search, page by page, by UID; `uid` names what tells
-        rows apart"""
-        rows: dict[str, object] = {}
+    def search(self, path, keys, fields, uids, keep=lambda ds: ds):
+        """What `keep` makes of each row of a search, page by page, by its UIDs; `uids` names those
+        that tell rows apart"""
+        rows: dict[tuple, object] = {}
         while True:
             paging = dict(includefield=fields, limit=PAGE, offset=len(rows))
             query = urlencode(keys | paging, doseq=True, safe=_PLAIN)
@@ -199,18 +201,21 @@ class WebArchive:
                 _check_status(r, self.name)
                 page = self.data_sets(r)
             n_before = len(rows)
-            for ds in page: rows[check_uid(ds.get(uid, ''), 'a row')] = keep(ds)
+            for ds in page: rows[row_uids(ds, uids)] = keep(ds)
             if len(rows) == n_before: return rows
 
     def find_series(self, keys, fields):
         "A data set for each series that fits `keys`"
-        return list(self.search('series', keys, fields, 'SeriesInstanceUID').values())
+        # by mistake a series may lie in two studies
+        uids = ['StudyInstanceUID', 'SeriesInstanceUID']
+        return list(self.search('series', keys, fields, uids).values())
 
     def list_images(self, study, series):
         "SOPInstanceUID -> SOPClassUID of each image of a series"
         path = f'studies/{study}/series/{series}/instances'
         def sop_class(ds): return str(ds.get('SOPClassUID', ''))
-        return self.search(path, {}, ['SOPClassUID'], 'SOPInstanceUID', sop_class)
+        found = self.search(path, {}, ['SOPClassUID'], ['SOPInstanceUID'], sop_class)
+        return {image: own for (image,), own in found.items()}
 
     def fetch(self, study, series, images, folder):
         "Write images into `folder`, and yield the UID of each as it is there"

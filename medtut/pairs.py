@@ -60,6 +60,11 @@ def _read_name(path, root):
 
 _DEEPEST = 3 # folders in folders
 
+def _holds_volumes(folder):
+    try: paths = [path for path in folder.iterdir() if not path.name.startswith('.')]
+    except OSError: return False
+    return any(_stem(path) is not None and path.is_file() for path in paths)
+
 def _paths_below(folder, levels, above=()):
     "Files in a folder and so many levels below it, links followed, without hidden ones"
     itself = folder.resolve()
@@ -72,7 +77,11 @@ def _paths_below(folder, levels, above=()):
     for path in paths:
         if path.name.startswith('.'): continue
         if path.is_file(): yield path
-        elif levels and path.is_dir(): yield from _paths_below(path, levels - 1, (*above, itself))
+        elif not path.is_dir(): continue
+        elif levels: yield from _paths_below(path, levels - 1, (*above, itself))
+        elif path.resolve() not in (*above, itself) and _holds_volumes(path):
+            warnings.warn(f'{path}: more than {_DEEPEST} folders down, so that what is in it is '
+                          'left out; give a folder nearer to it', stacklevel=2)
 
 def _files(root):
     "Images and masks in a folder and those below it, the highest first"
@@ -130,10 +139,12 @@ class Pair(NamedTuple):
 
 def _named(file, is_alone):
     "Case and patient of a file; `is_alone`: the only case in its folder"
-    stem = _stem(file.path)
-    start = stem.lower().find(file.key)
-    # without a key of its own the whole name; else the key as it is written
-    name = stem[start:start + len(file.key)] if file.key else stem
+    name = stem = _stem(file.path)
+    if file.key:
+        # the key as it is written, where it stands as a word: there is another a in Image_A
+        start = re.search(rf'(^|(?<=[_\-. ])){re.escape(file.key)}($|(?=[_\-. ]))', stem.lower())
+        begin = start.start() if start else stem.lower().find(file.key)
+        name = stem[begin:begin + len(file.key)]
     parts = [part for part in file.folder.split('/') if part and part.lower() not in _PARTS]
     if is_alone and parts: return '_'.join(parts), parts[0]
     case = '_'.join([*parts, name])

@@ -211,9 +211,9 @@ class PatchDataset(Dataset):
     """Random patches of labelled volumes; patch `i` of an epoch is the same whoever asks for it,
     and when.
 
-    `set_epoch` brings new patches. Patch `i` is of case `i % len(cases)` in every epoch: cases come
-    up equally often to within one, and those from `n` on never. Raises `ValueError`, with the
-    number of the case, where `PatchSampler` does."""
+    `set_epoch` brings new patches. Cases take turns, and an epoch goes on where the one before
+    ended: over the epochs they come up equally often to within one. Raises `ValueError` for
+    other axes in `flips`, and, with the number of the case, where `PatchSampler` does."""
     def __init__(self,
         cases,                          # sequence of (image, label): (channel, x, y, z) and
                                         # (x, y, z); memory-mapped too
@@ -227,6 +227,8 @@ class PatchDataset(Dataset):
     ):
         self.cases, self.seed = cases, seed
         self.patch, self.flips = tuple(patch), tuple(flips)
+        if set(self.flips) - {0, 1, 2}: # of an image, axis 0 would be its channels
+            raise ValueError(f'flips={self.flips}: x, y and z are axes 0, 1 and 2')
         self.n = len(cases) if n is None else n
         # in memory that all processes share: worker processes live on while epochs pass
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
@@ -265,7 +267,8 @@ class PatchDataset(Dataset):
         i:int, # number of a patch
     )->Draw:
         "Where patch `i` of this epoch lies, and along which axes it is mirrored"
-        case = i % len(self.cases)
+        turn = self.epoch*self.n + i
+        case = turn % len(self.cases)
         rng = np.random.default_rng([self.seed, self.epoch, i])
         corner = self.samplers[case].draw(rng)
         # of (x, y, z), which an image has behind its channels: axis 0 is -3

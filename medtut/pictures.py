@@ -21,7 +21,7 @@ from .batch import Item, Outcome, make_files, same_name
 from .dicom import read_dicom
 from .display import WINDOWS, to_display, windowed
 from .errors import DicomError, data_set_name
-from .files import atomic_write
+from .files import any_file_name, atomic_write
 from .folders import contents_of, files_below, name_below, number_of_frames, table_row
 from .orientation import orientation, pixel_aspect
 from .units import pixel_unit
@@ -196,4 +196,5 @@ def png_files(
             is_left_out = found.status == 'left out'
             outcome = Outcome('', *found[1:]) if is_left_out else next(outcomes)
             rows.append(table_row(path, out, outcome, frame=i))
-    return pd.DataFrame(rows).astype(dict(frame='Int64'))
+    with any_file_name(): table = pd.DataFrame(rows)
+    return table.astype(dict(frame='Int64'))

@@ -18,9 +18,12 @@ from pydicom.multival import MultiValue
 from tqdm.auto import tqdm
 
 from .dicom import find_dicoms, read_dicom
-from .headers import frame_places
+from .headers import frame_places, tomogram_detector
 from .labels import element_value, labels_of, private_value
 from .wording import counted, some_of
+
+# %% ../nbs/toolbox/planes.ipynb #planes003b
+LABEL_MAP = '1.2.840.10008.5.1.4.1.1.66.7' # SOP class of segmentations by numbers (PS3.4 B.5)
 
 # %% ../nbs/toolbox/planes.ipynb #planes008
 class VolumeError(ValueError):
@@ -76,9 +79,10 @@ class Image:
 def _numbers(get, keyword, n, path):
     "The `n` finite numbers that `get(keyword)` should give"
     value = get(keyword)
-    is_list = isinstance(value, (MultiValue, list, tuple))
-    is_complete = is_list and len(value) == n and None not in value
-    numbers = np.array(value if is_complete else np.nan, float)
+    # pydicom makes no list of a single value (PS3.5 6.4)
+    values = value if isinstance(value, (MultiValue, list, tuple)) else [value]
+    is_complete = len(values) == n and None not in values
+    numbers = np.array(values if is_complete else np.nan, float)
     if not np.isfinite(numbers).all():
         raise VolumeError(f'{path}: {keyword} is {value}; '
                           'without it the image has no place in the patient')
@@ -215,9 +219,8 @@ def _frames_in_a_row(ds, path, frames):
         raise VolumeError(f'{path}: {counted(frames, "frame")}, and no functional groups, '
                           'GridFrameOffsetVector or SliceVector that gives each of them a place')
     # nuclear medicine keeps position and orientation with the detector (PS3.3 C.8.4.11)
-    detectors = ds.get('DetectorInformationSequence') or [{}]
-    def get(keyword):
-        return ds.get(keyword, detectors[0].get(keyword))
+    places = [ds, tomogram_detector(ds) or {}]
+    def get(keyword): return element_value(places, keyword)
     right, down = _directions(get, path)
     position = _numbers(get, 'ImagePositionPatient', 3, path)
     shape = int(ds.Rows), int(ds.Columns)
@@ -235,7 +238,9 @@ def _planes(ds, path):
     frames = int(ds.get('NumberOfFrames') or 1)
     samples = int(ds.get('SamplesPerPixel') or 1)
     colour = ds.get('PhotometricInterpretation')
-    if samples > 1 or colour == 'PALETTE COLOR':
+    # a palette may colour the numbers of segments, which stay what they are (PS3.3 C.8.20.2)
+    is_label_map = ds.get('SOPClassUID') == LABEL_MAP
+    if samples > 1 or (colour == 'PALETTE COLOR' and not is_label_map):
         raise VolumeError(
             f'{path}: {counted(frames, "frame")}, {counted(samples, "sample")} a pixel, {colour}; '
             'a volume is made of grey values')

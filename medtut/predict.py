@@ -14,7 +14,9 @@ needs(__name__, 'torch')
 import hashlib
 from collections import Counter
 from functools import partial
+from inspect import getclosurevars
 from pathlib import Path
+from types import CodeType, FunctionType, MethodType
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +27,6 @@ from torch import nn
 from .batch import Failed, Item, make_files, same_name
 from .conversion import NAME_PATTERN, series_fields
 from .files import nifti_stem
-from .masks import volume_ml
 from .nifti import load_nifti, save_nifti
 from .planes import VolumeError, read_images
 from medtut.preprocessing import (
@@ -34,7 +35,7 @@ from medtut.preprocessing import (
 from .series import one_series
 from .tiles import predict_volume
 from .unet import load_unet
-from .volumes import resample, spacing as voxel_size
+from .volumes import resample, voxel_ml
 from .wording import counted
 
 # %% ../nbs/toolbox/predict.ipynb #predict013
@@ -187,19 +188,55 @@ def label_volumes(
     for case, path in paths.items():
         x, affine = load_nifti(path, dtype=np.uint8)
         for k, name in labels.items():
-            ml = volume_ml(x == int(k), voxel_size(affine))
+            ml = np.count_nonzero(x == int(k))*voxel_ml(affine)
             rows.append((case, name, ml))
     return pd.DataFrame(rows, columns=['case', 'label', 'ml'])
 
 # %% ../nbs/toolbox/predict.ipynb #predict026
-def _digest(model):
-    "Tells models apart; of a function only its name is known"
-    if not isinstance(model, nn.Module):
-        return getattr(model, '__qualname__', type(model).__name__)
-    digest = hashlib.sha256(repr(model).encode())
+def _weights(model):
+    "What tells a network from others"
+    yield repr(model).encode()
     for name, w in model.state_dict().items():
         content = w.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        digest.update(name.encode() + content.numpy().tobytes())
+        yield name.encode() + content.numpy().tobytes()
+
+def _held(x):
+    "What a function has: its code, and what it closes over, names or is bound to"
+    if isinstance(x, partial): return x.func, x.args, x.keywords
+    if isinstance(x, MethodType): return x.__func__, x.__self__
+    if not isinstance(x, FunctionType): return type(x).__qualname__, vars(x)
+    named = getclosurevars(x)
+    return x.__code__, x.__defaults__, x.__kwdefaults__, named.nonlocals, named.globals
+
+def _marks(x, home, seen):
+    "What tells a model from others; into functions of other modules than `home` nobody looks"
+    if isinstance(x, (str, bytes, int, float)): yield repr(x).encode()
+    if id(x) in seen: return
+    seen[id(x)] = x # kept, since a number may be given anew
+    if isinstance(x, nn.Module): yield from _weights(x)
+    elif isinstance(x, torch.Tensor): yield x.detach().cpu().float().numpy().tobytes()
+    elif isinstance(x, np.ndarray): yield x.tobytes()
+    elif isinstance(x, CodeType):
+        yield x.co_code + repr(x.co_names).encode()
+        for const in x.co_consts: yield from _marks(const, home, seen)
+    elif isinstance(x, (list, tuple)):
+        for item in x: yield from _marks(item, home, seen)
+    elif isinstance(x, dict):
+        for name in x: yield from _marks((name, x[name]), home, seen)
+    elif isinstance(x, FunctionType) and x.__module__ != home: yield x.__qualname__.encode()
+    elif callable(x) and hasattr(x, '__dict__') and not isinstance(x, type):
+        for part in _held(x): yield from _marks(part, home, seen)
+    elif callable(x): yield getattr(x, '__qualname__', type(x).__qualname__).encode()
+
+def _digest(model):
+    "Tells models apart, also functions that wrap one"
+    parts = _weights(model)
+    if not isinstance(model, nn.Module):
+        inner = model
+        while isinstance(inner, partial): inner = inner.func
+        parts = _marks(model, getattr(inner, '__module__', None), {})
+    digest = hashlib.sha256()
+    for part in parts: digest.update(part)
     return digest.hexdigest()
 
 def _cases(paths, out):
@@ -264,10 +301,11 @@ def predict_cases(
 
     Columns: `case`, `path` (of its first file), `out` ('' if it failed), `status` ('written',
     'there already' or 'failed'), `reason` (why), `note` (what was odd). A run that was cut off goes
-    on where it was; a scan whose content has changed since is predicted anew. Raises `ValueError`,
-    before anything is written, for cases that share a name or would be written over, and for a
-    folder that holds other files of these names, or predictions of another model or with other
-    settings. Memory: one scan and its probabilities in each process. On one GPU, `n_jobs=1`."""
+    on where it was; a scan whose content has changed since is predicted anew. A function is another
+    model where its code, or what it holds, has changed. Raises `ValueError`, before anything is
+    written, for cases that share a name or would be written over, and for a folder that holds other
+    files of these names, or predictions of another model or with other settings. Memory: one scan
+    and its probabilities in each process. On one GPU, `n_jobs=1`."""
     unknown = settings.keys() - _DEFAULTS.keys()
     if unknown: raise ValueError(f'{sorted(unknown)}: not settings of predict_cases')
     out, settings = Path(out), settings | dict(patch=patch)

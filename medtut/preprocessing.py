@@ -240,7 +240,9 @@ def prepare_array(
     grid = image.shape[:3], affine
     if record.orientation is not None: image, affine = reorient(image, affine, record.orientation)
     if record.spacing is not None and not np.allclose(voxel_size(affine), record.spacing):
-        image, affine = resample(image, affine, record.spacing)
+        # beyond a sheared scan there is no head; where all voxels count, there is its darkest value
+        fill = 0 if record.inside == 'head' else image.min((0, 1, 2))
+        image, affine = resample(image, affine, record.spacing, fill=fill)
     image = _scaled(np.moveaxis(image, -1, 0), record)
     if record.padding is not None: image, affine = _padded(image, affine, record.padding)
     return Prepared(image, affine, grid)

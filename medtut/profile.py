@@ -69,8 +69,13 @@ _DATABASE = 'dicomfields_2026c'  # dicom-anonymizer's edition of the table
 
 _KEPT = {name: set(option.keywords.split()) for name, option in OPTIONS.items()}
 
-# not in Table E.1-1, and may name somebody or somebody's files all the same
+# not in Table E.1-1, and may name somebody or somebody's files all the same; or the hospital that
+# gave out a number, as do other issuers that the table lists (PS3.3 Tables 10-17 and 10-18)
 _ALSO_REMOVED = set(
+    'AssigningAgencyOrDepartmentCodeSequence AssigningFacilitySequence '
+    'AssigningJurisdictionCodeSequence IssuerOfAccessionNumberSequence '
+    'IssuerOfPatientIDQualifiersSequence LocalNamespaceEntityID OrderFillerIdentifierSequence '
+    'OrderPlacerIdentifierSequence UniversalEntityID '
     'CommentsOnTheScheduledProcedureStep DocumentTitle EncapsulatedDocumentLength '
     'FileSetDescriptorFileID FileSetID FillerOrderNumberProcedure '
     'FillerOrderNumberImagingServiceRequestRetired '

@@ -18,7 +18,7 @@ from pydicom.uid import MediaStorageDirectoryStorage
 from .batch import Item, LeftOut, Outcome, make_files
 from .dicom import find_dicoms, read_dicom
 from .errors import DicomError
-from .files import atomic_write, files_in_tree
+from .files import any_file_name, atomic_write, files_in_tree
 from .folders import files_below, is_apple_double, name_below, table_row
 from .burned_in import burned_in_risk
 from .identity import deidentify
@@ -77,6 +77,10 @@ def read_key(
         warnings.warn(f'{path}: others than its owner may read this key; chmod 600 forbids '
                       'it', stacklevel=2)
     return key
+
+# %% ../nbs/toolbox/pseudonyms.ipynb #pseudonyms8c
+# of the table of `deidentify_files`
+COPY_COLUMNS = ['path', 'out', 'status', 'reason', 'look', 'note']
 
 # %% ../nbs/toolbox/pseudonyms.ipynb #pseudonyms009
 def _everything(folder, ignore=()):
@@ -162,4 +166,4 @@ def deidentify_files(
         outcome = Outcome('', 'left out', reason) if reason else next(outcomes)
         facts = outcome.facts or dict(look=[])
         rows.append(table_row(path, out, outcome) | dict(look='; '.join(facts['look'])))
-    return pd.DataFrame(rows, columns=['path', 'out', 'status', 'reason', 'look', 'note'])
+    with any_file_name(): return pd.DataFrame(rows, columns=COPY_COLUMNS)

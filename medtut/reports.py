@@ -22,6 +22,7 @@ from .extras import needs
 from .planes import VolumeError
 from .segments import read_seg
 from .sources import any_patient_name, concept, new_series, read_source, write_dicom
+from .volumes import voxel_ml
 
 # %% ../nbs/toolbox/reports.ipynb #reports006
 def longest_diameter(
@@ -68,8 +69,7 @@ def _measurements(mask, affine, algorithm):
     "Volume and longest diameter, as highdicom takes them; no diameter of what is empty"
     from highdicom.sr import AlgorithmIdentification, CodedConcept, Measurement
     made_by = AlgorithmIdentification(name=algorithm['name'], version=algorithm['version'])
-    # also right where the axes of a tilted gantry are not at right angles
-    ml = np.count_nonzero(mask)*abs(np.linalg.det(affine[:3, :3]))/1000
+    ml = np.count_nonzero(mask)*voxel_ml(affine)
     values = [(_VOLUME, ml, CodedConcept('mL', 'UCUM', 'milliliter'))]
     if ml:
         mm = longest_diameter(mask, affine)

@@ -115,6 +115,15 @@ def _in_file_order(frames, source):
                           'holds one volume')
     return frames[np.argsort(order)]
 
+def _state_step(seg, planes):
+    """How far slices lie apart, by their places: highdicom copies what the headers say of it, which
+    need not be so"""
+    if len(planes) < 2: return
+    step = abs((planes[1].position - planes[0].position) @ planes[0].normal)
+    measures = seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    if not np.isclose(float(measures.get('SpacingBetweenSlices') or 0), step, rtol=1e-3):
+        measures.SpacingBetweenSlices = f'{step:.10g}'
+
 def save_seg(
     mask:np.ndarray,   # (x, y, z) labels or bool; (x, y, z, segment) bool, which may overlap
     affine:np.ndarray, # (4, 4), voxel indices to mm, RAS+, as `load_series` gives it
@@ -150,4 +159,5 @@ def save_seg(
             omit_empty_frames=len(empty) < len(segments),
             content_label='RESEARCH', content_description=described('Automatic'),
             content_creator_name='medtut^', **new_series('SEG', description, algorithm))
+    _state_step(seg, source.planes)
     return write_dicom(seg, path, source)

@@ -77,10 +77,16 @@ def soft_dice_loss(
 
     Prediction first, as PyTorch's losses take it; scores such as `dice` take the truth first.
     Sums are taken in float32, whatever precision `p` has. Raises `ValueError` if shapes do not fit,
-    for a label that is no class of `p`, and for channels beyond 0 to 1."""
+    for a label that is no class of `p`, for values of either beyond 0 to 1, and where
+    `background=False` leaves no class."""
     p = _exact(p)
     y = _channels(y, p)
-    if not background: p, y = p[:, 1:], y[:, 1:]
+    if p.min() < 0 or p.max() > 1 + 1e-3: # sums of a softmax may pass 1 by rounding
+        raise ValueError('p holds probabilities, from 0 to 1, and not logits: found '
+                         f'{p.min().item():g} to {p.max().item():g}')
+    if not background:
+        if p.shape[1] < 2: raise ValueError('background=False leaves nothing of a single class')
+        p, y = p[:, 1:], y[:, 1:]
     axes = tuple(range(2, p.ndim))
     if pooled: axes = 0, *axes
     both = (p*y).sum(axes)

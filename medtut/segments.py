@@ -14,10 +14,11 @@ import pandas as pd
 from pydicom.pixels import iter_pixels
 
 from .coding import as_segments
+from .decoding import stored_values
 from .dicom import read_dicom
 from .errors import DicomError, as_dicom_error
 from .headers import element_value
-from .planes import VolumeError, read_images
+from .planes import LABEL_MAP, VolumeError, read_images
 from .sources import TOLERANCE, grid_in_words
 from .volumes import check_affine
 from .wording import counted, some_of
@@ -81,13 +82,12 @@ def _voxels(path, plane, gap, picture, shape, affine):
 
 # %% ../nbs/toolbox/segments.ipynb #segments008
 _SEGMENTATION = '1.2.840.10008.5.1.4.1.1.66.4'
-_LABEL_MAP = '1.2.840.10008.5.1.4.1.1.66.7'
 
 def _opened(path):
     "A segmentation and the places of its frames"
     ds = read_dicom(path)
     kind = ds.get('SOPClassUID')
-    if kind not in (_SEGMENTATION, _LABEL_MAP):
+    if kind not in (_SEGMENTATION, LABEL_MAP):
         name = getattr(kind, 'name', kind)
         raise DicomError(f'{path}: {name}, not a segmentation; give a file of modality SEG')
     images = read_images(path, progress=False)
@@ -97,35 +97,50 @@ def _opened(path):
                          'another copy of the file')
     return ds, images[0].planes
 
-def _bit_frames(ds):
-    "Frames of single bits, not compressed, one after the other"
-    n = ds.Rows*ds.Columns
-    packed = np.frombuffer(ds.PixelData, np.uint8)
-    for i in range(int(ds.get('NumberOfFrames') or 1)):
-        # bit i*n is the first of frame i: a frame may begin in the middle of a byte (PS3.5 8.1.1)
-        byte, bit = divmod(i*n, 8)
-        last = (i*n + n + 7)//8
-        bits = np.unpackbits(packed[byte:last], bitorder='little')
-        yield bits[bit:bit + n].reshape(ds.Rows, ds.Columns)
-
 def _all_frames(ds):
     "Each frame as stored"
-    syntax = ds.file_meta.TransferSyntaxUID
-    # pydicom's iter_pixels (3.0.2) loses frames of bits that begin in the middle of a byte
-    is_plain = syntax.is_little_endian and not syntax.is_encapsulated
-    return _bit_frames(ds) if ds.BitsAllocated == 1 and is_plain else iter_pixels(ds, raw=True)
+    # of compressed frames each would be a call to another process
+    if ds.file_meta.TransferSyntaxUID.is_encapsulated: return iter_pixels(ds, raw=True)
+    return (stored_values(ds, i).values for i in range(int(ds.get('NumberOfFrames') or 1)))
+
+def _is_background(segment):
+    "Does a segment's code or label say that it is the background? (PS3.16 DCM 125040)"
+    kind = 'SegmentedPropertyTypeCodeSequence'
+    if _first(segment, 'SegmentLabel').strip().lower() == 'background': return True
+    return (_first(segment, kind, 'CodingSchemeDesignator'),
+            _first(segment, kind, 'CodeValue')) == ('DCM', '125040')
+
+def _background(ds):
+    """The number of a label map that is no segment, None if all are: it is said by the padding
+    value (PS3.3 C.8.20.2, Supplement 243), and 0 where neither that nor a segment of it is there"""
+    if ds.SOPClassUID != LABEL_MAP: return None
+    padding = ds.get('PixelPaddingValue')
+    if padding is not None: return int(padding)
+    zeros = [segment for segment in ds.SegmentSequence if segment.SegmentNumber == 0]
+    return 0 if all(map(_is_background, zeros)) else None
+
+def _numbered_pictures(ds, path):
+    "As `_pictures`, of whatever number"
+    for i, picture in enumerate(_all_frames(ds)):
+        if ds.SOPClassUID == LABEL_MAP:
+            for number in np.unique(picture).tolist(): yield i, number, picture == number
+            continue
+        number = element_value(ds, 'ReferencedSegmentNumber', i)
+        if number is None: raise DicomError(f'{path}: frame {i} names no segment')
+        yield i, int(number), picture
 
 def _pictures(ds, path):
     "Number of a frame, number of a segment and where the frame shows it, one after the other"
+    background = _background(ds)
+    known = {int(segment.SegmentNumber) for segment in ds.SegmentSequence}
     with as_dicom_error(str(path), 'decoding'):
-        for i, picture in enumerate(_all_frames(ds)):
-            if ds.SOPClassUID == _LABEL_MAP:
-                for number in np.unique(picture[picture > 0]).tolist():
-                    yield i, number, picture == number
-                continue
-            number = element_value(ds, 'ReferencedSegmentNumber', i)
-            if number is None: raise DicomError(f'{path}: frame {i} names no segment')
-            yield i, int(number), picture
+        for i, number, picture in _numbered_pictures(ds, path):
+            if number == background: continue
+            if number not in known:
+                raise DicomError(f'{path}: frame {i} shows segment {number}, which the file does '
+                                 f'not describe; it describes {some_of([*map(str, sorted(known))])}. '
+                                 'Compare it with another copy')
+            yield i, number, picture
 
 def _shown(ds, planes, path, shape, affine):
     "Number of a segment, indices and values of its voxels, frame by frame"
@@ -147,9 +162,9 @@ def _first(ds, *keywords):
 
 def _segment_table(ds):
     "A row for each segment, in the order of their numbers; a label map's background is none"
-    rows = []
+    rows, background = [], _background(ds)
     for segment in sorted(ds.SegmentSequence, key=lambda s: s.SegmentNumber):
-        if segment.SegmentNumber == 0: continue
+        if segment.SegmentNumber == background: continue
         kind = 'SegmentedPropertyTypeCodeSequence'
         algorithm = _first(segment, 'SegmentAlgorithmName') or _first(
             segment, 'SegmentationAlgorithmIdentificationSequence', 'AlgorithmName')
@@ -178,6 +193,10 @@ def _with_labels(table, segments, path):
 def _as_labels(shown, table, shape, path):
     "(x, y, z) of labels; refuses segments that overlap"
     label_of = dict(zip(table.segment, table.label))
+    if 0 in label_of.values():
+        name = table.name[table.label == 0].iloc[0]
+        raise VolumeError(f'{path}: {name} has number 0, which among labels is the background; '
+                          f'say which label it shall have: segments={{1: {name!r}}}')
     dtype = np.min_scalar_type(table.label.max())
     out, n_shared = np.zeros(shape, dtype, order='F'), 0
     for number, index, _ in shown:
@@ -208,11 +227,12 @@ def read_seg(
 )->SegVoxels: # (x, y, z) of labels or, separate, (x, y, z, segment) bool; affine; table
     """The masks of a DICOM segmentation on a grid, bit for bit; frames it leaves out are empty.
 
-    Without `segments` the labels are the file's own numbers, from 1. FRACTIONAL ones are always
+    Without `segments` the labels are the file's own numbers. FRACTIONAL ones are always
     separate, float32 from 0 to 1. The table has a row a segment: `label`, `segment` (its number),
     `name`, `kind`, `code`, `scheme`, `algorithm`, `tracking_uid` and `voxels` (not 0). Raises
-    `DicomError` for what is no segmentation, `VolumeError` for one on another grid, and for
-    segments that overlap unless they are separate."""
+    `DicomError` for what is no segmentation or shows a segment that it does not describe,
+    `VolumeError` for one on another grid, and, unless they are separate, for segments that overlap
+    and for a structure with number 0, which among labels is the background."""
     shape, affine = tuple(like[0][:3]), check_affine(like[1], 'like')
     ds, planes = _opened(path)
     table = _with_labels(_segment_table(ds), segments, path)

@@ -51,17 +51,53 @@ def _checked(reports, measures, missed, empty, patients):
     if unknown:
         known = [m for m in BEST_AND_WORST if m in table]
         raise ValueError(f'no measure {unknown[0]!r}: the reports have {", ".join(known)}')
-    names = table.case if patients is None else table.case.map(patients)
-    if names.isna().any():
-        raise ValueError(f'case {table.case[names.isna()].iloc[0]} is not in patients')
-    return table.assign(patient=names)
+    _check_values(table, measures)
+    return table.assign(patient=_patients_of(table, patients))
 
-def _worst_of(measure, worst_mm):
+def _patients_of(table, patients):
+    "The patient of each row; one case with two patients is refused"
+    if patients is not None: names = table.case.map(patients)
+    else: names = table.get('patient', table.case)
+    if names.isna().any():
+        lack = 'has no patient' if patients is None else 'is not in patients'
+        raise ValueError(f'case {table.case[names.isna()].iloc[0]} {lack}')
+    n_patients = names.groupby(table.case).nunique()
+    if (n_patients > 1).any():
+        raise ValueError(f'case {n_patients.idxmax()} has {n_patients.max()} patients: keep the '
+                         'right one')
+    return names
+
+def _refuse(table, rows, what):
+    "Refuse a table for the first of `rows`"
+    if not rows.any(): return
+    first = table[rows].iloc[0]
+    raise ValueError(f'case {first.case}, region {first.region}: {what}; correct the report, or '
+                     'leave the case out and say so')
+
+def _check_values(table, measures):
+    "Refuse rows that policies would count wrongly: values that are missing, or don't fit volumes"
+    for column in 'volume_ml', 'label_ml': _refuse(table, table[column].isna(), f'no {column}')
+    true, predicted = table.label_ml > 0, table.volume_ml > 0
+    for measure in measures:
+        values, is_finite = table[measure], np.isfinite(table[measure].astype(float))
+        _refuse(table, true & predicted & ~is_finite,
+                f'no {measure}, although truth and prediction have a volume')
+        is_between = is_finite & ~values.isin(BEST_AND_WORST[measure])
+        _refuse(table, ~true & ~predicted & is_between,
+                f'a {measure}, although neither truth nor prediction has a volume')
+
+def _worst_of(measure, worst_mm, values):
+    "The worst value of a measure, of which `values` were measured"
     _, worst = BEST_AND_WORST[measure]
     if worst is not None: return worst
     if worst_mm is None:
         raise ValueError(f'{measure} has no worst value of its own: give worst_mm, such as '
                          "the scan's diagonal in mm, or missed='leave out'")
+    if not 0 < worst_mm < np.inf:
+        raise ValueError(f'worst_mm is a distance above 0 mm, found {worst_mm}')
+    if values.max() > worst_mm:
+        raise ValueError(f'worst_mm={worst_mm:g}, and a {measure} of {values.max():g} was '
+                         'measured: a missed structure would count as better; give a larger one')
     return worst_mm
 
 def _counted(table, measure, missed, empty, worst_mm):
@@ -69,7 +105,7 @@ def _counted(table, measure, missed, empty, worst_mm):
     true, predicted = table.label_ml > 0, table.volume_ml > 0
     values = table[measure].where(true & predicted).astype(float)
     alone = true != predicted # in one of the two, not in the other
-    if missed == 'worst' and alone.any(): values[alone] = _worst_of(measure, worst_mm)
+    if missed == 'worst' and alone.any(): values[alone] = _worst_of(measure, worst_mm, values)
     if empty == 'perfect': values = values.mask(~true & ~predicted, BEST_AND_WORST[measure][0])
     return values
 
@@ -130,7 +166,8 @@ def summarise(
                          # value there is; 'leave out', nothing, and only the counts tell
     empty:str='leave out', # and one that is in neither: 'leave out', or 'perfect'
     worst_mm:float|None=None, # worst distance, mm, such as the scan's diagonal
-    patients=None,       # {case: patient} where a patient has several; None: every case is one
+    patients=None,       # {case: patient} where a patient has several; None: by the column
+                         # `patient` of a table, else every case is one
     level:float=.95,     # share of samples whose interval holds the true value
 )->pd.DataFrame:         # a row a region: cases, present, missed, invented, the mean of each
                          # measure, detected and rightly_absent, each an `Interval`
@@ -141,8 +178,9 @@ def summarise(
     `missed` are structures present of which nothing is drawn. `detected` is the share of those
     present that what is drawn overlaps, and `rightly_absent` the share of absent ones of which
     nothing is drawn. Raises `ValueError` for unknown policies, measures and patients, reports
-    without volumes, a case that comes twice, and a distance without `worst_mm` where a structure is
-    missed or invented; warns where a mean has no interval."""
+    without volumes or with values that do not fit them, a case that comes twice or has two
+    patients, and, where a structure is missed or invented, for a distance without `worst_mm` or
+    with one below what was measured; warns where a mean has no interval."""
     table = _checked(reports, measures, missed, empty, patients)
     with _without_warnings():
         rows = {region: _of_region(part, measures, missed, empty, worst_mm, level)
@@ -155,10 +193,19 @@ def summarise(
 def _difference(a, b, measure, patient, level, worst_mm):
     kept = a.notna() & b.notna()
     if not kept.any(): return Difference(np.nan, np.nan, np.nan)
-    groups = None if patient is None else patient[kept].to_numpy()
+    groups = patient[kept].to_numpy()
     a, b = a[kept].to_numpy(), b[kept].to_numpy()
     most = _highest(measure, np.concatenate([a, b]), worst_mm)
     return mean_difference(a, b, groups, level, bounds=(-most, most))
+
+def _check_one_truth(true_ml, other_ml):
+    "Refuse two models that were judged against different truths; tables may be rounded"
+    differ = ~np.isclose(true_ml, other_ml, rtol=.01, atol=.01)
+    if not differ.any(): return
+    case, region = true_ml.index[differ][0]
+    pair = true_ml[differ].iloc[0], other_ml[differ].iloc[0]
+    raise ValueError(f'case {case}, region {region}: the true volume is {pair[0]:g} ml for one '
+                     f'model and {pair[1]:g} ml for the other; judge both against one truth')
 
 def compare_summaries(
     a, b,                # reports of two models on the same cases, as `summarise` takes them
@@ -166,20 +213,22 @@ def compare_summaries(
     **policy,            # missed, empty, worst_mm, patients and level, as `summarise` takes them
 )->pd.DataFrame:         # a row a region: the mean of a minus b of each measure, a `Difference`
     """Two models, case by case, under the policies of `summarise`. A case counts where both have a
-    value. Raises `ValueError` where cases or regions differ, and as `summarise` does"""
+    value. Raises `ValueError` where cases, regions or true volumes differ, and as `summarise`
+    does"""
     level, patients = policy.pop('level', .95), policy.pop('patients', None)
     settings = dict(missed='worst', empty='leave out', worst_mm=None) | policy
     tables = [_checked(x, measures, settings['missed'], settings['empty'], patients)
               for x in (a, b)]
     tables = [table.set_index(['case', 'region']) for table in tables]
     if set(tables[0].index) != set(tables[1].index):
-        odd, *_ = sorted(set(tables[0].index) ^ set(tables[1].index))
+        odd = min(set(tables[0].index) ^ set(tables[1].index), key=str)
         raise ValueError(f'case {odd[0]}, region {odd[1]}: only one of the two has it')
     first, second = tables[0], tables[1].loc[tables[0].index]
+    _check_one_truth(first.label_ml, second.label_ml)
     rows = {}
     for region in first.index.unique('region'):
         here = [table.xs(region, level='region') for table in (first, second)]
-        patient = None if patients is None else here[0].patient
+        patient = here[0].patient
         rows[region] = {}
         for measure in measures:
             values = [_counted(t, measure, **settings) for t in here]

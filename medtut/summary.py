@@ -11,11 +11,11 @@ import pydicom
 from pydicom.multival import MultiValue
 from .decoding import stored_values
 from .display import file_window
-from .headers import (dictionary_entry, element_value, has_signed_pixels,
-    signed_as_pixels)
+from .headers import (by_frame, dictionary_entry, differs_by_frame, element_value,
+    has_signed_pixels, is_colour_image, signed_as_pixels)
 from .orientation import orientation
 from .profile import is_identifying
-from .units import differs_by_frame, is_colour_image, pixel_unit, pixels, to_units
+from .units import pixel_unit, scale_of, to_units, window_scale
 
 # %% ../nbs/toolbox/summary.ipynb #dicom110
 def _simple(v):
@@ -78,18 +78,21 @@ def how_it_lies(ds, header):
     return dict(plane=orientation(ds).plane, laterality=laterality, view=view)
 
 # %% ../nbs/toolbox/summary.ipynb #dicom109
-def _counted(x, ds, is_colour):
-    """All values up to the largest bit pattern among the stored `x`, in physical units, and how
-    often each occurs, 0 included"""
+def _counted(x):
+    """All values up to the largest bit pattern among the stored `x`, and how often each occurs, 0
+    included"""
     # scaling works value by value:
     # do it once a value (65,536 at most), not once a pixel
     x = x.astype(x.dtype.newbyteorder('='), copy=False)
     unsigned = f'u{x.dtype.itemsize}'  # the same bits, countable; negative values come last
     counts = np.bincount(x.ravel().view(unsigned))
     bits = np.arange(len(counts)).astype(unsigned)
-    values = bits.view(x.dtype)
-    values = values.astype(np.float32) if is_colour else to_units(values, ds)
-    return values, counts
+    return bits.view(x.dtype), counts
+
+def _on_scale(x, ds, find_scale):
+    "The stored values `x` on the scale `find_scale(ds, frame)` of each frame, in a row"
+    def convert(values, frame): return to_units(values, ds, frame, find_scale(ds, frame))
+    return by_frame(convert, x, None, differs_by_frame(ds)).ravel()
 
 def _share_inside(values, counts, window):
     "Per cent of the pixels inside a window; `nan` without one"
@@ -99,15 +102,18 @@ def _share_inside(values, counts, window):
     return 100*np.average(is_inside, weights=counts)
 
 def pixel_statistics(ds, window, max_bytes):
-    "Pixel statistics in the unit of `pixels`"
+    "Pixel statistics in the unit of `pixels`; what is inside the file's own window, on its scale"
     x, _ = stored_values(ds, max_bytes=max_bytes)
     is_colour = is_colour_image(ds)
     has_one_scale = is_colour or not differs_by_frame(ds)
     is_countable = x.dtype.kind in 'iu' and x.dtype.itemsize <= 2 and has_one_scale
-    if is_countable: values, counts = _counted(x, ds, is_colour)
-    else:
-        values = pixels(ds, max_bytes=max_bytes).ravel()
-        counts = np.ones(values.shape, np.uint8)
+    if is_countable: x, counts = _counted(x)
+    else: counts = np.ones(x.size, np.uint8)
+    values = x.astype(np.float32).ravel() if is_colour else _on_scale(x, ds, scale_of)
+    seen = values
+    if not window and not is_colour:
+        window = file_window(ds, 0)
+        seen = _on_scale(x, ds, window_scale)
     keep = (counts > 0) & ~np.isnan(values)
     counts = counts[keep]
     values = values[keep].astype(np.float64)
@@ -117,7 +123,6 @@ def pixel_statistics(ds, window, max_bytes):
         return dict.fromkeys(names, np.nan) | dict(px_unit=unit)
     mean = np.average(values, weights=counts)
     variance = np.average((values - mean)**2, weights=counts)
-    if not window and not is_colour: window = file_window(ds, 0)
-    inside = _share_inside(values, counts, window or None)
+    inside = _share_inside(seen[keep].astype(np.float64), counts, window or None)
     return dict(px_min=values.min(), px_max=values.max(), px_mean=mean,
                 px_std=np.sqrt(variance), px_window=inside, px_unit=unit)

@@ -25,7 +25,7 @@ from .wording import counted
 # %% ../nbs/toolbox/tiles.ipynb #tiles006
 def _starts(size, patch, overlap):
     "First voxels of the tiles along one axis; the last tile ends with the volume"
-    step = max(int(patch*(1 - overlap)), 1)
+    step = max(int(patch*(1 - overlap) + 1e-9), 1) # 10*(1 - .8) is a little below 2
     steps = math.ceil((size - patch)/step)
     return [min(i*step, size - patch) for i in range(steps + 1)]
 
@@ -63,8 +63,8 @@ def _check_settings(image, patch, overlap, batch, activation):
     if activation not in _ACTIVATIONS:
         raise ValueError(f"activation must be 'softmax', 'sigmoid' or None, found {activation!r}")
 
-def _check_output(out, n, patch):
-    "What a model made of `n` tiles is one tensor that fits them"
+def _check_output(out, n, patch, activation):
+    "What a model made of `n` tiles is one tensor that fits them and its activation"
     if not isinstance(out, torch.Tensor):
         kind = f'a {type(out).__name__}'
         if isinstance(out, dict): kind += f' of {", ".join(map(repr, out))}'
@@ -75,6 +75,10 @@ def _check_output(out, n, patch):
     if out.ndim != 5 or (len(out), *out.shape[2:]) != (n, *patch):
         raise ValueError(f'the model turns {counted(n, "tile")} of {patch} voxels '
                          f'into {tuple(out.shape)}; need (batch, class, *patch)')
+    if activation == 'softmax' and out.shape[1] == 1:
+        raise ValueError('the model puts out one channel, and a softmax over one class is 1 whatever '
+                         "the model says: give predict_volume activation='sigmoid', or a model with "
+                         'one output a class, the background first')
 
 # %% ../nbs/toolbox/tiles.ipynb #tiles013
 def _box(corner, size):
@@ -90,10 +94,11 @@ def _ask(model, x, batch):
     is_slow = len(x) == 1 and x.device.type == 'cpu' and x.shape[1:4].numel() <= _SMALL_ALONE
     may_go_twice = batch > 1 and isinstance(model, torch.nn.Module)
     if not (is_slow and may_go_twice): return model(x)
-    out = model(x.expand(2, *x.shape[1:]))
+    # a copy: a model may work in place
+    out = model(x.repeat(2, *[1]*(x.ndim - 1)))
     return out[:1] if isinstance(out, torch.Tensor) else out
 
-def _model_outputs(model, image, corners, low, patch, batch, device):
+def _model_outputs(model, image, corners, low, patch, batch, activation, device):
     """A batch of corners at a time, and what the model makes of the tiles there;
     corners count from `low` voxels before the image"""
     tiles = np.empty((min(batch, len(corners)), len(image), *patch), np.float32)
@@ -103,7 +108,7 @@ def _model_outputs(model, image, corners, low, patch, batch, device):
         x = like_weights(torch.from_numpy(tiles[:len(some)]), model)
         if device is not None: x = x.to(device)
         out = _ask(model, x, batch)
-        _check_output(out, len(some), patch)
+        _check_output(out, len(some), patch, activation)
         yield some, out.float()
 
 # %% ../nbs/toolbox/tiles.ipynb #tiles014
@@ -125,8 +130,8 @@ def predict_volume(
     """Predict a volume tile by tile, and average where tiles overlap.
 
     A volume smaller than a tile is padded with zeros. Holds the result in float32 and a batch of
-    tiles. Raises `ValueError` for shapes and settings that do not fit, and for a model that puts
-    out several tensors."""
+    tiles. Raises `ValueError` for shapes and settings that do not fit, for a model that puts out
+    several tensors, and for a softmax over one class."""
     patch = tuple(patch)
     _check_settings(image, patch, overlap, batch, activation)
     shape = image.shape[1:]
@@ -137,7 +142,8 @@ def predict_volume(
     tile_weight, sums = _tile_weight(patch, weight), None
     bar = tqdm(total=len(corners), desc='tiles', disable=not progress)
     with evaluating(model), torch.inference_mode(), bar:
-        for some, out in _model_outputs(model, image, corners, low, patch, batch, device):
+        for some, out in _model_outputs(
+                model, image, corners, low, patch, batch, activation, device):
             p = _ACTIVATIONS[activation](out).cpu()
             if sums is None: sums = torch.zeros(p.shape[1], *size)
             for tile, corner in zip(p, some):

@@ -13,8 +13,8 @@ import numpy as np
 import pydicom
 from .decoding import stored_values
 from .errors import DicomError, as_dicom_error, data_set_name, warn_of
-from .headers import (element_value, has_signed_pixels, read_number, read_value,
-    signed_as_pixels)
+from .headers import (by_frame, differs_by_frame, element_value, has_signed_pixels,
+    is_colour_image, read_number, read_value, signed_as_pixels)
 from .wording import counted
 
 # %% ../nbs/toolbox/units.ipynb #dicom066c
@@ -42,17 +42,21 @@ class LookUpTable(NamedTuple):
 def look_up_table(descriptor, data, ds, signed):
     """The look-up table in the elements `descriptor` and `data`.
 
-    `ValueError` if it has fewer values than it says."""
+    `ValueError` if it has less than half of the values that it says."""
     count, first, bits = (int(v) for v in descriptor.value)
     count = count or 2**16
     words = _words(data, ds)
     # entries of 8 bits may stand two in a word or one in a word:
     # their number and the length tell which (C.7.6.3.1.5)
-    values = words
-    if len(words) < count: values = words.view(np.uint8).astype(np.uint16)
-    if len(values) < count:
+    half = (count + 1)//2
+    if len(words) < half:
         raise ValueError(f'{counted(len(words), "word")} of 16 bits, too few '
                          f'for the {counted(count, "value")} that its descriptor says')
+    is_packed = len(words) == half < count
+    values = words.view(np.uint8).astype(np.uint16) if is_packed else words
+    if len(values) < count:
+        found = f'has {counted(len(values), "value")}, and its descriptor says {count:,}'
+        warn_of(ds, data.keyword, found, 'the last is taken for those that are missing')
     return LookUpTable(values[:count], signed_as_pixels(first, signed), bits)
 
 def sequence_table(ds, keyword, frame=None, signed=False):
@@ -148,22 +152,30 @@ def _dose(ds, frame=None):
     units = {'GY': 'Gy', 'RELATIVE': 'relative dose'}
     return Scale(units.get(read_value(ds, 'DoseUnits'), 'dose'), slope=scaling)
 
-def _end_mapped(mapping, end, default, signed):
-    "The 'First' or 'Last' stored value of a real world value mapping; `default` where it says none"
+def _end_mapped(mapping, end, default):
+    "The 'First' or 'Last' stored value of a real world value mapping, as read; or `default`"
     value = read_value(mapping, f'DoubleFloatRealWorldValue{end}ValueMapped')
     if value is None: value = read_value(mapping, f'RealWorldValue{end}ValueMapped')
-    if value is None: return default
-    if isinstance(value, int): value = signed_as_pixels(value, signed)
-    return float(value)
+    return default if value is None else value
+
+def _range_mapped(ds, mapping):
+    "The first and last stored value mapped, signed as the pixels are unless they cross that way"
+    written = _end_mapped(mapping, 'First', -np.inf), _end_mapped(mapping, 'Last', np.inf)
+    signed = has_signed_pixels(ds)
+    ends = [signed_as_pixels(end, signed) if isinstance(end, int) else end for end in written]
+    if ends[0] <= ends[1]: return float(ends[0]), float(ends[1])
+    found = f'is {ends[1]} with the sign of the pixels, and the first value is {ends[0]}'
+    if written[0] <= written[1]: taken, ends = 'both are taken as written', written
+    else: taken, ends = 'both are ignored', (-np.inf, np.inf)
+    warn_of(ds, 'RealWorldValueLastValueMapped', found, taken)
+    return float(ends[0]), float(ends[1])
 
 def _real_world(ds, frame=None):
     "The first real world value mapping of a frame (PS3.3 C.7.6.16.2.11), or `None`"
     items = element_value(ds, 'RealWorldValueMappingSequence', frame)
     if items is None: return None
     mapping = items[0]
-    signed = has_signed_pixels(ds)
-    first = _end_mapped(mapping, 'First', -np.inf, signed)
-    last = _end_mapped(mapping, 'Last', np.inf, signed)
+    first, last = _range_mapped(ds, mapping)
     codes = read_value(mapping, 'MeasurementUnitsCodeSequence') or [{}]
     unit = codes[0].get('CodeValue') or 'real world values'
     lut = read_value(mapping, 'RealWorldValueLUTData')
@@ -176,7 +188,7 @@ def _real_world(ds, frame=None):
     intercept = read_number(mapping, 'RealWorldValueIntercept', default=0.)
     return Scale(unit, slope, intercept, mapped=(first, last))
 
-def _scale(ds, frame=None, real_world=False):
+def scale_of(ds, frame=None, real_world=False):
     "What makes physical values of stored ones"
     if real_world:
         mapping = _real_world(ds, frame)
@@ -184,10 +196,17 @@ def _scale(ds, frame=None, real_world=False):
             raise DicomError(f'{data_set_name(ds)}: no usable RealWorldValueMappingSequence; '
                              'read it without real_world=True')
         return mapping
-    for find in rescaling, _dose, _real_world:
+    # a rescaling that changes nothing may stand beside that of the dose
+    is_dose = read_value(ds, 'Modality') == 'RTDOSE'
+    ways = (_dose, rescaling) if is_dose else (rescaling, _dose)
+    for find in (*ways, _real_world):
         scale = find(ds, frame)
         if scale is not None: return scale
     return Scale('stored values')
+
+def window_scale(ds, frame=None):
+    "The scale that the file's own window is in, which need not be a unit (PS3.3 C.11.2.1.2)"
+    return rescaling(ds, frame) or Scale('stored values')
 
 def _is_padding(x, ds):
     "Which stored values `x` are padding (PS3.3 C.7.5.1.1.2); `None`: the file has no padding value"
@@ -203,30 +222,11 @@ def to_units(x, ds, frame=None, scale=None):
     """Stored values `x` in physical units, float32, padding as NaN.
 
     `frame` matters where each frame has a scale of its own."""
-    if scale is None: scale = _scale(ds, frame)
+    if scale is None: scale = scale_of(ds, frame)
     values = scale(x)
     padding = _is_padding(x, ds)
     if padding is not None: values[padding] = np.nan
     return values
-
-SCALE_MACROS = ('PixelValueTransformationSequence', 'RealWorldValueMappingSequence')
-
-def differs_by_frame(ds, macros=SCALE_MACROS):
-    "Does each frame have one of the functional groups `macros` of its own?"
-    own = read_value(ds, 'PerFrameFunctionalGroupsSequence') or []
-    return any(macro in group for group in own for macro in macros)
-
-def is_colour_image(ds):
-    "Does a pixel have several samples, or an index into a table of colours?"
-    if read_number(ds, 'SamplesPerPixel', default=1) > 1: return True
-    return read_value(ds, 'PhotometricInterpretation') == 'PALETTE COLOR'
-
-def by_frame(convert, x, frame, differs):
-    """`convert(values, frame)` of the stored values `x`.
-
-    That is of each frame in turn where `differs`, else of all at once."""
-    if frame is not None or x.ndim < 3 or not differs: return convert(x, frame)
-    return np.stack([convert(values, i) for i, values in enumerate(x)])
 
 # %% ../nbs/toolbox/units.ipynb #dicom068
 def pixels(
@@ -239,15 +239,15 @@ def pixels(
 
     That is Hounsfield units for CT. The order is that of PS3.3 C.7.5.1.1.2 and C.11.1:
     pixel padding is found on stored values, then comes the modality LUT or the rescale slope and
-    intercept; where there is neither, a dose grid scaling (C.8.8.3.4) or the first real world value
-    mapping (C.7.6.16.2.11), beyond whose range values are NaN.
+    intercept, or of an RT dose its grid scaling (C.8.8.3.4); where there is neither, the first real
+    world value mapping (C.7.6.16.2.11), beyond whose range values are NaN.
     Colour is returned as RGB in stored values, a PALETTE COLOR image as its indices.
     Raises `DicomError` where there is no image, where it can't be decoded, or where it claims more
     than the file can hold or `max_bytes` allows."""
     x, _ = stored_values(ds, frame, max_bytes)
     with as_dicom_error(data_set_name(ds), 'rescaling'):
         if is_colour_image(ds): return x.astype(np.float32)
-        def convert(values, i): return to_units(values, ds, i, _scale(ds, i, real_world))
+        def convert(values, i): return to_units(values, ds, i, scale_of(ds, i, real_world))
         return by_frame(convert, x, frame, differs_by_frame(ds))
 
 def pixel_unit(
@@ -257,7 +257,7 @@ def pixel_unit(
 )->str: # 'HU', 'Gy', 'Bq/ml', ...; 'stored values' where the file gives them no other meaning
     "The unit of what `pixels` returns. Raises `DicomError` for a data set that can't be read"
     with as_dicom_error(data_set_name(ds), 'finding the unit'):
-        return 'stored values' if is_colour_image(ds) else _scale(ds, frame, real_world).unit
+        return 'stored values' if is_colour_image(ds) else scale_of(ds, frame, real_world).unit
 
 # %% ../nbs/toolbox/units.ipynb #dicom070b
 def _needed(ds, keyword, name):

@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.colors import to_rgb
 from nibabel.orientations import apply_orientation, io_orientation
 from .moving import in_kernel
+from .nifti import as_stored
 from .show import OKABE_ITO, png_bytes
 from .show_volumes import meeting_voxel, overlay_classes, plot_planes
 from .window import real_array, window_limits
@@ -74,7 +75,8 @@ def _ipyniivue():
 
 def nifti_bytes(volume, affine):
     "A packed NIfTI file in memory: what the browser is sent"
-    return compress(nib.Nifti1Image(volume, affine).to_bytes(), 1)
+    image = nib.Nifti1Image(as_stored(volume, 'volume'), affine)
+    return compress(image.to_bytes(), 1)
 
 def crosshair(at, shape, affine):
     """The middle of voxel `at` as NiiVue counts: shares of the volume's length

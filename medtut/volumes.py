@@ -51,6 +51,18 @@ def spacing(
     "Voxel size. Raises `VolumeError` for an affine that can't be one, such as zeros"
     return np.linalg.norm(check_affine(affine)[:3, :3], axis=0)
 
+# %% ../nbs/toolbox/volumes.ipynb #volumes13c
+def at_right_angles(affine):
+    "Do the axes of a grid stand at right angles, to a thousandth?"
+    directions = affine[:3, :3]/spacing(affine)
+    return np.allclose(directions.T @ directions, np.eye(3), atol=1e-3)
+
+def voxel_ml(affine):
+    "Volume of a voxel, also of one that is sheared"
+    cubic_mm = abs(np.linalg.det(check_affine(affine)[:3, :3]))
+    return cubic_mm/1000
+
+
 # %% ../nbs/toolbox/volumes.ipynb #volumes037
 def check_same_grid(
     shape,                   # (x, y, z) of the one, in voxels; further axes are ignored
@@ -231,10 +243,8 @@ class _Grid(NamedTuple):
 
 def _straightened(affine, shape):
     "A grid of 1 mm at right angles that holds all of a sheared volume; `None` if there's no shear"
-    directions = affine[:3, :3]/spacing(affine)
-    if np.allclose(directions.T @ directions, np.eye(3), atol=1e-3):
-        return None
-    straight, r = np.linalg.qr(directions)
+    if at_right_angles(affine): return None
+    straight, r = np.linalg.qr(affine[:3, :3]/spacing(affine))
     straight = straight*np.sign(np.diag(r))  # each axis to the side to which it ran
     ends = [(-.5, n - .5) for n in shape]
     edges = np.array([(*corner, 1) for corner in product(*ends)]).T
@@ -261,6 +271,9 @@ def _read_at(array, to_old, size, order, dtype):
     channels = array.shape[3:]
     out = np.empty((*size, *channels), dtype, order='F')
     matrix, offset = to_old[:3, :3], to_old[:3, 3]
+    if array.dtype == np.float16: # which SciPy does not take
+        array = array.astype(np.float32)
+    if dtype == np.float16: dtype = np.dtype(np.float32)
     for channel in np.ndindex(channels):
         x = array[(..., *channel)]
         # beyond the array its last value is taken
@@ -283,7 +296,8 @@ def resample(
     new_spacing=None,    # mm along each axis, or one number for all
     like:tuple|None=None,# instead: (shape, affine) of the grid wanted, such as another volume's
     nearest:bool=False,  # for masks: the nearest voxel's value, in the array's dtype; else linear
-    fill:float|None=0,   # value where the new grid reaches beyond the array; `None`: the nearest
+    fill=0,              # value, or one a channel, where the new grid reaches beyond the array;
+                         # `None`: the nearest
 )->Voxels: # a new array (linear: float32 or float64) and its affine
     """Values on another grid. Nothing is smoothed: on a coarser grid linear reading skips voxels.
 

@@ -12,6 +12,7 @@ import numpy as np
 def real_array(
     x, # numbers: an array, a list, a torch tensor, a masked array
     what:str='image', # names it in an error
+    filled:bool=True, # make masked values nan
 )->np.ndarray: # with any number of axes
     "`x` as an array of real numbers. Raises `ValueError` for anything else"
     if hasattr(x, 'detach'): # a torch tensor
@@ -20,6 +21,7 @@ def real_array(
     if x.dtype.kind not in 'biuf':
         raise ValueError(f'{what}: need real numbers, found {x.dtype}; '
             'for complex data give np.abs(x)')
+    if filled and np.ma.isMaskedArray(x): return np.ma.filled(x.astype(float), np.nan)
     return x
 
 def _check_colors(x, what):
@@ -42,7 +44,7 @@ def image_array(
     colors:bool=False, # also take (rows, columns, 3 or 4), uint8 or 0..1, which stays as it is
 )->np.ndarray: # (rows, columns) of floats, masked values as nan
     "`x` as an image. Raises `ValueError` for another shape, and says what to do about it"
-    x = real_array(x, what)
+    x = real_array(x, what, filled=False)
     colored = x.ndim == 3 and x.shape[-1] in (3, 4)
     if colors and colored and x.size:
         _check_colors(x, what)
@@ -87,8 +89,8 @@ def _given_limits(width, level):
 
 def _value_limits(values):
     if not values.size: return 0., 1.
-    low = values.min()
-    high = values.max()
+    # of small whole numbers a difference may not fit their own type
+    low, high = float(values.min()), float(values.max())
     if low < high: return low, high
     # the same value everywhere
     if 0 <= low <= 1: return 0., 1.

@@ -732,3 +732,30 @@ def test_receptive_field_refuses():
         receptive_field(model, x, 'layer3')
     with pytest.raises(ValueError, match='earlier'):
         receptive_field(model, x, 'fc')
+
+@pytest.mark.parametrize('kernel, settings, first, step, width', [
+    (2, {}, .5, 2, 2), (3, dict(stride=2, padding=1), 0, 2, 3),
+    (3, dict(stride=2, ceil_mode=True), 1, 2, 3), (2, dict(dilation=3, stride=1), 1.5, 1, 4),
+    ((2, 4), dict(return_indices=False), (.5, 1.5), (2, 4), (2, 4))])
+def test_receptive_field_of_a_max_pool(kernel, settings, first, step, width):
+    """All of a window counts (Araujo et al. 2019), whatever the picture: of a constant one the
+    gradient goes to one pixel"""
+    model = nn.Sequential(nn.MaxPool2d(kernel, **settings))
+    def both(x): return x if isinstance(x, tuple) else (x, x)
+    for x in torch.ones(1, 1, 33, 40), torch.rand(1, 1, 33, 40):
+        assert receptive_field(model, x, '0') == tuple(map(both, (first, step, width)))
+
+def test_receptive_field_through_a_max_pool_with_indices():
+    "As networks that unpool have it"
+    class Halved(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pool, self.last = nn.MaxPool2d(2, return_indices=True), nn.Conv2d(1, 1, 3)
+        def forward(self, x): return self.last(self.pool(x)[0])
+    model = Halved()
+    nn.init.ones_(model.last.weight)
+    assert receptive_field(model, torch.ones(1, 1, 32, 32), 'last').width == (6, 6)
+
+def test_whole_numbers_are_interpolated_too():
+    maps = torch.tensor([[[0, 10], [0, 10]]])
+    assert upsample(maps, (4, 4), 'tiles')[0, 0].tolist() == [0, 2.5, 7.5, 10]

@@ -215,6 +215,36 @@ def test_predict_writes_no_dicom_of_nifti(network, tmp_path):
     assert done.returncode
     assert 'is NIfTI' in done.stderr
 
+def results(folder):
+    return {path.name: path.read_bytes() for path in folder.glob('*.nii.gz')}
+
+def test_predict_several_series_by_their_uids(one_channel, tmp_path):
+    """A UID is that of one series (PS3.3 C.7.3.1): of several folders each gives those that it
+    holds, and from an archive each comes in a folder of its own"""
+    pytest.importorskip('pynetdicom')
+    import pydicom
+    from test_results import write_series
+
+    from medtut.pacs import archive, store
+    folders = [one_channel[1], write_series(tmp_path/'second')]
+    uids = [pydicom.dcmread(next(folder.iterdir())).SeriesInstanceUID for folder in folders]
+    named = [part for uid in uids for part in ('--uid', uid)]
+    done = predict(one_channel, folders, tmp_path/'named', *named)
+    assert done.returncode == 0, done.stderr
+    assert len(results(tmp_path/'named')) == 2
+    with archive() as a:
+        for folder in folders: store(a.web, folder, progress=False)
+        done = predict(one_channel, [], tmp_path/'fetched', '--from', a.web, *named)
+    assert done.returncode == 0, done.stderr
+    assert results(tmp_path/'fetched') == results(tmp_path/'named')
+    lost = predict(one_channel, folders, tmp_path/'lost', *named, '--uid', '1.2.3')
+    assert lost.returncode == 1
+    assert 'no series 1.2.3' in lost.stderr
+    idle = predict(one_channel, folders, tmp_path/'idle', '--uid', uids[0])
+    assert idle.returncode == 0, idle.stderr
+    assert f'{folders[1]}: holds none of the series' in idle.stderr
+    assert len(results(tmp_path/'idle')) == 1
+
 def test_predict_from_an_archive_and_back(one_channel, tmp_path):
     pytest.importorskip('pynetdicom')
     pytest.importorskip('highdicom')

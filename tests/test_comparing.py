@@ -4,7 +4,7 @@ import pytest
 from scipy import stats
 
 from medtut.comparing import Difference, chosen_interval, mean_difference, paired_difference
-from medtut.metrics import UndefinedMetric, roc_auc, sensitivity, specificity
+from medtut.metrics import UndefinedMetric, accuracy, roc_auc, sensitivity, specificity
 
 
 def two_models(rng, n, first, second):
@@ -69,6 +69,16 @@ def test_sentences():
     (0., '', '+0.00'), (np.nan, '', '+nan')])
 def test_no_minus_zero(value, spec, shown):
     assert format(Difference(value, -30, 50), spec).startswith(f'{shown} ')
+
+
+@pytest.mark.parametrize('limits, spec, shown', [
+    ((-.0057, -.0114, -.0001), '+.3f', '-0.0057 (-0.0114 to -0.0001)'),
+    ((.012, .0004, .03), '+.0%', '+1.20% (+0.04% to +3.00%)'),
+    ((.3, .2, .4), '.1g', '0.3 (0.2 to 0.4)')])
+def test_limit_of_a_verdict_never_reads_as_zero(limits, spec, shown):
+    "A reader of 'lower: -0.006 (-0.011 to -0.000)' would take it for undecided"
+    assert Difference(*limits).verdict != 'undecided'
+    assert format(Difference(*limits), spec) == shown
 
 
 def test_equal_models_are_undecided_in_words():
@@ -181,3 +191,14 @@ def chosen(score=SCORE, **kw):
 def test_cases_that_do_not_fit_are_refused(call, says):
     with pytest.raises(ValueError, match=says):
         call()
+
+def test_patients_on_both_sides_are_refused_by_name():
+    "A threshold that was chosen on a patient can't be judged on that patient"
+    truth, score = np.tile([0, 1], 20), np.linspace(0, 1, 40)
+    names = [f'P{i//2}' for i in range(40)]
+    def half(truth, score): return .5
+    def right(truth, score, threshold): return accuracy(truth=truth, prediction=score > threshold)
+    with pytest.raises(ValueError, match='20 patients on both sides, such as P0'):
+        chosen_interval(half, right, (truth, score), (truth, score), names, names, n=50)
+    numbers = np.arange(40)//2 # counted from 0 on each side: other people
+    assert chosen_interval(half, right, (truth, score), (truth, score), numbers, numbers, n=50)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tarfile
 import time
+import zipfile
 from dataclasses import replace
 from functools import partial
 from multiprocessing import forkserver
@@ -521,7 +522,13 @@ def get_duke(root, url, **kwargs):
     registry = {'duke_breast': replace(SETS['duke_breast'], need=.01, files=files)}
     return get_real('duke_breast', root=root, registry=registry, **kwargs)
 
-TABLES = {f'/{BOXES}.xlsx': noise(3000, 0), f'/{MAPPING}.xlsx': noise(3000, 1)}
+def workbook(seed):
+    "A spreadsheet, as far as its container goes"
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, 'w') as z: z.writestr('xl/workbook.xml', noise(3000, seed))
+    return packed.getvalue()
+
+TABLES = {f'/{BOXES}.xlsx': workbook(0), f'/{MAPPING}.xlsx': workbook(1)}
 
 def test_duke(tmp_path, idc):
     with FaultyServer(TABLES) as s:
@@ -539,6 +546,17 @@ def test_duke(tmp_path, idc):
     assert len(list((more/IMAGES).glob('Breast_MRI_*'))) == 3
     linked = more/IMAGES/'Breast_MRI_001/1.2.1/1.2.1.1/1-001.dcm'
     assert linked.stat().st_nlink == 2
+
+def test_duke_web_page_for_a_table(tmp_path, idc):
+    "A host that moved answers with a page and status 200; before, the set counted as whole"
+    page = b'<!DOCTYPE html><html>moved</html>'
+    with FaultyServer({path: page for path in TABLES}) as s:
+        with refused('no spreadsheet came'):
+            get_duke(tmp_path, s.url, patients=1)
+    assert finished(tmp_path) == []
+    with FaultyServer(TABLES) as s:
+        get_duke(tmp_path, s.url, patients=1)
+    assert finished(tmp_path) == ['duke_breast-1patients']
 
 def test_duke_series_that_arrives_in_part(tmp_path, idc):
     idc.drop = 2

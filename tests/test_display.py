@@ -28,6 +28,7 @@ from medtut.display import to_display
 from medtut.errors import DicomError
 from medtut.headers import element_value, elements
 from medtut.orientation import orientation, pixel_aspect
+from medtut.overlays import labelled_image
 from medtut.pictures import check_window
 from medtut.units import pixel_unit, pixels, suv
 from medtut.window import real_array
@@ -152,6 +153,97 @@ def test_senseless_bits_are_named_and_the_image_shown(element, value):
     assert shown.tolist() == [[1, 2], [3, 4]]
     assert any(element in w for w in warned)
 
+def frames_of_bits(bits):
+    "A file of `bits`, (frames, rows, columns) of 0 and 1, packed without a gap (PS3.5 8.1.1)"
+    packed = np.packbits(bits.ravel(), bitorder='little').tobytes()
+    ds = image(bits, BitsAllocated=1, BitsStored=1, HighBit=0)
+    ds.PixelData = packed + bytes(len(packed) % 2)
+    return stored(ds)
+
+def test_a_frame_of_bits_may_begin_within_a_byte():
+    "PS3.5 8.1.1: the frames of 15 bits follow each other without padding"
+    bits = np.random.default_rng(0).integers(0, 2, (3, 3, 5)).astype(np.uint8)
+    ds = frames_of_bits(bits)
+    assert pixels(ds).tolist() == bits.tolist()
+    for i in range(3):
+        assert pixels(ds, frame=i).tolist() == bits[i].tolist()
+
+def test_what_native_pixels_lack_names_the_file(tmp_path):
+    "BitsAllocated is 1 or a multiple of 8 (PS3.5 8.1.1)"
+    ds = image(np.zeros((2, 2), np.uint16), BitsAllocated=12, BitsStored=12, HighBit=11)
+    stored(ds).save_as(tmp_path/'a.dcm')
+    ds = read_dicom(tmp_path/'a.dcm')
+    with pytest.raises(DicomError) as e: pixels(ds)
+    assert str(e.value).startswith(f'{tmp_path/"a.dcm"}: ')
+
+# --- colours of JPEG: red on the left, blue on the right
+
+RED_AND_BLUE = np.zeros((16, 16, 3), np.uint8)
+RED_AND_BLUE[:, :8, 0] = RED_AND_BLUE[:, 8:, 2] = 220
+ADOBE = b'\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x01'  # APP14: the colours are YCbCr
+
+def colour_jpeg():
+    "A codestream; JFIF's segment (APP0) takes its bytes 2 to 20"
+    buffer = io.BytesIO()
+    Image.fromarray(RED_AND_BLUE).save(buffer, 'JPEG', quality=95, subsampling=0)
+    codestream = buffer.getvalue()
+    assert codestream[2:6] == b'\xff\xe0\x00\x10'
+    return codestream
+
+def of_jpeg(codestream, meaning, planar_configuration=0):
+    ds = image(np.zeros((16, 16), np.uint8), SamplesPerPixel=3, PhotometricInterpretation=meaning,
+               PlanarConfiguration=planar_configuration)
+    ds.add_new('PixelData', 'OB', encapsulate([codestream]))
+    ds['PixelData'].is_undefined_length = True
+    return stored(ds, JPEGBaseline8Bit)
+
+def is_red_and_blue(ds):
+    difference = to_display(ds).astype(int) - RED_AND_BLUE
+    return np.abs(difference).mean() < 3
+
+@pytest.mark.parametrize('planar_configuration', [0, 1])
+def test_a_codestream_knows_where_its_colours_lie(planar_configuration):
+    "PS3.3 C.7.6.3.1.3: PlanarConfiguration means nothing where a codestream orders the samples"
+    assert is_red_and_blue(of_jpeg(colour_jpeg(), 'YBR_FULL_422', planar_configuration))
+
+def native_colours(x, planar_configuration):
+    ds = image(np.zeros((16, 16), np.uint8), SamplesPerPixel=3, PhotometricInterpretation='RGB',
+               PlanarConfiguration=planar_configuration)
+    ds.PixelData = x.tobytes()
+    return ds
+
+def test_colours_of_native_pixels_lie_as_they_are_said_to():
+    "PS3.3 C.7.6.3.1.3: 0 is pixel by pixel, 1 plane by plane"
+    assert is_red_and_blue(stored(native_colours(RED_AND_BLUE, 0)))
+    assert is_red_and_blue(stored(native_colours(RED_AND_BLUE.transpose(2, 0, 1), 1)))
+
+@pytest.mark.parametrize('planar_configuration', [0, 1])
+def test_run_lengths_are_plane_by_plane_whatever_the_header_says(planar_configuration):
+    "PS3.5 G.2: each plane is a segment of its own"
+    ds = native_colours(RED_AND_BLUE, 0)
+    ds.compress(RLELossless, generate_instance_uid=False)
+    ds.PlanarConfiguration = planar_configuration
+    assert is_red_and_blue(stored(ds, RLELossless))
+
+@pytest.mark.parametrize('with_jfif', [True, False])
+@pytest.mark.parametrize('meaning', ['YBR_FULL', 'YBR_FULL_422', 'RGB'])
+def test_colours_with_a_segment_of_adobe_are_converted_once(meaning, with_jfif):
+    """The codestream is YCbCr by its own markers (ITU-T T.872 6.5.3), which the header should agree
+    with (PS3.5 8.2.1); red came out green"""
+    codestream = colour_jpeg()
+    rest = codestream[2:] if with_jfif else codestream[20:]
+    assert is_red_and_blue(of_jpeg(codestream[:2] + ADOBE + rest, meaning))
+
+@pytest.mark.parametrize('meaning', ['YBR_PARTIAL_422', 'HSV', 'CMYK'])
+def test_colours_that_nothing_turns_into_rgb_are_refused(meaning):
+    "Retired values of PhotometricInterpretation (PS3.3 C.7.6.3.1.2)"
+    native = image(np.zeros((2, 2), np.uint8), SamplesPerPixel=3, PhotometricInterpretation=meaning,
+                   PlanarConfiguration=0)
+    native.PixelData = bytes(8)  # two pixels share their colour
+    for ds in of_jpeg(colour_jpeg(), meaning), stored(native):
+        with pytest.raises(DicomError, match=f'PhotometricInterpretation is {meaning}, .*RGB'):
+            to_display(ds)
+
 # --- elements that are US or SS follow PixelRepresentation (PS3.3 C.7.5.1.1.2),
 # padding comes before rescaling
 
@@ -224,6 +316,17 @@ def test_a_broken_modality_lut_is_named():
     values, warned = said(pixels, stored(ds))
     assert values.tolist() == [[0, 1]]
     assert '2 words of 16 bits, too few for the 9 values' in ' '.join(warned)
+
+def test_a_table_that_lacks_a_value_is_no_table_of_bytes():
+    """PS3.3 C.11.1.1.1 and C.7.6.3.1.5: entries of 8 bits stand two in a word only where the table
+    has half as many words as entries; DCMTK too takes others as they are"""
+    lut = Dataset()
+    lut.add_new('LUTDescriptor', 'US', [4, 0, 16])
+    lut.add_new('LUTData', 'US', [1000, 2000, 3000])
+    ds = image([[0, 1], [2, 3]], np.uint16, ModalityLUTSequence=[lut])
+    values, warned = said(pixels, stored(ds))
+    assert values.tolist() == [[1000, 2000], [3000, 3000]]
+    assert 'LUTData has 3 values, and its descriptor says 4' in ' '.join(warned)
 
 # --- functional groups (PS3.3 C.7.6.16)
 
@@ -343,6 +446,23 @@ def test_padding_is_black_through_a_voi_lut_too():
     ds.PhotometricInterpretation = 'MONOCHROME1'
     assert greys(ds) == [[255, 170], [85, 0]]
 
+def test_single_bits_are_black_and_white():
+    "Without a window a value is as bright as it is among those that can be stored (PS3.5 8.1.1)"
+    bits = np.zeros((2, 2, 4), np.uint8)
+    bits[1] = 1
+    ds = frames_of_bits(bits)
+    assert to_display(ds).tolist() == (bits*255).tolist()
+    for i in 0, 1:
+        assert to_display(ds, i).tolist() == (bits[i]*255).tolist()
+    bits[:, 0] = 1 - bits[:, 0]
+    assert to_display(frames_of_bits(bits), 1).tolist() == (bits[1]*255).tolist()
+
+@pytest.mark.parametrize('bits, want', [(8, [[0, 64, 127]]), (7, [[0, 129, 255]])])
+def test_white_is_the_greatest_byte_that_there_can_be(bits, want):
+    "The number has BitsStored bits (PS3.5 8.1.1)"
+    ds = image([[0, 64, 127]], np.uint8, BitsStored=bits, HighBit=bits - 1)
+    assert greys(ds) == want
+
 @pytest.mark.parametrize('slope', [10, 1/255])
 def test_bytes_that_are_rescaled_are_no_greys_yet(slope):
     "Without a window all values are shown, from the lowest to the highest"
@@ -423,6 +543,13 @@ def test_dose():
     assert pixel_unit(stored(ds)) == 'Gy'
     assert greys(ds) == [[0, 255]]
 
+def test_a_rescaling_that_changes_nothing_hides_no_dose():
+    "PS3.3 C.8.8.3.4: DoseGridScaling makes the dose, whatever else is there"
+    ds = image([[100000, 200000]], np.uint32, Modality='RTDOSE', DoseGridScaling='1e-5',
+               DoseUnits='GY', RescaleSlope=1, RescaleIntercept=0)
+    np.testing.assert_allclose(pixels(stored(ds)), [[1, 2]])
+    assert pixel_unit(stored(ds)) == 'Gy'
+
 def mapping(**elements):
     unit = item(CodeValue='mm2/s', CodingSchemeDesignator='UCUM', CodeMeaning='mm2/s')
     return item(MeasurementUnitsCodeSequence=[unit], **elements)
@@ -444,6 +571,41 @@ def test_real_world_values():
     unmapped = stored(image(np.zeros((2, 2), np.uint16)))
     with pytest.raises(DicomError, match='no usable RealWorldValueMappingSequence'):
         pixels(unmapped, real_world=True)
+
+@pytest.mark.parametrize('first, last, dtype, want', [
+    (0, 65535, np.int16, [[0, 200]]),    # 65535 is -1 among signed pixels
+    (100, 0, np.uint16, [[0, 200]]),     # crossed however they are read
+    (65436, 200, np.int16, [[0, 200]]),  # -100 to 200
+    (0, 50, np.int16, [[0, np.nan]])])
+def test_the_ends_of_what_is_mapped_do_not_cross(first, last, dtype, want):
+    "PS3.3 C.7.6.16.2.11: the first and the last value mapped, US or SS as the pixels are"
+    values = item(RealWorldValueSlope=2., RealWorldValueIntercept=0.)
+    values.add_new('RealWorldValueFirstValueMapped', 'US', first)
+    values.add_new('RealWorldValueLastValueMapped', 'US', last)
+    ds = image([[0, 100]], dtype, Modality='NM', RealWorldValueMappingSequence=[values])
+    x, warned = said(pixels, stored(ds))
+    np.testing.assert_array_equal(x, want)
+    is_crossed = (first, last) in [(0, 65535), (100, 0)]
+    assert ('RealWorldValueLastValueMapped' in ' '.join(warned)) == is_crossed
+
+@pytest.mark.parametrize('elements', [
+    dict(RealWorldValueMappingSequence=[mapping(
+        RealWorldValueSlope=1e-6, RealWorldValueIntercept=0., RealWorldValueFirstValueMapped=0,
+        RealWorldValueLastValueMapped=4095)]),
+    dict(Modality='RTDOSE', DoseGridScaling='1e-6', DoseUnits='GY'),
+    dict(RescaleSlope=1, RescaleIntercept=0)], ids=['real world', 'dose', 'rescaling'])
+def test_a_table_counts_inside_the_window_in_stored_values(elements, tmp_path):
+    "PS3.3 C.11.2.1.2: the file's window is for what its modality LUT or rescaling gives"
+    usual = dict(Modality='MR', WindowCenter=1000, WindowWidth=1000)
+    ds = image([[0, 1000], [2000, 3000]], np.uint16, **usual | elements)
+    stored(ds).save_as(tmp_path/'a.dcm')
+    table = scan(tmp_path, progress=False)
+    assert table.px_window[0] == 25
+    highest = pixels(stored(ds)).max()
+    assert table.px_max[0] == highest
+    # a window that is asked for is in the unit of the pixels
+    asked = scan(tmp_path, progress=False, window=(float(highest), float(highest)))
+    assert asked.px_window[0] == 50
 
 def test_real_world_values_by_table():
     values = mapping(RealWorldValueLUTData=[.5, .25, .125],
@@ -536,6 +698,27 @@ def test_letters_from_cosines(cosines, want, upright):
     lies = orientation(stored(image(np.zeros((2, 2), np.int16), ImageOrientationPatient=cosines)))
     assert lies == want
     assert lies.upright == upright
+
+@pytest.mark.parametrize('column', [[.6000, .53, -.5993], [.5993, .53, -.6000]])
+def test_rows_and_columns_lie_along_two_axes(column):
+    """PS3.3 C.7.6.1.1.1: of two planes that differ by a thousandth, rows and columns of the first
+    both run farthest to the left. Turning it changed rows for columns"""
+    x = np.array([[1, 2], [3, 4]], np.uint8)
+    ds = stored(image(x, Modality='MR', ImageOrientationPatient=[.7248, -.6773, .1267, *column]))
+    assert orientation(ds) == ('LAH', 'FLP', 'oblique')
+    assert to_display(ds, upright=True).tolist() == x.tolist()
+
+def test_a_tomogram_lies_as_its_detector_says():
+    "PS3.3 C.8.4.11: nuclear medicine keeps ImageOrientationPatient in the detector's item"
+    detector = item(ImageOrientationPatient=[1, 0, 0, 0, 0, 1], ImagePositionPatient=[0, 0, 0])
+    ds = image([[[1, 2], [3, 4]]]*2, np.uint8, Modality='NM',
+               ImageType=['ORIGINAL', 'PRIMARY', 'RECON TOMO'],
+               DetectorInformationSequence=[detector])
+    assert orientation(stored(ds)) == ('L', 'H', 'coronal')
+    assert to_display(stored(ds), 0, upright=True).tolist() == [[3, 4], [1, 2]]
+    # of projections it says how the detector stood at the first one
+    ds.ImageType = ['ORIGINAL', 'PRIMARY', 'TOMO']
+    assert orientation(stored(ds)) == (None, None, None)
 
 @pytest.mark.parametrize('letters, upright, turned', [
     (['L', 'F'], ('L', 'F'), [[1, 2], [3, 4]]),
@@ -662,3 +845,19 @@ def test_what_is_no_real_number_is_refused(x, says):
 def test_a_window_that_is_none_is_refused(window, says):
     with pytest.raises(ValueError, match=says):
         check_window(window)
+
+@pytest.mark.parametrize('values, greys', [
+    (np.array([[-32768, -1000, 40, 3000]], np.int16), [0, 226, 234, 255]),
+    (np.array([[-128, 0, 127]], np.int8), [0, 128, 255])])
+def test_a_range_that_its_own_type_does_not_hold(values, greys):
+    "Before, the picture was black: 3000 - (-32768) wrapped in 16 bits"
+    found = labelled_image(values, np.zeros_like(values), {1: 'a'})[0, :, 0]
+    assert np.abs(found.astype(int) - greys).max() <= 1
+
+def test_masked_pixels_of_a_labelled_image_have_no_value():
+    "As `show_image` draws them"
+    masked = np.ma.masked_equal(np.array([[0., 50, 100, -2000]]), -2000)
+    none = np.array([[0., 50, 100, np.nan]])
+    labels = np.zeros((1, 4), int)
+    np.testing.assert_array_equal(labelled_image(masked, labels, {1: 'a'}),
+                                  labelled_image(none, labels, {1: 'a'}))

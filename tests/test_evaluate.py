@@ -229,3 +229,19 @@ def test_no_warning_of_its_own(folders):
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         evaluated(folders)
+
+def test_two_cases_of_other_names_are_not_joined():
+    "Two single files may have any names; a table of cases says which is which"
+    with pytest.raises(VolumeError, match='no prediction named B'):
+        pair_files({'A': 'a.nii'}, {'B': 'b.nii'})
+
+
+@pytest.mark.filterwarnings('ignore:.*not at right angles:UserWarning')
+def test_a_sheared_grid_is_refused(tmp_path):
+    "Distances are measured along the axes, as of a tilted gantry they are not at right angles"
+    sheared = AFFINE.copy()
+    sheared[1, 2] = 2*np.tan(np.radians(20))
+    for name in 'truth', 'pred': save_nifti(labelled(), sheared, tmp_path/name/'1.nii.gz')
+    pairs = pair_files(tmp_path/'pred', tmp_path/'truth')
+    with pytest.raises(VolumeError, match='truth/1.nii.gz: its axes are not at right angles'):
+        evaluate_cases(pairs, NAMES, n_jobs=1, progress=False)

@@ -300,3 +300,19 @@ def test_prediction(prediction, words):
 def test_prediction_in_words():
     assert predicted('Bone', 'bone') == 'It is bone, as you said.'
     assert predicted('lung', 'bone') == 'It is bone, and you said lung.'
+
+def test_tensors_within_an_answer():
+    "As a loss is, with a gradient, or in a precision that NumPy does not have"
+    import torch
+    @exercise('x.tensors', Numbers('loss', 'dice'))
+    def solution(): return 1., 2.
+    loss, dice = torch.tensor([1., 2.], requires_grad=True)
+    for answer in (loss, dice), [loss.bfloat16(), dice.bfloat16()], dict(loss=loss, dice=dice):
+        assert judge('x.tensors', answer).right
+
+def test_results_of_unlike_shapes():
+    "An array and a number, as a function may return them"
+    @exercise('x.parts', Function((np.eye(3),)))
+    def split(a): return a > 0, float(a.sum())
+    assert judge('x.parts', split).right
+    assert not judge('x.parts', lambda a: (a > 0, 2.)).right

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from medtut import few_patients
 from medtut.few_patients import auc_interval, mean_interval, predictive_values, proportion_interval
 from medtut.metrics import UndefinedMetric
 
@@ -231,3 +232,71 @@ def test_level_is_a_share(interval):
 def test_what_has_no_interval_is_refused(call, says):
     with pytest.raises(ValueError, match=says):
         call()
+
+def test_one_ill_patient_counts_once():
+    """Twenty slices of one patient are no twenty patients: before, the interval was theirs. Nothing
+    tells how alike they are: the largest design effect (Kish 1965)"""
+    rng = np.random.default_rng(0)
+    truth = np.repeat([1, 0], [20, 40])
+    score = rng.normal(size=60) + truth
+    patients = np.r_[np.zeros(20, int), 1:41]
+    assert few_patients._independent_of_each(truth == 1, score, patients) == (1, 40)
+    as_patients, alone = auc_interval(truth, score, patients), auc_interval(truth, score)
+    assert as_patients.value == alone.value
+    assert as_patients.low < alone.low - .1
+
+
+def test_a_perfect_auc_of_two_ill_patients():
+    "The worst case: each patient counts once, two ill and sixty well"
+    truth = np.repeat([1, 0], [60, 60])
+    patients = ['ill 1']*30 + ['ill 2']*30 + [f'well {i}' for i in range(60)]
+    found = auc_interval(truth, np.arange(120)[::-1], patients)
+    two_and_sixty = auc_interval([1]*2 + [0]*60, np.arange(62)[::-1])
+    assert found == two_and_sixty
+
+
+def by_obuchowski(truth, score, patient):
+    "Variance of an AUC with clusters, written out (Obuchowski 1997, doi:10.2307/2533958)"
+    truth, score, patient = map(np.asarray, (truth, score, patient))
+    wins = (score[truth == 1][:, None] > score[truth == 0]) + \
+        .5*(score[truth == 1][:, None] == score[truth == 0])
+    auc, m, n = wins.mean(), (truth == 1).sum(), (truth == 0).sum()
+    everybody = np.unique(patient)
+    of_ill, of_well = patient[truth == 1], patient[truth == 0]
+    ill = np.array([(wins.mean(1)[of_ill == p] - auc).sum() for p in everybody])
+    well = np.array([(wins.mean(0)[of_well == p] - auc).sum() for p in everybody])
+    i10, i01, i = len(set(of_ill)), len(set(of_well)), len(everybody)
+    s10 = i10/((i10 - 1)*m)*np.sum(ill**2)
+    s01 = i01/((i01 - 1)*n)*np.sum(well**2)
+    s11 = i/(i - 1)*np.sum(ill*well)
+    return s10/m + s01/n + 2*s11/(m*n)
+
+
+def test_the_design_effect_of_an_auc_is_obuchowskis():
+    "The effect is his variance over that of as many patients with one case each"
+    rng = np.random.default_rng(4)
+    patient = np.repeat(np.arange(12), 4)
+    truth = rng.random(48) < np.where(patient < 4, .9, .2)
+    score = truth + rng.normal(size=12)[patient] + rng.normal(size=48)
+    alone = np.arange(48)
+    effect = by_obuchowski(truth, score, patient)/by_obuchowski(truth, score, alone)
+    assert effect > 1.2
+    positives, negatives = few_patients._independent_of_each(truth, score, patient)
+    assert positives == pytest.approx(truth.sum()/effect)
+    assert negatives == pytest.approx((~truth).sum()/effect)
+
+
+@pytest.mark.parametrize('interval', [proportion_interval, mean_interval])
+@pytest.mark.parametrize('shape', [(1, 20), (20, 1), (20, 5)])
+def test_one_value_for_each_case(interval, shape):
+    "Before, a row of twenty hits counted as one case"
+    with pytest.raises(ValueError, match='one value for each case'):
+        interval(np.ones(shape))
+
+
+@pytest.mark.parametrize('values, bounds', [
+    ([85, 90, 88, 92, 79.], (0, 1)), ([.8, .9, .7], (1, 0)), ([.8, .9, .7], (-1, 0))])
+def test_a_mean_beyond_its_bounds_is_refused(values, bounds):
+    "Before, both limits were cut to a bound, and the mean lay outside of them"
+    with pytest.raises(ValueError, match='the mean is .*, and bounds say'):
+        mean_interval(values, bounds=bounds)

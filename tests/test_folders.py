@@ -1,7 +1,10 @@
 "Folders of mixed DICOM files, by the command line and by the functions behind it"
+import contextlib
 import json
 import os
 import shutil
+import sys
+from functools import partial
 from pathlib import Path
 
 import data_store
@@ -14,11 +17,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from pydicom.uid import generate_uid
 
-from medtut.conversion import nifti_files
+from medtut.conversion import nifti_files, series_table
 from medtut.dicom import find_dicoms, read_dicom, scan
 from medtut.display import to_display
 from medtut.errors import DicomError
-from medtut.nifti import load_nifti
+from medtut.nifti import load_nifti, save_nifti
 from medtut.pictures import picture, png_files, save_png
 from medtut.pseudonyms import deidentify_files, new_key, read_key
 from medtut.volumes import load_series
@@ -202,6 +205,47 @@ def test_a_file_of_somebody_else_is_not_replaced(tmp_path):
     assert done.returncode == 1
     assert 'not from here' in done.stderr
     assert shown(out) == {'2.png': b'mine'}
+
+@pytest.mark.parametrize('make', [png_files, partial(deidentify_files, key=KEY)],
+                         ids=['png', 'deidentify'])
+def test_a_second_folder_takes_nothing_from_the_first(tmp_path, make):
+    """Discs name their files alike (PS3.10 8.2 has short names, such as IM000001), and `make_files`
+    refuses a name under which lies what was made from another file"""
+    first, second, out = slices(tmp_path/'a'), slices(tmp_path/'b', PatientID='B'), tmp_path/'out'
+    make(first, out, progress=False)
+    kept = shown(out)
+    assert len(kept) == 4
+    with pytest.raises(ValueError, match='made from another file than .*: choose another'):
+        make(second, out, progress=False)
+    assert shown(out) == kept
+    # nor does a file take anything away that can't be read
+    for path in second.iterdir(): path.write_bytes(path.read_bytes()[:500])
+    with contextlib.suppress(ValueError): make(second, out, progress=False)
+    assert shown(out) == kept
+
+def test_another_file_of_the_same_folder_is_another_one(tmp_path):
+    "`scan.dcm` and `scan.ima` would both be `scan.png`"
+    folder, out = slices(tmp_path/'in', 2), tmp_path/'out'
+    png_files((folder/'0.dcm').rename(folder/'scan.dcm'), out, progress=False)
+    kept = shown(out)
+    with pytest.raises(ValueError, match='another file'):
+        png_files((folder/'1.dcm').rename(folder/'scan.ima'), out, progress=False)
+    assert shown(out) == kept
+
+def test_the_same_files_at_another_place_are_the_same(tmp_path):
+    "A disk may be mounted elsewhere. What changes there afterwards is made anew"
+    first, out = slices(tmp_path/'a'), tmp_path/'out'
+    png_files(first, out, progress=False)
+    second = shutil.copytree(first, tmp_path/'b')
+    assert statuses(png_files(second, out, progress=False)) == {'there already': 4}
+    shutil.copy(second/'2.dcm', second/'0.dcm')
+    assert statuses(png_files(second, out, progress=False)) == {'there already': 3, 'written': 1}
+
+def test_a_series_that_grows_is_made_anew(tmp_path):
+    "Slices that come later lie beside the first: it is the same series"
+    for n in (1, 3):
+        table = nifti_files(slices(tmp_path/'in', n), tmp_path/'out', progress=False)
+        assert statuses(table) == dict(written=1), table.reason[0]
 
 def test_nothing_is_written_outside(tmp_path):
     folder, out = slices(tmp_path/'in'/'sub').parent, tmp_path/'out'
@@ -462,6 +506,24 @@ def test_wrong_usage_of_deidentify(tmp_path, args):
     assert 'Usage' in done.stderr
     assert not any((tmp_path/'out').iterdir())
 
+@pytest.mark.parametrize('own', ['patient,arm\n1,A\n', '\n1,2\n'])
+def test_a_table_of_ones_own_is_not_replaced(tmp_path, own):
+    "Nobody has named study.csv: it lies beside OUT, and may be the table of the study"
+    slices(tmp_path/'in', 1)
+    (tmp_path/'key').write_bytes(KEY)
+    table = tmp_path/'study.csv'
+    table.write_text(own)
+    command = 'deidentify', 'in', 'study', '--key-file', 'key', '-q'
+    done = medtut(*command, cwd=tmp_path)
+    assert done.returncode == 2
+    assert '--csv' in done.stderr
+    assert table.read_text() == own
+    assert not (tmp_path/'study').exists()
+    table.write_text('')
+    for status in 'written', 'there already':
+        assert medtut(*command, cwd=tmp_path).returncode == 0
+        assert table_of(table).status.tolist() == [status]
+
 def test_options_of_the_profile(tmp_path):
     folder = slices(tmp_path/'in', 1, PatientSex='F', StudyDate='20200102')
     (tmp_path/'key').write_bytes(KEY)
@@ -515,6 +577,36 @@ def test_a_table_on_standard_output(tmp_path, command):
     assert done.returncode == 0
     assert len(done.stdout.splitlines()) == dict(png=5, convert=2, series=2)[command[0]]
     assert '%|' in done.stderr
+
+OLD_NAME = 'M\udcfcller'  # what `os.fsdecode` makes of Latin-1, as on an old disc
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='other systems have no such names')
+@pytest.mark.parametrize('command', [
+    ['scan', 'in'], ['series', 'in'], ['png', 'in', 'out'], ['convert', 'in', 'out'],
+    ['deidentify', 'in', 'out', '--key-file', 'key']], ids=lambda command: command[0])
+def test_a_name_that_is_no_utf8_costs_no_table(tmp_path, command):
+    """Names of files are bytes (POSIX.1 3.170). UTF-8 has no code for one that stands for itself
+    (RFC 3629 3), so that a table shows it as an escape"""
+    slices(tmp_path/'in'/'a').rename(tmp_path/'in'/OLD_NAME)
+    (tmp_path/'key').write_bytes(KEY)
+    done = medtut(*command, '--csv', 't.csv', '-q', cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert 'M\\udcfcller' in (tmp_path/'t.csv').read_text()
+    if command[0] == 'deidentify': return  # which writes its table to no other place
+    assert 'M\\udcfcller' in medtut(*command, '-q', cwd=tmp_path).stdout
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='other systems have no such names')
+@pytest.mark.parametrize('table_of', [
+    scan, series_table, lambda folder, **kw: png_files(folder, folder.parent/'out', **kw),
+    lambda folder, **kw: nifti_files(folder, folder.parent/'out', **kw),
+    lambda folder, **kw: deidentify_files(folder, folder.parent/'out', key=KEY, **kw)],
+    ids=['scan', 'series', 'png', 'nifti', 'deidentify'])
+def test_a_name_that_is_no_utf8_is_a_name(tmp_path, table_of):
+    "Also where pandas keeps text by Arrow, which refuses it"
+    slices(tmp_path/'in'/'a').rename(tmp_path/'in'/OLD_NAME)
+    table = table_of(tmp_path/'in', progress=False)
+    said = table.get('path', table.get('folder'))
+    assert all(OLD_NAME in str(path) for path in said)
 
 # --- a network on DICOM
 
@@ -582,6 +674,33 @@ def test_predict_several_series(weights, tmp_path):
     assert 'no series 1.2.3' in lost.stderr
     assert predict(weights, tmp_path/'x.nii', '--uid', '1.2.3', '--out',
                    tmp_path/'x').returncode == 2
+
+@pytest.mark.parametrize('keyword, right', [
+    ('PatientID', 'RIGHT'), ('StudyInstanceUID', '1.2.5'), ('FrameOfReferenceUID', '1.2.6')])
+def test_results_follow_a_header_that_was_corrected(tmp_path, keyword, right):
+    """A result has the patient, study and frame of reference of its images (PS3.3 C.7.1.1, C.7.2.1,
+    C.7.4.1), though the labels stay as they were"""
+    pytest.importorskip('highdicom')
+    from medtut.cli_results import write_results
+    from medtut.predict import series_cases
+    folder = slices(tmp_path/'in', PatientID='WRONG', StudyInstanceUID='1.2.4',
+                    FrameOfReferenceUID='1.2.3')
+    volume, affine = load_series(folder, progress=False)
+    scans = series_cases(folder, progress=False)
+    case, = scans
+    mask = (volume > 0).astype(np.uint8)
+    written = {case: save_nifti(mask, affine, tmp_path/f'{case}.nii.gz')}
+    def results(): return write_results(scans, written, {'1': 'lesion'}, 'net', True)
+    before = [path.read_bytes() for path in results()]
+    assert [path.read_bytes() for path in results()] == before, 'written once'
+    for path in folder.iterdir():
+        ds = pydicom.dcmread(path)
+        setattr(ds, keyword, right)
+        ds.save_as(path)
+    seg, report = map(pydicom.dcmread, results())
+    assert seg[keyword].value == right
+    assert report.get(keyword, right) == right
+    assert seg.SOPInstanceUID in report.to_json(), 'the report is about this segmentation'
 
 # --- a table that can be grouped, and names nobody
 

@@ -48,6 +48,8 @@ NATIVE = [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian,
     DeflatedExplicitVRLittleEndian]
 SYNTAXES = NATIVE + [RLELossless, JPEG2000Lossless, JPEGLSLossless]
 
+GREY = np.arange(64, dtype=np.uint8).reshape(8, 8)
+
 def image(samples=None, syntax=ExplicitVRLittleEndian, stored=None, high=None, **values):
     "A CT image in memory, native"
     if samples is None:
@@ -416,6 +418,51 @@ def test_comments_in_jpeg_streams_are_made_zero():
     assert 'clear comments' in set(identifying_elements(ds).action)
     np.testing.assert_array_equal(pixels(clean), pixels(ds))
 
+def jpeg(**comments):
+    "A picture as JPEG, with a comment or EXIF data"
+    from PIL import Image
+    buffer = io.BytesIO()
+    Image.fromarray(GREY).save(buffer, 'JPEG', **comments)
+    return buffer.getvalue()
+
+def of_jpeg(code, fragments=1):
+    "An image whose pixels are this codestream"
+    ds = image(GREY)
+    ds.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    ds.PixelData = encapsulate([code], fragments_per_frame=fragments)
+    ds['PixelData'].VR, ds['PixelData'].is_undefined_length = 'OB', True
+    return ds
+
+def check_cleared(ds, word):
+    "De-identified, without the word, and with the same picture"
+    assert word in raw(ds)
+    clean = deidentify(ds)
+    assert word not in raw(clean)
+    np.testing.assert_array_equal(pixels(clean), pixels(ds))
+
+@pytest.mark.parametrize('n', [1, 2, 5])
+def test_a_comment_behind_fill_bytes_is_made_zero(n):
+    "ITU-T T.81 B.1.1.2: any marker may be preceded by any number of bytes FF"
+    code = jpeg(comment=b'Zquux')
+    at = code.index(b'\xff\xfe')
+    check_cleared(of_jpeg(code[:at] + b'\xff'*n + code[at:]), b'Zquux')
+
+def test_the_end_of_a_small_picture_in_exif_is_not_that_of_the_image():
+    "A thumbnail is a JPEG in APP1 with an end of its own; the image ends in the second fragment"
+    code = jpeg(exif=b'Exif\0\0Zquux \xff\xd8..\xff\xd9 ')
+    check_cleared(of_jpeg(code, fragments=2), b'Zquux')
+
+@pytest.mark.parametrize('fragments', [1, 2, 3])
+def test_a_comment_across_two_fragments_is_made_zero(fragments):
+    "PS3.5 A.4: fragments are cut anywhere"
+    check_cleared(of_jpeg(jpeg(comment=b'Zquux'*200), fragments), b'Zquux')
+
+def test_what_follows_the_end_of_a_jpeg_in_another_fragment_is_made_zero():
+    ds = of_jpeg(jpeg())
+    behind = b'Zquux behind the end'
+    ds.PixelData += b'\xfe\xff\x00\xe0' + struct.pack('<L', len(behind)) + behind
+    check_cleared(ds, b'Zquux')
+
 UNCOMPRESSED_IN_ITEMS = '1.2.840.10008.1.2.1.98' # Encapsulated Uncompressed Explicit VR
 
 @pytest.mark.parametrize('syntax, frame', [
@@ -523,6 +570,27 @@ def test_an_option_keeps_what_it_names_and_nothing_else(option, kept):
     said = [c.CodeValue for c in clean.DeidentificationMethodCodeSequence]
     assert said == ['113100', *sorted(OPTIONS[name][0] for name in option)]
     assert clean.PatientIdentityRemoved == 'YES'
+
+def test_who_gave_out_a_number_is_removed():
+    """The hospital in its own words: PS3.3 Table 10-17 (HL7v2 Hierarchic Designator) and 10-18.
+
+    PS3.15 Table E.1-1 removes the issuers (0010,0021), (0038,0014), (0040,0513) and (0040,0562),
+    and has none of these."""
+    def issuer(): return item(LocalNamespaceEntityID='Zquux', UniversalEntityID='zquux.example')
+    def code(): return item(CodeValue='Zquux', CodingSchemeDesignator='99Z', CodeMeaning='Zquux')
+    issuers = ('IssuerOfAccessionNumberSequence', 'IssuerOfPatientIDQualifiersSequence',
+               'OrderPlacerIdentifierSequence', 'OrderFillerIdentifierSequence',
+               'AssigningFacilitySequence')
+    codes = 'AssigningJurisdictionCodeSequence', 'AssigningAgencyOrDepartmentCodeSequence'
+    ds = image(**{keyword: [issuer()] for keyword in issuers},
+               **{keyword: [code()] for keyword in codes})
+    # in a sequence that the profile keeps
+    ds.SourceImageSequence = [issuer()]
+    ds = read_back(ds)
+    assert raw(ds).lower().count(b'zquux') == 2*len(issuers) + 2*len(codes) + 2
+    assert b'zquux' not in raw(deidentify(ds)).lower()
+    listed = set(identifying_elements(ds).keyword)
+    assert {*issuers, *codes, 'LocalNamespaceEntityID', 'UniversalEntityID'} <= listed
 
 def test_codes_and_keywords_of_options_are_those_of_the_standard():
     "PS3.16 CID 7050 as pydicom has it; an option keeps what dicom-anonymizer's table changes"

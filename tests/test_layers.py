@@ -62,7 +62,7 @@ may_import = dict(
     # pictures
     window=set(), show={'checks', 'window'}, overlays={'show', 'window'}, moving={'show'},
     show_volumes={'checks', 'moving', 'overlays', 'show', 'window'},
-    viewer={'moving', 'show', 'show_volumes', 'window'},
+    viewer={'moving', 'nifti', 'show', 'show_volumes', 'window'},
     # brain tumours
     doctor=set(), intensities=set(), brain_sets={'files', 'planes'}, patches=set(), unet={'weights'},
     brain_cases={'brain_sets', 'files', 'planes', 'splits'}, pairs={'files', 'planes'},
@@ -83,26 +83,26 @@ may_import = dict(
     folders={'dicom', 'errors'}, pictures=one_file | {'batch', 'dicom', 'files', 'folders'},
     pngs=one_file | {'batch', 'dicom', 'files'},
     pseudonyms=one_file | {'batch', 'dicom', 'files', 'folders'},
-    conversion={'batch', 'dicom', 'folders', 'nifti', 'planes', 'series', 'stacks', 'volumes'},
+    conversion={'batch', 'dicom', 'files', 'folders', 'nifti', 'planes', 'series', 'stacks', 'volumes'},
     predict={'batch', 'conversion', 'files', 'masks', 'nifti', 'planes', 'preprocessing', 'series',
         'tiles', 'unet', 'volumes'},
     evaluate={'checks', 'files', 'masks', 'metrics', 'nifti', 'planes', 'summaries', 'volumes'},
     # results as DICOM
     coding=set(), sources={'dicom', 'files', 'planes', 'volumes'},
     results={'coding', 'overlays', 'planes', 'sources'},
-    segments={'coding', 'dicom', 'errors', 'headers', 'planes', 'sources', 'volumes'},
-    reports={'coding', 'dicom', 'errors', 'planes', 'segments', 'sources'},
-    captures={'coding', 'display', 'overlays', 'sources', 'stacks'},
+    segments={'coding', 'decoding', 'dicom', 'errors', 'headers', 'planes', 'sources', 'volumes'},
+    reports={'coding', 'dicom', 'errors', 'planes', 'segments', 'sources', 'volumes'},
+    captures={'coding', 'display', 'orientation', 'overlays', 'sources', 'stacks'},
     # archives of hospitals
     pacs_access={'files'}, pacs_web={'pacs_access'}, pacs_dimse={'pacs_access'},
     pacs_stand_in={'files', 'pacs_dimse'}, pacs_start={'pacs_access'},
     pacs={'dicom', 'files', 'pacs_access', 'pacs_dimse', 'pacs_start', 'pacs_web'},
     # the command line, by what its commands work on
     cli_base={'files'},
-    cli_folders={'cli_base', 'conversion', 'dicom', 'identity', 'pictures', 'pseudonyms'},
+    cli_folders={'cli_base', 'conversion', 'dicom', 'files', 'identity', 'pictures', 'pseudonyms'},
     cli_data={'archives', 'cli_base', 'datasets', 'pngs', 'slices', 'splits'},
-    cli_results={'files', 'nifti', 'pacs', 'pacs_access', 'results'},
-    cli_outlines={'cli_base', 'cli_results', 'evaluate', 'files', 'predict', 'tables'},
+    cli_results={'dicom', 'files', 'nifti', 'pacs', 'pacs_access', 'results'},
+    cli_outlines={'cli_base', 'cli_results', 'evaluate', 'files', 'planes', 'predict', 'tables'},
     cli={'cli_base', 'cli_data', 'cli_folders', 'cli_outlines', 'download'})
 # what a table of DICOM files, a volume or a score must not make anyone wait for
 light = one_file | {'', 'answers', 'exercises', 'batch', 'brain_cases', 'brain_sets', 'cases', 'intensities',

@@ -166,3 +166,18 @@ def test_confusion_refuses(truth, prediction, says):
 def test_scores_are_refused(metric, score, says):
     with pytest.raises(ValueError, match=says):
         metric(truth=[0, 1], score=score)
+
+def test_scores_in_bfloat16():
+    "A network in half precision gives them, and NumPy has no such type"
+    torch = pytest.importorskip('torch')
+    score = torch.tensor([.1, .9], dtype=torch.bfloat16)
+    assert roc_auc([0, 1], score) == 1
+    assert sensitivity(truth=[0, 1], prediction=(score > .5)) == 1
+
+
+def test_missing_values_of_pandas_are_refused_in_words():
+    missing = pd.array([True, False, pd.NA], dtype='boolean')
+    with pytest.raises(ValueError, match='truth must hold a value .* 1 of 3 are missing'):
+        sensitivity(truth=missing, prediction=[1, 0, 1])
+    with pytest.raises(ValueError, match='score must be finite'):
+        roc_auc([1, 0, 1], pd.array([.1, .2, pd.NA], dtype='Float64'))

@@ -1,17 +1,21 @@
 """Cases without a set's rules, and masks drawn elsewhere: each voxel stays at its place in mm, by
 SimpleITK, and what is doubtful is refused in words"""
+import io
 import json
 import shutil
 import warnings
 
 import nrrd
 import numpy as np
+import pandas as pd
 import pytest
 import SimpleITK as sitk
 
-from medtut.cases import find_cases, load_case
+from medtut.cases import check_cases, find_cases, load_case
 from medtut.nifti import load_nifti, save_nifti
-from medtut.outlines import import_outline, read_drawing
+from medtut.nnunet import splits_final
+from medtut.outlines import import_outline, on_grid, read_drawing
+from medtut.pairs import find_pairs
 from medtut.planes import VolumeError
 from medtut.volumes import reorient
 
@@ -405,3 +409,67 @@ def test_sets_with_rules_of_their_own_are_not_taken_for_pairs(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         assert set(find_cases(root).layout) == {'pairs'}
+
+def test_numbers_of_named_segments_are_not_taken_for_granted(tmp_path):
+    """Slicer numbers segments in the order in which they were made, which differs from file to
+    file; before, liver in one case was tumour in the next"""
+    pairs_in(tmp_path, 'p1.nii.gz')
+    write_slicer(tmp_path/'p1.seg.nrrd', [truth()], [('liver', 0, 1), ('tumour', 0, 2)])
+    table = find_cases(tmp_path)
+    says = r"p1.seg.nrrd: segments named liver; tumour, .*labels=\{1: 'liver', 2: 'tumour'\}"
+    with pytest.raises(VolumeError, match=says):
+        load_case(table.iloc[0])
+    assert 'segments named' in check_cases(table).problem[0]
+
+def test_a_mask_with_channels_is_refused(tmp_path):
+    "One-hot masks, or BraTS' three regions, each with 0 and 1"
+    rng = np.random.default_rng(0)
+    save_nifti(rng.random((6, 5, 4), np.float32), AFFINE, tmp_path/'imagesTr/a_0000.nii.gz')
+    save_nifti(np.ones((6, 5, 4, 3), np.uint8), AFFINE, tmp_path/'labelsTr/a.nii.gz')
+    with pytest.raises(VolumeError, match='a.nii.gz: 3 channels; a mask has one'):
+        load_case(find_cases(tmp_path).iloc[0])
+
+def test_a_table_that_was_a_text_file_is_refused_in_words(tmp_path):
+    table = find_cases(pairs_in(tmp_path, 'a.nii', 'a_mask.nii'))
+    again = pd.read_csv(io.StringIO(table.to_csv(index=False)))
+    with pytest.raises(ValueError, match='a: a row that has been in a text file'):
+        load_case(again.iloc[0])
+
+@pytest.mark.parametrize('number', [300, 256, -1, .5, np.nan])
+def test_no_number_wraps(number):
+    "Before, 300 became 44, and 256 background"
+    grid = (2, 2, 2), np.eye(4)
+    for resampled in False, True:
+        with pytest.raises(VolumeError, match='mask: '):
+            on_grid(np.full((2, 2, 2), number), np.eye(4), grid, resampled)
+
+def test_numbers_off_by_a_rounding_error_are_rounded():
+    "As resampling elsewhere leaves them"
+    label = on_grid(np.full((2, 2, 2), .9999999), np.eye(4), ((2, 2, 2), np.eye(4)))
+    assert (label == 1).all() and label.dtype == np.uint8
+
+def test_a_case_is_named_as_its_word_is_written(tmp_path):
+    "Not as the same letter in the word before it: Image_A"
+    names = [f'{kind}_{case}.nii.gz' for kind in ('Image', 'Mask') for case in 'AB']
+    for name in names: (tmp_path/name).touch()
+    assert [pair.case for pair in find_pairs(tmp_path)] == ['A', 'B']
+
+def test_what_lies_too_deep_is_told(tmp_path):
+    for folder in 'p1', 'centre/p2/2020/nifti':
+        for name in 'image.nii.gz', 'mask.nii.gz':
+            path = tmp_path/folder/name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    with pytest.warns(UserWarning, match='nifti: more than 3 folders down'):
+        assert [pair.case for pair in find_pairs(tmp_path)] == ['p1']
+
+@pytest.mark.parametrize('column, says', [
+    (dict(split=['Train', 'train', 'valid', 'valid']), "a is in part 'Train'"),
+    (dict(split=['train', None, 'valid', 'valid']), 'b is in part (None|nan)'),
+    (dict(split=['valid']*4), 'none of 4 cases'),
+    (dict(split=['train', 'valid', 'valid', 'valid'], patient=[1, 1, 2, 3]), 'patient 1 is in')])
+def test_a_split_that_is_none_is_refused(tmp_path, column, says):
+    "Before, whatever was not 'train' went to validation"
+    table = pd.DataFrame(dict(case=list('abcd')) | column)
+    with pytest.raises(ValueError, match=says):
+        splits_final(table, tmp_path/'splits_final.json')

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
+from base64 import b64encode
 from collections import Counter
 from contextlib import ExitStack, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -136,6 +138,38 @@ def test_a_row_and_a_reason_for_each_file(here, tmp_path, protocol):
     assert table.status.tolist() == ['stored', 'stored', 'left out', 'failed', 'failed']
     assert all(table.reason[2:])
     assert 'FileNotFoundError' in table.reason[4]
+
+@pytest.mark.parametrize('protocol', BOTH)
+@pytest.mark.parametrize('keyword, value', [
+    ('MediaStorageSOPInstanceUID', None), ('MediaStorageSOPInstanceUID', '1.2.3'),
+    ('MediaStorageSOPClassUID', None)], ids=['no image', 'another image', 'no class'])
+def test_meta_information_that_does_not_name_the_image(here, tmp_path, protocol, keyword, value):
+    "Both UIDs must be there, as in the data set (PS3.10 7.1): a request for C-STORE names them"
+    write_series(tmp_path/'sent', 3, patient='P-META')
+    second = tmp_path/'sent'/'0001.dcm'
+    ds = pydicom.dcmread(second)
+    if value is None: delattr(ds.file_meta, keyword)
+    else: setattr(ds.file_meta, keyword, value)
+    ds.save_as(second)
+    with pytest.warns(UserWarning, match='1 of 3 files not stored'):
+        table = quiet_store(getattr(here, protocol), tmp_path/'sent')
+    assert table.status.tolist() == ['stored', 'failed', 'stored']
+    assert 'file meta information' in table.reason[1]
+
+def test_a_file_that_loses_its_meta_information_stops_no_other(tmp_path):
+    "Between the look at it and the sending: pynetdicom says so by an AttributeError"
+    write_series(tmp_path/'sent', 1)
+    path, = (tmp_path/'sent').iterdir()
+    ds = pydicom.dcmread(path)
+    del ds.file_meta.MediaStorageSOPInstanceUID
+    ds.save_as(path)
+    with archive('stand-in') as a:
+        there = pacs_dimse.DimseArchive(pacs_access.read_address(a.dicom), Access())
+        images = [(p, '1.2', ds.SOPClassUID, ds.file_meta.TransferSyntaxUID)
+                  for p in (path, tmp_path/'absent.dcm')]
+        answers = list(there.send(images))
+    assert [status for _, status, _ in answers] == ['failed', 'failed']
+    assert 'MediaStorageSOPInstanceUID' in answers[0][2]
 
 def test_dicomweb_client_finds_the_same(here):
     "The field's own library as a witness"
@@ -436,6 +470,21 @@ def test_a_token(tmp_path):
     with answering(200, b'[]') as (url, asked): find_series(url, Access(token='abc'))
     assert asked[0][1]['Authorization'] == 'Bearer abc'
 
+def test_a_token_with_the_end_of_its_line():
+    """As a file holds it. In a token there is no space (RFC 6750 2.1); one that has some is refused
+    here, since http.client would quote it"""
+    with answering(200, b'[]') as (url, asked): find_series(url, Access(token=' abc\n'))
+    assert asked[0][1]['Authorization'] == 'Bearer abc'
+    for wrong in ('open sesame', 'open\nsesame', 'open\u2011sesame', ''):
+        with pytest.raises(ValueError, match='RFC 6750') as e:
+            find_series('http://127.0.0.1:9/dicom-web', Access(token=wrong))
+        assert 'sesame' not in ''.join(traceback.format_exception(e.value))
+
+def test_a_name_and_a_password_in_other_letters():
+    "Go as UTF-8 (RFC 7617 2.1)"
+    with answering(200, b'[]') as (url, asked): find_series(url, Access('Ωμέγα', 'пароль'))
+    assert asked[0][1]['Authorization'] == f'Basic {b64encode("Ωμέγα:пароль".encode()).decode()}'
+
 # --- archives that misbehave
 
 @contextmanager
@@ -518,20 +567,102 @@ def test_a_silent_listener_over_dimse():
             find_series(f'dicom://ARCHIVE@127.0.0.1:{s.getsockname()[1]}', Access(timeout=1))
     assert time.monotonic() - start < 10
 
+# patient, modality, study and series
+TWO_PATIENTS = [('P1', 'MR', '1.2', '1.2.3'), ('P1', 'CT', '1.2', '1.2.4'),
+                ('OTHER', 'CT', '1.5', '1.5.3')]
+DOUBLE = [('P1', 'MR', '1.2', '1.2.3'), ('P2', 'MR', '1.5', '1.2.3')]
+KEYWORDS = 'PatientID', 'Modality', 'StudyInstanceUID', 'SeriesInstanceUID'
+
+def row_of(values, keywords=KEYWORDS):
+    "A row of an answer: of the values those that are named"
+    ds = pydicom.Dataset()
+    for keyword, value in zip(KEYWORDS, values):
+        if keyword in keywords: setattr(ds, keyword, value)
+    return ds
+
+@contextmanager
+def finding_over_web(series):
+    "An archive that knows no key: each fits all (PS3.4 C.2.2.1.3)"
+    body = json.dumps([row_of(values).to_json_dict() for values in series]).encode()
+    with answering(200, body) as (url, _): yield url, []
+
+@contextmanager
+def finding_over_dimse(series):
+    """An archive with nothing but what it must have: it answers for one study at a time, knows
+    PatientID for studies alone (PS3.4 C.4.1.2, C.6.2.1), and of series no key"""
+    from pynetdicom import AE, evt
+    from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
+    asked = []
+    def on_find(event):
+        question = event.identifier
+        asked.append(question)
+        study, patient = [question.get(k) or '' for k in ('StudyInstanceUID', 'PatientID')]
+        is_of_studies = question.QueryRetrieveLevel == 'STUDY'
+        if not is_of_studies and not study:
+            yield 0xA900, None
+            return
+        named = ['PatientID'] if is_of_studies else ['Modality', 'SeriesInstanceUID']
+        for values in series:
+            is_wanted = study in ('', values[2])
+            if is_of_studies: is_wanted = is_wanted and patient in ('', values[0])
+            if is_wanted: yield 0xFF00, row_of(values, [*named, 'StudyInstanceUID'])
+        yield 0, None
+    ae = AE('ARCHIVE')
+    ae.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
+    server = ae.start_server(('127.0.0.1', 0), block=False,
+                             evt_handlers=[(evt.EVT_C_FIND, on_find)])
+    try: yield f'dicom://ARCHIVE@127.0.0.1:{server.server_address[1]}', asked
+    finally: server.shutdown()
+
+each_protocol = pytest.mark.parametrize('finding', [finding_over_web, finding_over_dimse], ids=BOTH)
+
+@each_protocol
+def test_series_that_do_not_fit_are_left_out(finding):
+    "A key that an archive does not know fits all: another patient's series must not pass for P1's"
+    with finding(TWO_PATIENTS) as (address, _):
+        with pytest.warns(UserWarning, match='not what was asked for .PatientID, Modality'):
+            found = find_series(address, PatientID='P1', Modality='MR')
+        assert found[['patient_id', 'uid']].values.tolist() == [['P1', '1.2.3']]
+        # matching that is not by equality is left to the archive (PS3.4 C.2.2.2.2, C.2.2.2.4)
+        assert len(find_series(address, Modality='?R', StudyDate='20200101-')) == 3
+
+def test_series_are_found_study_by_study():
+    "Each level is asked for its own keys (PS3.4 C.4.1.3.1): no archive need take another question"
+    with finding_over_dimse(TWO_PATIENTS) as (address, asked):
+        found = find_series(address, PatientID='P1')
+        assert found[['patient_id', 'modality', 'uid', 'study_uid']].values.tolist() == [
+            ['P1', 'MR', '1.2.3', '1.2'], ['P1', 'CT', '1.2.4', '1.2']]
+        levels = [question.QueryRetrieveLevel for question in asked]
+        assert levels == ['STUDY', 'SERIES']
+        assert 'Modality' not in asked[0]
+        assert 'PatientID' not in asked[1]
+        everything = find_series(address)
+        assert everything.patient_id.tolist() == ['OTHER', 'P1', 'P1']
+
+@each_protocol
+def test_a_series_in_two_studies(finding, tmp_path):
+    "Both are shown, and neither is fetched: nobody can say which is meant"
+    with finding(DOUBLE) as (address, _):
+        found = find_series(address, SeriesInstanceUID='1.2.3')
+        assert found.study_uid.tolist() == ['1.2', '1.5']
+        with pytest.raises(ArchiveError, match='has 2 series with the UID 1.2.3'):
+            quiet_fetch(address, '1.2.3', tmp_path/'series')
+    assert not (tmp_path/'series').exists()
+
 def part(data, end=b'--'): return b'--x\r\nContent-Type: application/dicom\r\n\r\n' + data + b'\r\n--x' + end
 
 @contextmanager
 def one_series(answer, kind='multipart/related; type="application/dicom"; boundary=x',
                listed=('1.2.3.1',), count=1, length=None):
     "An archive that lists a series and answers the question for an image as told"
-    series = [{'0020000D': dict(vr='UI', Value=['1.2']), '0020000E': dict(vr='UI', Value=['1.2.3']),
-               '00201209': dict(vr='IS', Value=[count])}]
+    row = {'0020000D': dict(vr='UI', Value=['1.2']), '0020000E': dict(vr='UI', Value=['1.2.3'])}
+    if count is not None: row['00201209'] = dict(vr='IS', Value=[count])
     images = [{'00080018': dict(vr='UI', Value=[uid])} for uid in listed]
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, *args): pass
         def do_GET(self):
             path = self.path.partition('?')[0]
-            own_kind, body, size = 'application/dicom+json', json.dumps(series).encode(), None
+            own_kind, body, size = 'application/dicom+json', json.dumps([row]).encode(), None
             if path.endswith('/instances'): body = json.dumps(images).encode()
             elif '/instances/' in path: own_kind, body, size = kind, answer, length
             self.send_response(200)
@@ -550,7 +681,9 @@ IMAGE = Path(get_testdata_file('MR_small.dcm')).read_bytes()
     ('broke off', dict(answer=part(IMAGE)[:-9000], length='none')),
     ('broke off', dict(answer=part(IMAGE, b'\r\n\r\n') + part(IMAGE))),
     ('came', dict(answer=b'<html>', kind='text/html')),
-    ('counts 7 images', dict(answer=b'', count=7))])
+    ('counts 7 images', dict(answer=b'', count=7)),
+    ('series 1.2.3 and lists no image of it', dict(answer=b'', listed=(), count=0)),
+    ('series 1.2.3 and lists no image of it', dict(answer=b'', listed=(), count=None))])
 def test_images_that_are_none(tmp_path, said, options):
     with one_series(**options) as url:
         with pytest.raises(ArchiveError, match=said): quiet_fetch(url, '1.2.3', tmp_path/'series')

@@ -4,6 +4,7 @@ import inspect
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import joblib
@@ -22,7 +23,13 @@ from medtut.masks import volume_ml
 from medtut.nifti import load_nifti, save_nifti
 from medtut.planes import VolumeError
 from medtut.predict import label_volumes, load_predictor, predict_cases, predict_file
-from medtut.preprocessing import Preprocessing, from_card, prepare, prepare_case
+from medtut.preprocessing import (
+    Preprocessing,
+    from_card,
+    prepare,
+    prepare_array,
+    prepare_case,
+)
 from medtut.tiles import predict_volume
 from medtut.unet import UNet3D, save_unet
 from medtut.volumes import check_same_grid, reorient, resample, spacing as voxel_size
@@ -229,7 +236,7 @@ def test_what_hits_every_case_stops_the_run(scans, tmp_path, monkeypatch):
         stopped(OSError, 'No space left', model, 'a')
     stopped(RuntimeError, 'no memory', broken, 'b')
     stopped(ValueError, 'multiple of 2', model, 'c', (15, 16, 16))
-    stopped(ValueError, '1 output;', one_class, 'd')
+    stopped(ValueError, 'one channel', one_class, 'd')
 
 class Odd(torch.nn.Module):
     "Puts out nan for a scan whose channels start with this value, as a network does that overflows"
@@ -439,3 +446,43 @@ def test_volumes_of_labels_name_a_file_that_is_none(tmp_path, content, says):
     if content: path.write_bytes(content)
     with pytest.raises(VolumeError, match=f'label.nii: {says}'):
         label_volumes(dict(A=path), {'1': 'one'})
+
+@pytest.mark.filterwarnings('ignore:.*not at right angles:UserWarning')
+def test_volumes_on_a_sheared_grid(tmp_path):
+    "A voxel's volume is the determinant, not the product of its edges: 1 x 1 x 5 mm, tilted"
+    affine = np.eye(4)
+    affine[:3, 2] = 0, 5*np.tan(np.radians(20)), 5
+    path = save_nifti(np.ones((10, 10, 10), np.uint8), affine, tmp_path/'x.nii.gz')
+    assert label_volumes({'x': path}, {1: 'lesion'}).ml.tolist() == [pytest.approx(5)]
+
+def constant(k):
+    "A network that finds class `k` everywhere"
+    model = torch.nn.Conv3d(1, 2, 1)
+    with torch.no_grad():
+        model.weight.zero_()
+        model.bias.copy_(torch.eye(2)[k])
+    return model
+
+@pytest.mark.parametrize('wrap', [
+    lambda model: lambda x: model(x),
+    lambda model: partial(torch.nn.Module.__call__, model),
+    lambda model: model.forward], ids=['closure', 'partial', 'method'])
+def test_a_function_round_another_network_is_another_model(tmp_path, wrap):
+    "Before, functions went by their names, and the first one's labels stayed"
+    scan = save_nifti(np.random.default_rng(0).random((8, 8, 8), np.float32), np.eye(4),
+                      tmp_path/'a.nii.gz')
+    def predicted(model):
+        return predict_cases(wrap(model), [scan], tmp_path/'out', (8, 8, 8), progress=False)
+    first = constant(0)
+    assert predicted(first).status.tolist() == ['written']
+    assert predicted(first).status.tolist() == ['there already']
+    with pytest.raises(ValueError, match='another model'):
+        predicted(constant(1))
+
+def test_beside_a_tilted_ct_lies_air(scans):
+    "Straightening leaves corners beyond the scan; in a CT, 0 would be water"
+    tilted = np.eye(4)
+    tilted[:3, 2] = .6, 0, 2
+    air = np.full((1, 20, 20, 20), -1000, np.float32)
+    record = Preprocessing(spacing=1, clip=(-1000, 1000), scale='window', inside=None)
+    assert np.unique(prepare_array(air, tilted, record).image).tolist() == [0]

@@ -773,6 +773,38 @@ def test_sides_of_an_axial_picture(case, tmp_path):
     paths = save_overlay(mask, voxels.affine, series, tmp_path/'overlay', NAMES)
     assert list(pydicom.dcmread(paths[0]).PatientOrientation) == ['L', 'P']
 
+def test_sides_of_a_picture_that_is_tilted_twice(tmp_path):
+    """PS3.3 C.7.6.1.1.1: rows and columns, which both run farthest to the left, lie along two
+    axes"""
+    iop = .7248, -.6773, .1267, .6000, .53, -.5993
+    series = write_series(tmp_path/'series', iop)
+    affine = load_series(series, progress=False).affine
+    paths = save_overlay(random_labels(), affine, series, tmp_path/'overlay', NAMES)
+    assert list(pydicom.dcmread(paths[0]).PatientOrientation) == ['L', 'F']
+
+def test_pictures_of_real_world_values_are_in_the_window_of_stored_ones(tmp_path):
+    """PS3.3 C.11.2.1.2: without a rescaling the window is for stored values, and the series is read
+    in mm2/s. Pictures were black throughout"""
+    unit, values = Dataset(), Dataset()
+    unit.CodeValue, unit.CodingSchemeDesignator, unit.CodeMeaning = 'mm2/s', 'UCUM', 'mm2/s'
+    values.MeasurementUnitsCodeSequence = [unit]
+    values.RealWorldValueSlope, values.RealWorldValueIntercept = 1e-6, 0.
+    values.RealWorldValueFirstValueMapped, values.RealWorldValueLastValueMapped = 0, 4095
+    series = write_series(tmp_path/'series', RescaleSlope=None, RescaleIntercept=None,
+                          WindowCenter=900, WindowWidth=1000,
+                          RealWorldValueMappingSequence=[values])
+    affine = load_series(series, progress=False).affine
+    nothing = np.zeros((COLUMNS, ROWS, SLICES), np.uint8)
+    paths = save_overlay(nothing, affine, series, tmp_path/'overlay', NAMES)
+    source_of = {}
+    for file in series.iterdir():
+        ds = read_dicom(file)
+        source_of[ds.SOPInstanceUID] = ds
+    for path in paths:
+        ds = pydicom.dcmread(path)
+        want = to_display(source_of[ds.SourceImageSequence[0].ReferencedSOPInstanceUID]).astype(int)
+        assert np.abs(ds.pixel_array.astype(int) - want[..., None]).max() <= 1
+
 def test_a_folder_that_holds_something_is_left_alone(case, tmp_path):
     series, voxels, mask = case
     with pytest.raises(ValueError, match='holds something already'):
@@ -837,3 +869,57 @@ def test_labels_beyond_two_bytes(case, tmp_path):
     liver = list(NAMES.values())[0]
     back = read_seg(path, (mask.shape, voxels.affine), {70_000: liver})
     np.testing.assert_array_equal(back.array, 70_000*(mask == list(NAMES)[0]))
+
+def test_a_step_that_a_header_has_wrong(case, tmp_path):
+    "Slices lie where their positions say (PS3.3 C.7.6.2.1.1), and a SEG says so too"
+    series, voxels, mask = case
+    for path in series.iterdir():
+        ds = pydicom.dcmread(path)
+        ds.SpacingBetweenSlices = 9
+        ds.save_as(path)
+    path = save_seg(mask, voxels.affine, series, tmp_path/'seg.dcm', NAMES)
+    np.testing.assert_array_equal(read_seg(path, (mask.shape, voxels.affine)).array, mask)
+
+def label_map(case, tmp_path, change=None):
+    "A label map of highdicom's, changed"
+    series, voxels, mask = case
+    seg = by_highdicom(series, mask.transpose(2, 1, 0), 'LABELMAP', omit_empty_frames=False)
+    seg.save_as(tmp_path/'seg.dcm')
+    ds = pydicom.dcmread(tmp_path/'seg.dcm')
+    if change: change(ds)
+    ds.save_as(tmp_path/'seg.dcm')
+    return tmp_path/'seg.dcm', (mask.shape, voxels.affine), mask
+
+def numbered(*numbers):
+    "Gives 0, 1 and 2 other numbers, in pixels and segments"
+    def change(ds):
+        n = ds.Rows*ds.Columns*int(ds.NumberOfFrames) # behind them there may be a byte of padding
+        pixels = np.frombuffer(ds.PixelData, np.uint8)[:n]
+        ds.PixelData = np.array(numbers, np.uint8)[pixels].tobytes() + bytes(n % 2)
+        for segment in ds.SegmentSequence: segment.SegmentNumber = numbers[segment.SegmentNumber]
+        ds.add_new(0x00280120, 'US', numbers[0])
+    return change
+
+def test_background_is_what_the_padding_value_says(case, tmp_path):
+    "Of a label map (Supplement 243): here 2 is the background, and 0 a structure"
+    path, grid, mask = label_map(case, tmp_path, numbered(2, 0, 1))
+    with pytest.raises(VolumeError, match='one has number 0, .*background'):
+        read_seg(path, grid)
+    back = read_seg(path, grid, {1: 'one', 2: 'two'})
+    np.testing.assert_array_equal(back.array, mask)
+    assert back.table.name.tolist() == ['one', 'two']
+    separate = read_seg(path, grid, separate=True).array
+    np.testing.assert_array_equal(separate, np.stack([mask == 1, mask == 2], axis=-1))
+
+def test_a_number_that_no_segment_has_is_refused(case, tmp_path):
+    "Each value of a label map is described (Supplement 243); before, its voxels were lost"
+    def drop_the_last(ds): del ds.SegmentSequence[-1]
+    path, grid, _ = label_map(case, tmp_path, drop_the_last)
+    with pytest.raises(DicomError, match='shows segment 2, which the file does not describe'):
+        read_seg(path, grid)
+
+def test_label_map_with_a_palette(case, tmp_path):
+    "Colours for the numbers, which stay what they are (PS3.3 C.8.20.2)"
+    def colour(ds): ds.PhotometricInterpretation = 'PALETTE COLOR'
+    path, grid, mask = label_map(case, tmp_path, colour)
+    np.testing.assert_array_equal(read_seg(path, grid).array, mask)

@@ -358,6 +358,14 @@ def test_a_copy_has_its_own_epoch(cases, way):
         other.set_epoch(epoch)
         assert torch.equal(patches(loader), patches(DataLoader(other, 2)))
 
+def test_every_case_has_its_turn_in_epochs_shorter_than_the_set(cases):
+    "Before, the third of three cases never came up in epochs of two patches"
+    data, seen = PatchDataset(cases, (5, 4, 6), n=2), []
+    for epoch in range(6):
+        data.set_epoch(epoch)
+        seen += [data.draw(i).case for i in range(2)]
+    assert sorted(seen) == sorted([0, 1, 2]*4)
+
 def test_an_epoch_is_a_whole_number(cases):
     data = PatchDataset(cases, (5, 4, 6))
     for wrong in -1, 1.5, None:
@@ -884,3 +892,42 @@ def test_stored_losses(root):
     assert all(cases == judged[0] for cases in judged)
     tested = json.loads((root/'nbs/06_segmentation.jsonl').read_text().splitlines()[0])['rows']
     assert not {case for case, _, _ in judged[0]} & {row['case'] for row in tested}
+
+@pytest.mark.parametrize('flips', [(1, 2, 3), (-1,), (0, 3)])
+def test_flips_are_axes_of_the_volume(cases, flips):
+    "Before, axis 3 mirrored the label and not the image"
+    with pytest.raises(ValueError, match='x, y and z are axes 0, 1 and 2'):
+        PatchDataset(cases, (5, 4, 6), flips=flips)
+
+def test_soft_dice_refuses_logits_and_a_class_that_is_left_out():
+    truth = torch.zeros(1, 4, 4, 4, dtype=torch.int64)
+    with pytest.raises(ValueError, match='probabilities'):
+        soft_dice_loss(torch.full((1, 2, 4, 4, 4), 10.), truth)
+    with pytest.raises(ValueError, match='nothing of a single class'):
+        soft_dice_loss(torch.rand(1, 1, 4, 4, 4), truth, background=False)
+
+def test_softmax_over_one_class_is_refused():
+    "It is 1 whatever the model says"
+    one, image = torch.nn.Conv3d(1, 1, 1), np.zeros((1, 8, 8, 8), np.float32)
+    with pytest.raises(ValueError, match="one channel, .*activation='sigmoid'"):
+        predict_volume(one, image, (8, 8, 8), progress=False)
+    assert predict_volume(one, image, (8, 8, 8), activation='sigmoid', progress=False).min() < 1
+
+class _InPlace(torch.nn.Module):
+    "Changes its input, and takes the batch for a part of the channels"
+    def __init__(self):
+        super().__init__()
+        self.last = torch.nn.Conv3d(1, 2, 1)
+    def forward(self, x):
+        x.clamp_(-3, 3)
+        b, c, *size = x.shape
+        return self.last(x.view(b*c, 1, *size))
+
+def test_a_lone_tile_goes_as_others_do():
+    "Before, it was an error inside torch: a lone small tile goes twice, which was no copy"
+    predict_volume(_InPlace(), np.zeros((1, 16, 16, 16), np.float32), (16, 16, 16), progress=False)
+
+def test_a_step_is_not_cut_by_rounding():
+    "10*(1 - .8) is 1.9999999999999996: before, tiles overlapped by .9"
+    from medtut.tiles import _starts
+    assert _starts(30, 10, .8)[:3] == [0, 2, 4]

@@ -462,6 +462,27 @@ def test_gated_tomogram(tmp_path):
     assert table.TimeSlotVector.tolist() == [1, 2]
     assert all(np.array_equal(x[..., t], truth(t)) for t in range(2))
 
+def test_a_tomogram_of_one_slice(tmp_path):
+    "PS3.5 6.4: a vector may have one value, which pydicom gives without a list"
+    detector = item(ImagePositionPatient=[0, 0, 0], ImageOrientationPatient=list(AXIAL))
+    ds = image(np.zeros((1, 3, 4)), Modality='NM', PixelSpacing=[1, 1], SliceThickness=2,
+               SliceVector=[1], TimeSlotVector=[1], DetectorInformationSequence=[detector])
+    write(tmp_path, [ds])
+    x, affine = load(tmp_path)
+    assert x.shape == (4, 3, 1)
+    assert_allclose(LPS_TO_RAS @ affine, np.diag([1, 1, 2, 1]))
+    plane, = read_images(tmp_path, progress=False)[0].planes
+    assert plane.labels['TimeSlotVector'] == 1
+
+def test_a_dose_of_one_frame(tmp_path):
+    "PS3.3 C.8.8.3.2: an offset that is not 0 lies along the patient's axis"
+    ds = image(np.zeros((1, 3, 4)), Modality='RTDOSE', PixelSpacing=[1, 1], SliceThickness=2,
+               GridFrameOffsetVector=[30], ImagePositionPatient=[0, 0, 30],
+               ImageOrientationPatient=list(AXIAL))
+    x, affine = load(write(tmp_path, [ds]))
+    assert x.shape == (4, 3, 1)
+    assert_allclose((LPS_TO_RAS @ affine)[:3, 3], [0, 0, 30])
+
 def test_rt_dose_as_simpleitk(tmp_path):
     shutil.copy(get_testdata_file('rtdose.dcm', download=False), tmp_path)
     x, affine = load(tmp_path)

@@ -209,3 +209,63 @@ def test_a_difference_of_distances_stays_where_it_can_lie():
     large = {f'p{i}': reports(x) for i, x in enumerate([1., 30, .5, 34])}
     found = compare_summaries(small, large, ['hd95_mm'], worst_mm=35).hd95_mm['tumour']
     assert -35 <= found.low and found.high <= 35
+
+def rows(**columns):
+    "Reports of six cases as a table; all have a structure of 1 ml, and it was found"
+    return pd.DataFrame(dict(case=list('abcdef'), region='x', dice=[.9, .8, .7, .6, .5, .1],
+                             hd95_mm=[2., 3, 4, 5, 6, 7], volume_ml=1., label_ml=1.) | columns)
+
+
+@pytest.mark.parametrize('worst_mm', [np.inf, np.nan, 0, -3, 1])
+def test_a_missed_structure_never_counts_as_better(worst_mm):
+    "Before, inf and nan left it out, and 1 mm improved the mean"
+    missed = rows(hd95_mm=[2, 3, 4, 5, 6, np.nan], volume_ml=[1, 1, 1, 1, 1, 0.])
+    with pytest.raises(ValueError, match='worst_mm'):
+        summarise(missed, ['hd95_mm'], worst_mm=worst_mm)
+    assert summarise(missed, ['hd95_mm'], worst_mm=100).hd95_mm.x.value == pytest.approx(20)
+
+
+def test_a_table_with_its_own_patients():
+    "Five scans each of four patients: intervals are over patients (Kish 1965)"
+    scans = [f'c{i}' for i in range(20)]
+    table = pd.DataFrame(dict(case=scans, patient=np.repeat(list('ABCD'), 5), region='x',
+                              dice=np.repeat([.9, .7, .8, .5], 5), volume_ml=1., label_ml=1.))
+    by_argument = dict(zip(table.case, table.patient))
+    without = table.drop(columns='patient')
+    assert summarise(table, ['dice']).dice.x == \
+        summarise(without, ['dice'], patients=by_argument).dice.x
+    worse = table.assign(dice=table.dice - np.repeat([.1, .2, .05, .1], 5))
+    assert compare_summaries(table, worse).dice.x == \
+        compare_summaries(without, worse, patients=by_argument).dice.x
+    torn = rows(case=list('aabbcc'), region=['x', 'y']*3, patient=list('ABCCDD'))
+    with pytest.raises(ValueError, match='case a has 2 patients'):
+        summarise(torn, ['dice'])
+
+
+@pytest.mark.parametrize('columns, message', [
+    (dict(label_ml=[1, 1, 1, 1, 1, np.nan]), 'case f, region x: no label_ml'),
+    (dict(hd95_mm=[2, 3, 4, 5, 6, np.nan]), 'case f, region x: no hd95_mm'),
+    (dict(volume_ml=[1, 1, 1, 1, 1, 0.], label_ml=[1, 1, 1, 1, 1, 0.]),
+     'case f, region x: a dice, although neither')])
+def test_values_that_do_not_fit_their_volumes_are_refused(columns, message):
+    "Before, they dropped out of the mean, or counted as invented; the last comes of rounding"
+    with pytest.raises(ValueError, match=message):
+        summarise(rows(**columns), ['dice', 'hd95_mm'], worst_mm=100)
+
+
+def test_scores_in_per_cent_are_refused():
+    with pytest.raises(ValueError, match='the mean is 60, and bounds'):
+        summarise(rows(dice=[90, 80, 70, 60, 50, 10]), ['dice'])
+
+
+def test_models_judged_against_two_truths_are_refused():
+    with pytest.raises(ValueError, match='case a, region x: the true volume is 1 ml .* 8 ml'):
+        compare_summaries(rows(), rows(label_ml=8.))
+    rounded = rows(label_ml=1.004)
+    assert compare_summaries(rows(), rounded).dice.x.value == 0
+
+
+def test_cases_that_became_numbers_are_named():
+    "As of '001' that was read from a text file"
+    with pytest.raises(ValueError, match="case .*: only one of the two has it"):
+        compare_summaries(rows(case=[f'00{i}' for i in range(6)]), rows(case=range(6)))

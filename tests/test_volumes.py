@@ -706,3 +706,21 @@ def test_an_affine_that_is_none_is_refused(affine, says):
 def test_a_folder_that_is_not_there_is_named(read, tmp_path):
     with pytest.raises(DicomError, match='nowhere: not a folder'):
         read(tmp_path/'nowhere')
+
+@pytest.mark.parametrize('nearest', [False, True])
+def test_resample_takes_half_precision(nearest):
+    "As `predict_volume(dtype=np.float16)` gives it; SciPy has no such type"
+    x = np.arange(64, dtype=np.float16).reshape(4, 4, 4)
+    found = resample(x, np.eye(4), 2, nearest=nearest).array
+    expected = resample(x.astype(np.float32), np.eye(4), 2, nearest=nearest).array
+    assert found.dtype == (np.float16 if nearest else np.float32)
+    assert_array_equal(found, expected)
+
+def test_channels_by_a_mask(tmp_path):
+    "As NumPy reads it; before, True was channel 1 and False channel 0"
+    data = np.broadcast_to(np.arange(4, dtype='f4'), (2, 2, 2, 4)).copy()
+    path = save_nifti(data, np.eye(4), tmp_path/'x.nii')
+    wanted = np.array([False, True, False, True])
+    assert load_nifti(path, channels=wanted).array[0, 0, 0].tolist() == [1, 3]
+    with pytest.raises(VolumeError, match='asked for, it has 4'):
+        load_nifti(path, channels=np.array([True, False]))
