@@ -78,24 +78,25 @@ def _content(path, key):
     return digest.hexdigest()
 
 def _place(item, key, folders):
-    """Where the sources of an item lie, as digests: the folders above them, and a single one's name.
-    `folders` holds those looked up before"""
+    """Where the sources of an item lie, as digests: 'folder folder/name', the name of a single one
+    alone. `folders` holds those looked up before"""
     def digest(text):
         code = text.encode('utf-8', 'surrogatepass')
         return hashlib.blake2b(code, digest_size=8, key=key).hexdigest()
     above = {os.path.dirname(path) for path in item.sources}
     # a link such as `today` leads elsewhere tomorrow
     for folder in above - folders.keys(): folders[folder] = digest(os.path.realpath(folder))
-    name = digest(os.path.basename(item.sources[0])) if len(item.sources) == 1 else None
-    return dict(folders=sorted({folders[folder] for folder in above}), name=name)
+    name = digest(os.path.basename(item.sources[0])) if len(item.sources) == 1 else ''
+    return ' '.join(sorted({folders[folder] for folder in above})) + f'/{name}'
 
 def _is_elsewhere(before, now):
     "Do all sources lie in other folders than before, or has a single one another name?"
-    if not before or not now['folders']: return False
+    if not before: return False
+    (old_folders, old_name), (new_folders, new_name) = [at.split('/') for at in (before, now)]
+    if '' in (old_folders, new_folders): return False
     # a series may have grown, also into another folder
-    if not set(before['folders']) & set(now['folders']): return True
-    names = before['name'], now['name']
-    return None not in names and names[0] != names[1]
+    if not set(old_folders.split()) & set(new_folders.split()): return True
+    return old_name != new_name and '' not in (old_name, new_name)
 
 def _made_from(item, key, contents):
     "Digest of sources and recipe of an item; `contents` holds those of files read before"
@@ -167,7 +168,7 @@ def _make_item(item, record, out, kind, make, failures, made_from):
             if is_outdated: target.unlink(missing_ok=True)
             return Outcome(item.target, status, str(e), messages_of(caught)), None
         status, facts = _save(save, target, _mark(item.target, kind))
-    noted = {'at': record.get('at'), 'from': made_from, 'is': _content(target, b'')}
+    noted = {'from': made_from, 'is': _content(target, b'')}
     if facts is not None: noted['facts'] = facts
     return Outcome(item.target, status, note=messages_of(caught), facts=facts), noted
 
@@ -311,6 +312,7 @@ def make_files(
             while groups:
                 argument, items = groups.popleft()
                 records = [made.record(item.target) for item in items]
+                for record in records: del record['at'] # of no use there, and there are many
                 yield joblib.delayed(_make_group)(
                     argument, items, records, out, kind, open_group, failures, key)
         done = joblib.Parallel(n_jobs=n_jobs, return_as='generator')(work())
@@ -319,7 +321,9 @@ def make_files(
                 for group in tqdm(done, total=count, desc=kind, unit=unit, disable=not progress):
                     for outcome, noted in group:
                         outcomes.append(outcome)
-                        if noted: f.write(made.add(outcome.target, **noted))
+                        if not noted: continue
+                        at = made.record(outcome.target)['at']
+                        f.write(made.add(outcome.target, at=at, **noted))
                     f.flush()
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(_how_far(targets, out, shown_out)) from None
