@@ -20,7 +20,7 @@ import torch
 from fastai.data.block import CategoryBlock, DataBlock, TransformBlock
 from fastai.data.core import DataLoaders, Transform
 from fastai.data.transforms import IntToFloatTensor, Normalize
-from fastai.layers import ConvLayer, Flatten, Mish, ResBlock
+from fastai.layers import ConvLayer, Flatten, ResBlock
 from fastai.torch_core import TensorImageBW, no_random
 from fastai.vision.augment import aug_transforms
 from fastai.vision.core import PILImageBW
@@ -261,7 +261,7 @@ def small_xresnet(
     c_in:int=1,                    # channels of the input
     widths:tuple=(16, 32, 64, 64), # channels of each block; each but the first halves
                                    # rows and columns
-    act_cls:type=Mish,             # activation
+    act_cls:type=nn.ReLU,          # activation
     sa:bool=False,                 # self-attention in the last block
     p:float=.1,                    # dropout before the last layer
 )->nn.Sequential:                  # (batch, c_in, rows, columns) -> (batch, n_out) logits;

@@ -66,6 +66,14 @@ def test_areas_can_be_asked_for(tmp_path):
     assert drawn.area.between(.015, .035).all()
     assert drawn.area.nunique() > 20
 
+def test_who_comes_again_lies_down_no_more_often(tmp_path):
+    """40 % of the films are AP, whoever is on them (`draw_film`). A film and its place in the plan
+    must not share their random numbers: NumPy takes the seed [3, 7] for [3, 7, 0]"""
+    drawn = write_siim_small(tmp_path, n=60, size=64, repeat_p=.5, progress=False)
+    for again, films in drawn.groupby(drawn.patient.duplicated()):
+        assert len(films) > 20
+        assert .15 < (films.view == 'AP').mean() < .65, 'again' if again else 'for the first time'
+
 # --- what is refused
 
 def test_a_prevalence_that_is_no_share_is_refused():

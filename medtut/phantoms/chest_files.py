@@ -25,7 +25,7 @@ from .marks import mark_dicom, phantom_id, write_readme
 from ..rle import rle_encode
 
 # %% ../../nbs/toolbox/phantoms/chest_files.ipynb #cfile005
-VERSION = 3 # rises whenever the same seed gives other bytes; `get_data` names its folders by it
+VERSION = 4 # rises whenever the same seed gives other bytes; `get_data` names its folders by it
 
 # %% ../../nbs/toolbox/phantoms/chest_files.ipynb #chest085
 _JPEG_QUALITY = 92 # Pillow's, of the quantisation table in a real file of the set
@@ -147,7 +147,7 @@ def plan_siim_small(
         raise ValueError(f'prevalence is between 0 and 1, not {prevalence}')
     rows, patients = [], 0
     for i in range(n):
-        rng = np.random.default_rng([seed, i, 0])
+        rng = np.random.default_rng([seed, i, 5]) # [seed, i, 0] is [seed, i], the film itself
         again = rng.random() < repeat_p and i > 0
         which = rng.random()
         inverted = rng.random() < monochrome1_p

@@ -6,10 +6,10 @@
 __all__ = ['VesselTree', 'grow_vessels', 'hila', 'vessels', 'Collapse', 'deepen_sulcus', 'collapse']
 
 # %% ../../nbs/toolbox/phantoms/chest_vessels.ipynb #vess003
-import math
 from typing import Callable, NamedTuple
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
+from scipy.spatial.distance import cdist
 from .chest_anatomy import (MU_LUNG, MU_WATER, air_at, bell, cage, cage_outline,
     lung_thickness, ramp, soft_step)
 from .chest_patient import ChestPatient, FilmSettings, View
@@ -27,34 +27,39 @@ def grow_vessels(
     targets:np.ndarray,      # (n, 3) points to supply, mm
     root:np.ndarray,         # (3,) where the tree starts, mm
 )->VesselTree:
-    "Grow a vessel tree: each target joins it where the way back to the root stays short"
-    most = 2*len(targets) + 1 # the root, then a bend and a target each time
-    places = np.empty((3, most)) # x, y, z of the points
-    detour = np.zeros(most)      # what the way from each back to the root adds to its cost
-    places[:, 0], places[:, 2::2] = root, targets.T
-    # single numbers are quicker in lists
-    points, parent, way = [root.tolist()], [0], [0.]
-    jitter = rng.standard_normal(targets.shape).tolist()
-    for i, target in enumerate(targets.tolist()):
-        m = 2*i + 1 # points so far
-        x2, y2, z2 = np.square(places[:, :m] - targets[i, :, None])
-        far = np.sqrt(x2 + z2 + y2) # in this order: each rounds otherwise, and draws other films
-        j = int((far + detour[:m]).argmin())
-        start, before, spread = points[j], points[parent[j]], .035*float(far[j])
+    """Grow a vessel tree: each target joins it where the way back to the root stays short.
+
+    They join in crowds, each an eighth of what is there and all at once, so that none of a crowd
+    grows from another"""
+    n = len(targets)
+    points = np.empty((2*n + 1, 3)) # the root, then a bend and a target each time
+    parent = np.zeros(2*n + 1, int)
+    way = np.zeros(2*n + 1)         # from the root along the tree, mm
+    points[0] = root
+    jitter = rng.standard_normal(targets.shape)
+    joined = 0
+    while joined < n:
+        crowd = slice(joined, min(joined + joined//8 + 1, n))
+        ends, so_far = targets[crowd], 2*joined + 1
+        far = cdist(ends, points[:so_far])
+        nearest = (far + .22*way[:so_far]).argmin(1)
+        start, before = points[nearest], points[parent[nearest]]
+        spread = .035*np.take_along_axis(far, nearest[:, None], 1)
         # halfway to the target, a little further on in the direction so far, and jitter
-        bend = [s + .5*(t - s) + .22*(s - b) + spread*r
-                for s, t, b, r in zip(start, target, before, jitter[i])]
-        places[:, m] = bend
-        points += [bend, target]
-        parent += [j, m]
-        way.append(way[j] + math.dist(bend, start))
-        way.append(way[m] + math.dist(target, bend))
-        detour[m:m + 2] = .22*way[m], .22*way[m + 1]
-    supplies = [0., 0.]*len(targets) + [0.]
-    supplies[2::2] = [1.]*len(targets) # each target, not the bends
-    for i in reversed(range(1, most)):
-        supplies[parent[i]] += supplies[i]
-    return VesselTree(*map(np.array, (points, parent, supplies)))
+        bends = start + .5*(ends - start) + .22*(start - before) + spread*jitter[crowd]
+
+        bend = so_far + 2*np.arange(len(ends)) # their numbers
+        points[bend], points[bend + 1] = bends, ends
+        parent[bend], parent[bend + 1] = nearest, bend
+        way[bend] = way[nearest] + np.linalg.norm(bends - start, axis=1)
+        way[bend + 1] = way[bend] + np.linalg.norm(ends - bends, axis=1)
+        joined = crowd.stop
+    supplies = [0., 0.]*n + [0.] # single numbers are quicker in lists
+    supplies[2::2] = [1.]*n      # each target, not the bends
+    back = parent.tolist()
+    for i in reversed(range(1, 2*n + 1)):
+        supplies[back[i]] += supplies[i]
+    return VesselTree(points, parent, np.array(supplies))
 
 # %% ../../nbs/toolbox/phantoms/chest_vessels.ipynb #chest051
 def hila(
