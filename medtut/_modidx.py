@@ -497,6 +497,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'medtut.exercises._compared': ('toolbox/exercises.html#_compared', 'medtut/exercises.py'),
                                   'medtut.exercises._key_lines': ('toolbox/exercises.html#_key_lines', 'medtut/exercises.py'),
                                   'medtut.exercises._lines_as_html': ('toolbox/exercises.html#_lines_as_html', 'medtut/exercises.py'),
+                                  'medtut.exercises._plain': ('toolbox/exercises.html#_plain', 'medtut/exercises.py'),
+                                  'medtut.exercises._same_text': ('toolbox/exercises.html#_same_text', 'medtut/exercises.py'),
                                   'medtut.exercises._sentence': ('toolbox/exercises.html#_sentence', 'medtut/exercises.py'),
                                   'medtut.exercises._value_of': ('toolbox/exercises.html#_value_of', 'medtut/exercises.py'),
                                   'medtut.exercises._wrong_values': ('toolbox/exercises.html#_wrong_values', 'medtut/exercises.py'),

@@ -116,10 +116,16 @@ class Numbers(Number):
         self.names = names
     def read(self, answer):
         if isinstance(answer, dict): answer = [answer.get(name) for name in self.names]
+        if isinstance(answer, str): answer = re.split(r',\s+|\s*;\s*', answer.strip('()[] '))
+        if hasattr(answer, 'to_numpy'): answer = answer.to_numpy() # a column or a table of pandas
         if isinstance(answer, np.ndarray): answer = answer.ravel().tolist()
         asked = ', '.join(self.names)
-        if not isinstance(answer, (list, tuple)) or len(answer) != len(self.names):
-            raise Unreadable(f'{len(self.names)} numbers are asked: {asked}')
+        if not isinstance(answer, (list, tuple)):
+            raise Unreadable(f'{len(self.names)} numbers are asked ({asked}), '
+                             f'and this is {type_name(answer)}')
+        if len(answer) != len(self.names):
+            raise Unreadable(f'{len(self.names)} numbers are asked ({asked}), '
+                             f'and these are {len(answer)}')
         if any(is_empty(part) for part in answer): raise Unreadable(f'asked are {asked}')
         # the name may stand behind the number as a unit does: 12 ml
         parts = [part.strip().removesuffix(name) if isinstance(part, str) else part

@@ -46,11 +46,11 @@ def _value_of(function, kind):
     "What a solution or a mistake gives, as it is compared"
     return kind.read(without_library(kind.given_by(function)))
 
-def _wrong_values(exercise):
-    "What is said of each mistake, and what it gives"
+def _wrong_values(exercise, no_answer=Unreadable):
+    "What is said of each mistake, and what it gives: on some data no answer that one could type"
     for reason, mistake in exercise.mistakes.items():
         try: value = _value_of(mistake, exercise.kind)
-        except Unreadable: continue # on this data it gives no answer that anybody could type
+        except no_answer: continue
         yield reason, value
 
 def _compared(exercise, value, expected, wrong_values):
@@ -76,10 +76,10 @@ def judge(
     except Unreadable as e: return Verdict(False, str(e))
     if isinstance(kind, Essay): return Verdict(None, kind.rubric)
     try: expected = _value_of(exercise.solution, kind)
-    except NameError as e:
-        return Verdict(None, f'run the cells above first: {e}')
     except Unreadable as e: return Verdict(None, f'there is no answer on this data: {e}')
-    return _compared(exercise, value, expected, _wrong_values(exercise))
+    except Exception as e: # it uses names of the lesson, which may hold something else by now
+        return Verdict(None, f'run the cells above first, in order ({type(e).__name__}: {e})')
+    return _compared(exercise, value, expected, _wrong_values(exercise, no_answer=Exception))
 
 def _sentence(number, verdict):
     "A verdict in words"
@@ -158,18 +158,30 @@ def answer_key(
     else: display(key)
 
 # %% ../nbs/toolbox/exercises.ipynb #exe031
+def _plain(value, digits):
+    "Rounded to some digits, and written without an exponent unless it is tiny"
+    return f'{float(f"{value:.{digits}g}"):.15g}'
+
+def _same_text(said, result, any_order):
+    if isinstance(said, (list, tuple, set)): said = ''.join(map(str, said))
+    said, result = str(said).strip().casefold(), result.casefold()
+    if not any_order: return said == result
+    said, result = (sorted(filter(str.isalnum, text)) for text in (said, result))
+    return said == result
+
 def predicted(
     prediction,     # what was typed; `...` for nothing
     result:float|str, # what came out
     unit:str='',
     digits:int=2,   # of the result
+    any_order:bool=False, # the letters of a text may come in any order, with marks between them
 )->str:             # what to print
     "The result, and how near to it the prediction was"
-    shown = result if isinstance(result, str) else f'{result:.{digits}g} {unit}'.strip()
+    shown = result if isinstance(result, str) else f'{_plain(result, digits)} {unit}'.strip()
     prediction = without_library(prediction)
     if is_empty(prediction): return f'It is {shown}. You made no prediction.'
     if isinstance(result, str):
-        met = str(prediction).strip().casefold() == result.casefold()
+        met = _same_text(prediction, result, any_order)
         said = 'as you said' if met else f'and you said {prediction}'
         return f'It is {shown}, {said}.'
     try: value = number_of(prediction, unit)
@@ -179,4 +191,4 @@ def predicted(
     if value*result <= 0: return f'{said}.'
     ratio = max(value/result, result/value)
     way = 'high' if abs(value) > abs(result) else 'low'
-    return f'{said}: too {way} by a factor of {ratio:.2g}.'
+    return f'{said}: too {way} by a factor of {_plain(ratio, 2)}.'

@@ -33,7 +33,8 @@ def factor_reason(factor, unit, is_share=True):
 
 def rounding_reason(value, expected):
     "Whether digits are missing"
-    if value == 0: return ''
+    is_whole = close(expected, round(expected)) # and has no digits to lose
+    if value == 0 or is_whole: return ''
     rounded = [round(expected, digits) for digits in range(-6, 7)]
     if any(close(value, r) for r in rounded): return 'rounded too far: give more digits'
     if close(value, int(expected)): return 'cut off after the point: give more digits'
@@ -43,7 +44,8 @@ def number_reason(value, expected, unit):
     "The usual mistake that explains `value`, '' if none does"
     whole = {1: 1, '%': 100}.get(unit or 1)
     off_by_one = close(expected, round(expected)) and close(abs(value - expected), 1)
-    if off_by_one: return 'off by one: do both ends count, and does counting begin at 0?'
+    if off_by_one:
+        return 'off by one: of ends or places, do both ends count, and does counting begin at 0?'
     reason = ''
     if expected != 0: reason = factor_reason(value/expected, unit, is_share=abs(expected) <= 1)
     if reason: return reason

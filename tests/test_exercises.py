@@ -102,13 +102,15 @@ def test_tolerance():
 
 @pytest.mark.parametrize('answer, reason', [
     ((80, 0), 'swapped: the order is low, high'), ((0, 81), 'high: off by one'),
-    ((0, 8), 'high: too small by a factor of 10'), (80, '2 numbers'), ((0, ...), 'low, high'),
+    ((0, 8), 'high: too small by a factor of 10'), (80, '2 numbers are asked (low, high), and this is of type int'),
+    ((0, 80, 9), 'these are 3'), ('80', 'these are 1'), ((0, ...), 'low, high'),
     (dict(low=0), 'low, high')])
 def test_numbers_reasons(answer, reason):
     assert reason in said(*kinds['numbers'], answer).reason
 
 @pytest.mark.parametrize('answer', [(0, 80), [0, '80'], np.array([0, 80]), dict(low=0, high=80),
-                                    Tensor([0, 80])], ids=repr)
+                                    Tensor([0, 80]), pd.Series({'a': 0, 'b': 80}), '0, 80', '(0; 80)'],
+                         ids=repr)
 def test_numbers_are_read(answer):
     assert said(*kinds['numbers'], answer).right
 
@@ -211,6 +213,24 @@ def test_before_anything_ran():
     assert verdict.right is None
     assert 'data_of_a_cell_above' in verdict.reason
 
+def raises(error): raise error
+
+@pytest.mark.parametrize('error', [
+    AttributeError("'tuple' object has no attribute 'groupby'"), TypeError('no'), KeyError('p'),
+    ZeroDivisionError('0/0')], ids=repr)
+def test_names_that_hold_something_else_by_now(error):
+    "A lesson uses `slices` twice: whoever goes back and checks again gets a sentence, no traceback"
+    verdict = said(Number(), lambda: raises(error), 3)
+    assert verdict.right is None
+    assert 'run the cells above' in verdict.reason
+    assert type(error).__name__ in verdict.reason
+    mistakes = {'of nothing': lambda: raises(error), 'twice': lambda: 80}
+    assert said(Number(), lambda: 40, 80, mistakes=mistakes) == (False, 'twice')
+
+@pytest.mark.parametrize('answer', [151, 200, 100, 160, 149])
+def test_a_count_has_not_lost_its_digits(answer):
+    assert 'rounded' not in said(Number(), lambda: 150, answer).reason
+
 def test_the_answer_follows_the_data():
     data = [1, 2]
     declare(Number(), lambda: sum(data))
@@ -300,6 +320,19 @@ def test_prediction(prediction, words):
 def test_prediction_in_words():
     assert predicted('Bone', 'bone') == 'It is bone, as you said.'
     assert predicted('lung', 'bone') == 'It is bone, and you said lung.'
+
+@pytest.mark.parametrize('prediction', ['bd', 'db', 'b, d', 'B D', ['d', 'b'], ('b', 'd'), {'b', 'd'}])
+def test_letters_in_any_order(prediction):
+    assert predicted(prediction, 'bd', any_order=True) == 'It is bd, as you said.'
+    assert predicted('ab', 'bd', any_order=True) == 'It is bd, and you said ab.'
+
+@pytest.mark.parametrize('prediction, result, unit, words', [
+    (93, .93, '', 'It is 0.93, and you said 93: too high by a factor of 100.'),
+    (.5, .0041, '', 'It is 0.0041, and you said 0.5: too high by a factor of 120.'),
+    (50, 100., '%', 'It is 100 %, and you said 50: too low by a factor of 2.'),
+    (1, 123456, 'mm', 'It is 120000 mm, and you said 1: too low by a factor of 120000.')])
+def test_a_prediction_is_answered_without_exponents(prediction, result, unit, words):
+    assert predicted(prediction, result, unit) == words
 
 def test_tensors_within_an_answer():
     "As a loss is, with a gradient, or in a precision that NumPy does not have"
