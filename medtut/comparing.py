@@ -72,6 +72,14 @@ def _expanded(level, patients):
     t = stdtrit(patients - 1, (1 + level)/2)
     return 2*ndtr(t*np.sqrt(patients/(patients - 1))) - 1
 
+def _rarest(truth, score, patient):
+    "How many patients there are, or of scores, as for an AUC, those with a case of the rarer class"
+    patients = patient.max() + 1
+    two_classes = np.ndim(truth) == 1 and set(np.unique(truth)) == {0, 1}
+    decisions = np.isin(score, (0, 1)).all()
+    if decisions or not two_classes: return patients
+    return min(len(np.unique(patient[truth == label])) for label in (0, 1))
+
 def _by_names(metric):
     "`metric` as a function of (truth, other) by position, also if it takes them by name alone"
     names = list(signature(metric).parameters)[:2]
@@ -87,13 +95,15 @@ def paired_difference(
     level:float=.95, # share of samples whose interval holds the true difference
 )->Difference:       # metric of a minus metric of b, with limits and verdict
     """Difference of two models on the same cases. Patients are drawn for both at once, limits are
-    percentiles widened for few patients (Hesterberg 2015, doi:10.1080/00031305.2015.1089789).
+    percentiles widened for few patients (Hesterberg 2015, doi:10.1080/00031305.2015.1089789); of
+    scores, for few patients of the rarer class.
 
-    The limits are `NaN`, and a warning says so, with fewer than 3 patients or if every draw gives
-    the same. Raises `ValueError` as `bootstrap_interval` does"""
+    The limits are `NaN`, and a warning says so, with fewer than 3 such patients or if every draw
+    gives the same. Raises `ValueError` as `bootstrap_interval` does"""
     truth, a, b = as_array(truth), as_array(a), as_array(b)
     check_level(level)
-    patients = patients_of(truth, groups).max() + 1
+    patient = patients_of(truth, groups)
+    patients = min(_rarest(truth, score, patient) for score in (a, b))
     score = _by_names(metric)
     def difference(truth, a, b): return score(truth, a) - score(truth, b)
     if patients < 3:
@@ -111,11 +121,12 @@ def mean_difference(
     level:float=.95, # share of samples whose interval holds the true difference
     bounds=(-np.inf, np.inf), # lowest and highest possible difference: (-1, 1) for Dice
 )->Difference:       # mean of a - b, with limits and verdict
-    """Mean difference between two models on the same cases, by `mean_interval`.
+    """Mean difference between two models on the same cases, by `mean_interval`, cautious: of two
+    equal models no difference is skewed, but a sample with a few large ones looks so.
     Raises `ValueError` for lengths that differ, and as `mean_interval` does"""
     a, b = np.asarray(as_array(a), float), np.asarray(as_array(b), float)
     check_same_shape(a, b, 'the other')
-    return Difference(*mean_interval(a - b, groups, level, bounds))
+    return Difference(*mean_interval(a - b, groups, level, bounds, cautious=True))
 
 # %% ../nbs/toolbox/comparing.ipynb #cmp015
 def _rows_by_patient(arrays, groups):
@@ -161,6 +172,9 @@ def chosen_interval(
     test_rows = _rows_by_patient([test_score], test_groups)
     value = metric(test_truth, test_score, choose(valid_truth, valid_score))
     fewest = min(len(valid_rows), len(test_rows))
+    rarest = min(_rarest(truth, score, patients_of(truth, groups))
+                 for truth, score, groups in ((valid_truth, valid_score, valid_groups),
+                                              (test_truth, test_score, test_groups)))
     if fewest < 3:
         undefined('interval', f'{counted(fewest, "patient says", "patients say")} too little about '
                               'others')
@@ -181,7 +195,7 @@ def chosen_interval(
         warnings.warn(f'the metric is undefined in {lost:.0%} of {n} draws, which are left out'
                       f'{outcome}', UndefinedMetric, stacklevel=2)
     if lost > .5: return Interval(float(value), np.nan, np.nan)
-    wide = _expanded(level, fewest)
+    wide = _expanded(level, max(rarest, 3))
     low, high = np.nanquantile(scores, [(1 - wide)/2, (1 + wide)/2])
     if low == high:
         undefined('interval', 'all draws give the same, from which no chance can be read; '

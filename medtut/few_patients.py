@@ -32,6 +32,19 @@ def _variance_of_sum(products, n):
     with others, the covariance of both sums"""
     return n/max(n - 1, 1)*np.sum(products)
 
+def _equal_patients(patient):
+    "How many patients with equally many cases these are worth (Kish 1965)"
+    size = np.bincount(patient)
+    return size.sum()**2/np.sum(size**2)
+
+def _weight_of_size(patient):
+    """By how much the part of each patient in a sum is to be enlarged: one with many of the cases
+    pulls the mean towards itself, and so lies too near to it (leave one out). 1 for equal sizes"""
+    size = np.bincount(patient)
+    patients = np.count_nonzero(size)
+    if patients == 1: return np.ones(len(size))
+    return (1 - 1/patients)/(1 - size/size.sum())
+
 def _design_effect(clustered_variance, independent_variance):
     "How many times larger the variance is than that of independent cases; at least 1"
     return max(1., clustered_variance/independent_variance)
@@ -44,10 +57,10 @@ def _independent_cases(hits, patient):
     if patients == cases: return cases
     # with one patient, or where all cases have one answer, nothing tells how alike a patient's
     # cases are: the worst case, in which a patient counts once
-    if patients == 1 or share in (0, 1): return patients
+    if patients == 1 or share in (0, 1): return _equal_patients(patient)
     size, hits_of_patient = np.bincount(patient), np.bincount(patient, hits)
     # by how much each patient's hits move the share
-    parts = (hits_of_patient - share*size)/cases
+    parts = (hits_of_patient - share*size)/cases*_weight_of_size(patient)
     clustered_variance = _variance_of_sum(parts**2, patients)
     return cases/_design_effect(clustered_variance, share*(1 - share)/cases)
 
@@ -80,7 +93,7 @@ def proportion_interval(
     z = ndtri(upper_tail)
     if patients < len(hits):
         # a design effect that few patients give is itself uncertain: Student's t, not the normal
-        z = stdtrit(max(patients - 1, 1), upper_tail)
+        z = stdtrit(max(_equal_patients(patient) - 1, 1), upper_tail)
     low, high = _wilson(share, n, z)
     return Interval(share, float(low), float(high))
 
@@ -102,6 +115,7 @@ def mean_interval(
     groups=None,     # the patient of each case; None: every case is a patient of its own
     level:float=.95, # share of samples whose interval holds the true mean
     bounds=(-np.inf, np.inf), # lowest and highest possible mean: (0, 1) for Dice
+    cautious:bool=False, # each limit without the correction for skewness, where that is wider
 )->Interval:         # mean of the values, and limits
     """Interval of a mean from Student's t, corrected for skewness by Hall's cubic transformation
     (Hall 1992, doi:10.1111/j.2517-6161.1992.tb01876.x). Several cases of a patient count together.
@@ -124,22 +138,24 @@ def mean_interval(
     if not lowest - rounding <= mean <= highest + rounding:
         raise ValueError(f'the mean is {mean:g}, and bounds say that it lies between {lowest:g} '
                          f'and {highest:g}: give both in one unit, the lower bound first')
-    # a number for each patient whose mean is the mean of all cases: mean + deviations*n/cases,
-    # where n patients have `cases` cases. With one case each these are the values themselves
-    deviations = np.bincount(patient, values - mean)
+    # a number for each patient: mean + deviations*n/cases, where n patients have `cases` cases.
+    # With one case each these are the values themselves
+    deviations = np.bincount(patient, values - mean)*_weight_of_size(patient)
     shares = deviations*patients/len(values) + mean
     if patients < 3:
         few_say = counted(patients, 'patient says', 'patients say')
         return _no_limits(mean, f'{few_say} too little about others')
-    spread = shares.std(ddof=1)
+    spread = np.sqrt(np.sum((shares - mean)**2)/(patients - 1))
     if spread < 1e-12*max(1, abs(mean)): # nothing but what rounding left
         return _no_limits(mean, f'all {patients} patients have the same value')
-    t = stdtrit(patients - 1, (1 + level)/2)
-    skewness = _skewness(shares)
+    equal_patients = _equal_patients(patient)
+    t = stdtrit(max(equal_patients - 1, 1), (1 + level)/2)
     error = spread/np.sqrt(patients)
-    low = mean - error*_undo_skewness(t, skewness, patients)
-    high = mean - error*_undo_skewness(-t, skewness, patients)
-    low, high = np.clip([low, high], lowest, highest)
+    skewness = _skewness(shares)
+    below, above = (-_undo_skewness(q, skewness, patients) for q in (t, -t))
+    # where a few patients have most cases, the skewness is theirs
+    if cautious or equal_patients < patients - 1e-9: below, above = min(below, -t), max(above, t)
+    low, high = np.clip([mean + error*below, mean + error*above], lowest, highest)
     return Interval(float(mean), float(low), float(high))
 
 def _no_limits(value, why):
@@ -172,33 +188,45 @@ class _OfClass(NamedTuple):
     patients: int        # who have such a case
     variance: float      # that they would bring, each a patient of its own
     clustered: float     # that they bring
+    equal_patients: float # with as many cases each, that these patients are worth
     parts: np.ndarray    # by how much each of all patients moves the AUC by them
 
 def _of_class(deviations, patient, all_patients):
     "Of the cases of a class, by how much each moves the AUC"
     cases, patients = len(deviations), len(np.unique(patient))
-    parts = np.bincount(patient, deviations, all_patients)
+    parts = np.bincount(patient, deviations)*_weight_of_size(patient)
+    parts = np.pad(parts, (0, all_patients - len(parts)))
     return _OfClass(cases, patients, _variance_of_sum(deviations**2, cases),
-                    _variance_of_sum(parts**2, patients), parts)
+                    _variance_of_sum(parts**2, patients), _equal_patients(patient), parts)
+
+class _Worth(NamedTuple):
+    "Independent cases, and what Student's t takes for their uncertainty"
+    positives: float
+    negatives: float
+    freedom: float = np.inf # degrees of it
 
 def _independent_of_each(truth, score, patient):
     """How many independent positives and negatives the cases are worth (Obuchowski 1997): all of
-    them with one a patient"""
+    them with one a patient. A design effect that few patients give is itself uncertain: as many
+    degrees of freedom as Satterthwaite 1946 gives the sum of two variances"""
     wins, patients = _wins(truth, score), patient.max() + 1
     # the AUC is the mean of either class's wins
     auc = wins[truth].mean()
     positive, negative = [
         _of_class((wins[cases] - auc)/cases.sum(), patient[cases], patients)
         for cases in (truth, ~truth)]
-    if patients == len(truth): return positive.cases, negative.cases
+    if patients == len(truth): return _Worth(positive.cases, negative.cases)
     independent_variance = positive.variance + negative.variance
     is_one_patients = any(of.cases > of.patients == 1 for of in (positive, negative))
     # nothing tells how alike a patient's cases are: the worst case, in which a patient counts once
-    if is_one_patients or not independent_variance: return positive.patients, negative.patients
+    if is_one_patients or not independent_variance:
+        return _Worth(positive.equal_patients, negative.equal_patients)
     covariance = _variance_of_sum(positive.parts*negative.parts, patients)
     clustered_variance = positive.clustered + negative.clustered + 2*covariance
     effect = _design_effect(clustered_variance, independent_variance)
-    return positive.cases/effect, negative.cases/effect
+    of_each = sum(of.clustered**2/max(of.equal_patients - 1, 1) for of in (positive, negative))
+    freedom = (positive.clustered + negative.clustered)**2/of_each
+    return _Worth(positive.cases/effect, negative.cases/effect, freedom)
 
 def auc_interval(
     truth,           # 0 and 1, or False and True
@@ -218,8 +246,8 @@ def auc_interval(
     check_level(level)
     truth, score = scored_pair(truth, score)
     patient = patients_of(score, groups)
-    positives, negatives = _independent_of_each(truth, score, patient)
-    z = ndtri((1 + level)/2)
+    positives, negatives, freedom = _independent_of_each(truth, score, patient)
+    z = stdtrit(freedom, (1 + level)/2) if np.isfinite(freedom) else ndtri((1 + level)/2)
     # a limit is the AUC from which this one lies z standard errors away
     def too_far(limit):
         return (auc - limit)**2 - z**2*_auc_variance(limit, positives, negatives)

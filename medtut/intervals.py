@@ -136,7 +136,14 @@ INSTEAD = ('medtut.few_patients has proportion_interval, mean_interval and auc_i
            'medtut.comparing paired_difference')
 ENOUGH = 20 # with fewer patients percentiles of the bootstrap are too narrow even for a plain mean
 
-def _limits(value, scores, level, patients):
+def _rarest(metric, arrays, named, patient):
+    "The patients, or for an AUC those who have a case of the rarer class, and what they are"
+    if not any(metric is known for known, _ in _OF_COUNTS): return patient.max() + 1, 'patients'
+    truth, _ = scored_pair(*arrays, **named)
+    return min((len(np.unique(patient[truth == label])), f'patients with a {name}')
+               for label, name in ((True, 'positive'), (False, 'negative')))
+
+def _limits(value, scores, level, patients, rarest):
     "The interval of the draws, or a warning at the line that asked for it"
     lost = np.isnan(scores).mean()
     if lost > .05:
@@ -151,8 +158,9 @@ def _limits(value, scores, level, patients):
                       f'{low:.4g}, and chance can not be read from what never varies; {INSTEAD}',
                       UndefinedMetric, stacklevel=3)
         return Interval(value, np.nan, np.nan)
-    if patients < ENOUGH:
-        warnings.warn(f'{patients} patients are few for a percentile bootstrap, whose interval is '
+    fewest, who = rarest
+    if fewest < ENOUGH:
+        warnings.warn(f'{fewest} {who} are few for a percentile bootstrap, whose interval is '
                       f'then too narrow; {INSTEAD}', FewPatients, stacklevel=3)
     return Interval(value, float(low), float(high))
 
@@ -170,11 +178,12 @@ def bootstrap_interval(
     """Percentile bootstrap interval of `metric`, patients drawn with replacement.
     (Efron and Tibshirani 1993, doi:10.1201/9780429246593)
 
-    With fewer than 20 patients it is too narrow: a warning, `FewPatients`, says so, and what to
-    use instead. Draws in which the metric is NaN are left out; more than 5 % of them are said in a
-    warning. Where nothing can be said, limits are `NaN`, and a warning tells why: a single patient,
-    a metric that is NaN in most draws, or draws that all give the same. A metric that is NaN for
-    all cases gives three `NaN` without a word of its own.
+    With fewer than 20 patients, of an AUC fewer than 20 of either class, it is too narrow: a
+    warning, `FewPatients`, says so, and what to use instead. Draws in which the metric is NaN are
+    left out; more than 5 % of them are said in a warning. Where nothing can be said, limits are
+    `NaN`, and a warning tells why: a single patient, a metric that is NaN in most draws, or draws
+    that all give the same. A metric that is NaN for all cases gives three `NaN` without a word of
+    its own.
     Raises `ValueError` for lengths that differ, groups that are empty or may be one patient
     written in two ways (see `check_ids`), and a level outside 0..1"""
     arrays = tuple(as_array(x) for x in arrays)
@@ -192,4 +201,5 @@ def bootstrap_interval(
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', UndefinedMetric) # they are counted below
         scores = _scores_of_draws(metric, arrays, named, patient, n, seed)
-    return _limits(value, scores, level, patient.max() + 1)
+    rarest = _rarest(metric, arrays, named, patient)
+    return _limits(value, scores, level, patient.max() + 1, rarest)

@@ -190,6 +190,17 @@ def summarise(
     return summary
 
 # %% ../nbs/toolbox/summaries.ipynb #sum09a
+def _pairs(tables, measure, settings):
+    """What counts of each case for two models. Where a structure is absent and one of the two
+    invents it, the other is right and has the best value, or inventing would cost nothing"""
+    values = [_counted(table, measure, **settings) for table in tables]
+    if settings['missed'] == 'leave out': return values
+    absent = ~tables[0].label_ml.gt(0)
+    drawn = [table.volume_ml.gt(0) for table in tables]
+    best, _ = BEST_AND_WORST[measure]
+    return [x.mask(absent & ~by_this & by_other, best)
+            for x, by_this, by_other in zip(values, drawn, drawn[::-1])]
+
 def _difference(a, b, measure, patient, level, worst_mm):
     kept = a.notna() & b.notna()
     if not kept.any(): return Difference(np.nan, np.nan, np.nan)
@@ -213,8 +224,8 @@ def compare_summaries(
     **policy,            # missed, empty, worst_mm, patients and level, as `summarise` takes them
 )->pd.DataFrame:         # a row a region: the mean of a minus b of each measure, a `Difference`
     """Two models, case by case, under the policies of `summarise`. A case counts where both have a
-    value. Raises `ValueError` where cases, regions or true volumes differ, and as `summarise`
-    does"""
+    value; where one of them invents a structure, the other has the best one. Raises `ValueError`
+    where cases, regions or true volumes differ, and as `summarise` does"""
     level, patients = policy.pop('level', .95), policy.pop('patients', None)
     settings = dict(missed='worst', empty='leave out', worst_mm=None) | policy
     tables = [_checked(x, measures, settings['missed'], settings['empty'], patients)
@@ -231,7 +242,7 @@ def compare_summaries(
         patient = here[0].patient
         rows[region] = {}
         for measure in measures:
-            values = [_counted(t, measure, **settings) for t in here]
+            values = _pairs(here, measure, settings)
             with _without_warnings():
                 rows[region][measure] = _difference(*values, measure, patient, level,
                                                     settings['worst_mm'])

@@ -83,11 +83,56 @@ def test_limit_of_a_verdict_never_reads_as_zero(limits, spec, shown):
 
 def test_equal_models_are_undecided_in_words():
     with pytest.warns(UndefinedMetric, match='all give 0'):
-        d = paired_difference(roc_auc, [0, 1, 0, 1], [1, 2, 3, 4], [1, 2, 3, 4])
+        d = paired_difference(roc_auc, [0, 1]*3, range(6), range(6))
     assert d.value == 0
     assert d.verdict == 'undecided'
     with pytest.warns(UndefinedMetric, match='too little'):
         assert paired_difference(roc_auc, [0, 1], [1, 2], [2, 1]).verdict == 'undecided'
+
+
+def test_two_wins_in_a_hundred_decide_nothing():
+    "The sign test says p = .5; Hall's correction alone said higher"
+    assert mean_difference([1]*2 + [0]*98, [0]*100).verdict == 'undecided'
+    assert mean_difference([1]*3 + [0]*9, [0]*12).verdict == 'undecided'
+
+
+@pytest.mark.parametrize('n, differ', [(12, .25), (40, 3/40), (100, .02)])
+def test_equal_models_seldom_seem_to_differ(n, differ):
+    "Hits and misses of two models that are equally good and seldom differ"
+    rng = np.random.default_rng(9)
+    samples = rng.choice([-1, 0, 1], (1000, n), p=[differ/2, 1 - differ, differ/2])
+    samples = samples[samples.any(1)] # all alike: no interval
+    verdicts = [mean_difference(sample, np.zeros(n)).verdict for sample in samples]
+    assert np.mean([verdict != 'undecided' for verdict in verdicts]) <= .06
+
+
+@pytest.mark.parametrize('n, failures', [(20, .05), (40, .02)])
+def test_equal_models_that_fail_now_and_then_seldom_seem_to_differ(n, failures):
+    rng = np.random.default_rng(10)
+    def dice(): return rng.beta(17, 2, n)*(rng.random(n) > failures)
+    verdicts = [mean_difference(dice(), dice(), bounds=(-1, 1)).verdict for _ in range(800)]
+    assert np.mean([verdict != 'undecided' for verdict in verdicts]) <= .06
+
+
+@pytest.mark.parametrize('ill, auc', [(5, .85), (8, .95)])
+def test_differences_of_aucs_with_few_ill_are_covered(ill, auc):
+    rng = np.random.default_rng(11)
+    truth = np.arange(100) < ill
+    shift = truth*np.sqrt(2)*stats.norm.ppf(auc)
+
+    def holds():
+        common = np.sqrt(.5)*rng.normal(size=100)
+        a, b = (common + np.sqrt(.5)*rng.normal(size=100) + shift for _ in range(2))
+        found = paired_difference(roc_auc, truth, a, b, n=300)
+        return found.low <= 0 <= found.high
+
+    assert np.mean([holds() for _ in range(150)]) >= .93
+
+
+def test_two_ill_patients_tell_no_difference_of_scores():
+    with pytest.warns(UndefinedMetric, match='2 patients say too little'):
+        found = paired_difference(roc_auc, [1]*2 + [0]*50, np.arange(52), np.arange(52)[::-1])
+    assert np.isnan(found.low)
 
 
 def test_mean_difference_is_a_paired_test():
@@ -170,7 +215,7 @@ def test_few_patients_to_choose_or_judge_on(side, patients):
 
 # --- what is refused
 
-TRUTH, SCORE = [0, 1, 0, 1], [.1, .9, .2, .8]
+TRUTH, SCORE = [0, 1]*3, [.1, .9, .2, .8, .3, .7]
 
 def difference(score=SCORE, **kw):
     return paired_difference(roc_auc, TRUTH, SCORE, score, **kw)
@@ -183,10 +228,10 @@ def chosen(score=SCORE, **kw):
 
 @pytest.mark.parametrize('call, says', [
     (lambda: difference(SCORE[:3]), 'one of each for every case'),
-    (lambda: difference(groups=['a', 'A', 'b', 'c']), 'one way'),
+    (lambda: difference(groups=['a', 'A', 'b', 'c', 'd', 'e']), 'one way'),
     (lambda: difference(level=2), 'level must be between 0 and 1, found 2'),
     (lambda: chosen(SCORE[:3]), r'score \(3,\)'),
-    (lambda: chosen(valid_groups=['a', 'A', 'b', 'c']), 'one way'),
+    (lambda: chosen(valid_groups=['a', 'A', 'b', 'c', 'd', 'e']), 'one way'),
     (lambda: chosen(test_groups=['a', 'b']), 'for 2 groups')])
 def test_cases_that_do_not_fit_are_refused(call, says):
     with pytest.raises(ValueError, match=says):

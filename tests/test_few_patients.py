@@ -50,6 +50,44 @@ def test_proportions_of_patients_with_several_cases(n, share):
     assert coverage(interval_of, share, 1000, seed=1) >= LEAST
 
 
+# cases of each patient, from 80 % of them with two patients to nearly alike
+UNEQUAL = {'one has most': [30] + [2]*22, 'a few have most': [40, 21, 13, 8, 5, 3, 3, 2, 2, 1, 1, 1],
+    'alike': [10, 10, 7, 5, 4, 4, 4, 3, 3, 3, 3, 2, 2, 2, 2, 2, 1, 1, 1, 1]}
+each_spread = pytest.mark.parametrize('sizes', UNEQUAL.values(), ids=UNEQUAL)
+
+
+@each_spread
+@pytest.mark.parametrize('share', [.5, .9])
+def test_proportions_of_patients_with_unequally_many_cases(sizes, share):
+    "One with many cases pulls the share towards its own: before, 76 to 92 % were covered"
+    patient = np.repeat(np.arange(len(sizes)), sizes)
+
+    def interval_of(rng):
+        own_share = rng.beta(2*share, 2*(1 - share), len(sizes)) # cases are correlated by 1/3
+        return proportion_interval(rng.random(len(patient)) < own_share[patient], patient)
+
+    assert coverage(interval_of, share, 1000, seed=6) >= .92
+
+
+@each_spread
+@pytest.mark.parametrize('alike', [.2, .8])
+def test_means_of_patients_with_unequally_many_cases(sizes, alike):
+    patient = np.repeat(np.arange(len(sizes)), sizes)
+
+    def interval_of(rng):
+        own = np.sqrt(alike)*rng.normal(size=len(sizes))
+        return mean_interval(own[patient] + np.sqrt(1 - alike)*rng.normal(size=len(patient)), patient)
+
+    assert coverage(interval_of, 0, 1000, seed=7) >= .92
+
+
+def test_nine_cases_beside_ninety_one_of_one_patient_are_not_ten_patients():
+    "All were found: of ten patients with ten cases each that says more"
+    alike = proportion_interval([1]*100, np.repeat(np.arange(10), 10))
+    one_has_most = proportion_interval([1]*100, np.repeat(np.arange(10), [91] + [1]*9))
+    assert one_has_most.low < alike.low - .2
+
+
 def test_more_cases_of_the_same_patients_tell_no_more():
     hits = [1, 0, 1, 1, 1, 0, 1, 1]
     once = proportion_interval(hits)
@@ -141,6 +179,23 @@ def test_aucs_of_patients_with_several_cases(n, auc):
     def interval_of(rng):
         return auc_interval(*binormal(rng, n, auc, cases=2, alike=.8), patient)
     assert coverage(interval_of, auc, 800, seed=5) >= LEAST
+
+
+@pytest.mark.parametrize('ill, well', [
+    ([10]*5, [1]*40), ([40, 21, 13, 8, 5, 3, 3, 2, 2, 1, 1, 1], [3]*40), ([30] + [2]*9, [2]*60)],
+    ids=['five ill', 'a few have most', 'one has most'])
+@pytest.mark.parametrize('auc', [.7, .9])
+def test_aucs_of_patients_with_unequally_many_cases(ill, well, auc):
+    "Cases of a patient correlated by .6; before, 73 to 92 % were covered"
+    patient = np.repeat(np.arange(len(ill) + len(well)), [*ill, *well])
+    truth = patient < len(ill)
+
+    def interval_of(rng):
+        own = np.sqrt(.6)*rng.normal(size=patient[-1] + 1)[patient]
+        score = own + np.sqrt(.4)*rng.normal(size=len(patient)) + truth*np.sqrt(2)*stats.norm.ppf(auc)
+        return auc_interval(truth, score, patient)
+
+    assert coverage(interval_of, auc, 500, seed=8) >= .92
 
 
 def test_perfect_auc_has_a_lower_limit():
@@ -240,7 +295,7 @@ def test_one_ill_patient_counts_once():
     truth = np.repeat([1, 0], [20, 40])
     score = rng.normal(size=60) + truth
     patients = np.r_[np.zeros(20, int), 1:41]
-    assert few_patients._independent_of_each(truth == 1, score, patients) == (1, 40)
+    assert few_patients._independent_of_each(truth == 1, score, patients)[:2] == (1, 40)
     as_patients, alone = auc_interval(truth, score, patients), auc_interval(truth, score)
     assert as_patients.value == alone.value
     assert as_patients.low < alone.low - .1
@@ -275,13 +330,14 @@ def by_obuchowski(truth, score, patient):
 def test_the_design_effect_of_an_auc_is_obuchowskis():
     "The effect is his variance over that of as many patients with one case each"
     rng = np.random.default_rng(4)
-    patient = np.repeat(np.arange(12), 4)
-    truth = rng.random(48) < np.where(patient < 4, .9, .2)
-    score = truth + rng.normal(size=12)[patient] + rng.normal(size=48)
-    alone = np.arange(48)
+    # equally many cases of a class for all who have some: with others large patients weigh more
+    ill, well = np.repeat(range(6), 2), np.repeat(range(4, 12), 2) # two patients have both
+    patient, truth = np.r_[ill, well], np.arange(28) < 12
+    score = truth + 2*rng.normal(size=12)[patient] + rng.normal(size=28)
+    alone = np.arange(28)
     effect = by_obuchowski(truth, score, patient)/by_obuchowski(truth, score, alone)
     assert effect > 1.2
-    positives, negatives = few_patients._independent_of_each(truth, score, patient)
+    positives, negatives, _ = few_patients._independent_of_each(truth, score, patient)
     assert positives == pytest.approx(truth.sum()/effect)
     assert negatives == pytest.approx((~truth).sum()/effect)
 

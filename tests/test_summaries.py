@@ -123,6 +123,22 @@ def test_two_models(found, left_out):
     assert same.dice.core.verdict == 'undecided'
 
 
+def test_inventing_costs_something_beside_a_model_that_does_not():
+    "In healthy patients the one that rightly draws nothing has no Dice of its own"
+    healthy = [i % 2 == 0 for i in range(20)]
+    a, b = ({f'case {i}': scan(i, with_edema=not well, shift=i % 3, invent=invents and well)
+             for i, well in enumerate(healthy)} for invents in (True, False))
+    row = compare_summaries(a, b).dice.edema
+    assert row.verdict == 'lower'
+    assert row.value == pytest.approx(-.5)
+    assert compare_summaries(b, a).dice.edema.value == pytest.approx(.5)
+    perfect = compare_summaries(a, b, empty='perfect').dice.edema
+    assert perfect.value == pytest.approx(-.5)
+    with pytest.warns(UndefinedMetric):
+        left_out = compare_summaries(a, b, missed='leave out').dice.edema
+    assert left_out.value == 0
+
+
 @pytest.mark.parametrize('settings, message', [
     (dict(missed='zero'), "missed must be one of .*found 'zero'"),
     (dict(empty='one'), "empty must be one of .*found 'one'"),
