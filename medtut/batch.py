@@ -6,7 +6,7 @@
 __all__ = ['FAILURES', 'Item', 'LeftOut', 'Failed', 'Outcome', 'same_name', 'make_files']
 
 # %% ../nbs/toolbox/batch.ipynb #batch003
-import filecmp, hashlib, json, os, unicodedata, warnings
+import errno, filecmp, hashlib, json, os, unicodedata, warnings
 from collections import Counter, deque
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -167,7 +167,12 @@ def _make_item(item, record, out, kind, make, failures, made_from):
             is_outdated = made_from is not None and record.get('from') not in (None, made_from)
             if is_outdated: target.unlink(missing_ok=True)
             return Outcome(item.target, status, str(e), messages_of(caught)), None
-        status, facts = _save(save, target, _mark(item.target, kind))
+        try: status, facts = _save(save, target, _mark(item.target, kind))
+        except OSError as e:
+            # all other errors of a disk hit the next file, too
+            if e.errno != errno.ENAMETOOLONG: raise
+            reason = f'{item.target}: {e.strerror}; give what it is made from a shorter name'
+            return Outcome(item.target, 'failed', reason, messages_of(caught)), None
     noted = {'from': made_from, 'is': _content(target, b'')}
     if facts is not None: noted['facts'] = facts
     return Outcome(item.target, status, note=messages_of(caught), facts=facts), noted
@@ -205,7 +210,9 @@ def _check_strangers(targets, out, made):
     "Raise `ValueError` for names that something else has, and that a link leads out of `out`"
     for target in targets:
         path = out/target
-        is_strange = path.is_symlink() or path.exists() and target not in made.lines
+        # functions of os.path take a name that is too long for that of no file
+        is_there = os.path.exists(path) and target not in made.lines
+        is_strange = os.path.islink(path) or is_there
         if is_strange:
             raise ValueError(f'{path} is there, and not from here: choose another folder')
     for folder in {(out/target).parent for target in targets}:
@@ -231,7 +238,7 @@ def _note_places(groups, out, made, key):
             record, place = made.record(item.target), _place(item, key, folders)
             is_elsewhere = _is_elsewhere(record.get('at'), place)
             # of what was made before nothing is left
-            if is_elsewhere and not (out/item.target).exists(): record = {}
+            if is_elsewhere and not os.path.exists(out/item.target): record = {}
             elif is_elsewhere:
                 made_from = _made_from(item, key, contents)
                 if made_from is None: continue  # can't be read, and fails by itself
@@ -248,7 +255,7 @@ def _sweep(targets, out, kind):
     marks = {out: {f'.{kind}.json', f'.{kind}.jsonl'}}
     for target in targets: marks.setdefault((out/target).parent, set()).add(_mark(target, kind))
     for folder, own in marks.items():
-        if not folder.is_dir(): continue
+        if not os.path.isdir(folder): continue
         for path in [path for path in folder.iterdir() if half_of(path.name) in own]:
             if path.is_dir() and not path.is_symlink(): rmtree(path, ignore_errors=True)
             else: path.unlink(missing_ok=True)
@@ -256,7 +263,7 @@ def _sweep(targets, out, kind):
 def _how_far(targets, out, shown_out):
     "What a run that is stopped leaves, and how to go on"
     # counted on the disk: what workers did in the last moment has no outcome yet
-    n_there = sum((out/target).is_file() for target in targets)
+    n_there = sum(os.path.isfile(out/target) for target in targets)
     return (f'{n_there:,} of {counted(len(targets), "file")} are in {shown_out}; '
             'the same command goes on from there')
 

@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .heatmaps import ReceptiveField
-from .modes import averaging_pools, like_weights, looking_at
+from .modes import averaging_pools, like_weights, looking_at, straight_through
 
 # %% ../nbs/04_cam.ipynb #cam040
 class Hook:
@@ -323,13 +323,13 @@ def receptive_field(
     layer,    # a layer of `model`, or its name
 )->ReceptiveField:
     """Where the cells of a layer look: where the gradient of a cell in the middle is not zero
-    (a max pool hands it on to all of a window).
+    (as layers, a max pool hands it on to all of a window, a ReLU also where it puts out 0).
 
     (By calculation for plain chains of layers: Araujo et al. 2019, doi:10.23915/distill.00021.)
     Raises `ValueError` if these reach the border of `x`, since their middle is not known then, and
     for a layer that did not run or has no places."""
     layer, outputs = _layer(model, layer), [None]
-    with looking_at(model), averaging_pools(model), torch.enable_grad():
+    with looking_at(model), averaging_pools(model), straight_through(model), torch.enable_grad():
         x = like_weights(x, model).detach().clone().requires_grad_()
         handle = layer.register_forward_hook(lambda layer, inputs, output: outputs.append(output))
         try: model(x)

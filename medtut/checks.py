@@ -45,3 +45,11 @@ def check_names(
     doubled = [name for name in names if names.count(name) > 1]
     if doubled:
         raise ValueError(f'{what}: {doubled[0]!r} names two things; give each its own name')
+
+# %% ../nbs/toolbox/checks.ipynb #checks014
+def is_within(
+    distances, # array or number
+    tolerance, # in their unit
+):
+    "Which `distances` are no longer than `tolerance`, but for how numbers are rounded"
+    return distances <= tolerance*(1 + 1e-9)

@@ -24,6 +24,8 @@ def main():
     "The command `medtut`"
     from concurrent.futures.process import BrokenProcessPool
     warnings.showwarning = say
+    # a letter that the terminal's encoding lacks must not cost what was worked out
+    if hasattr(sys.stdout, 'reconfigure'): sys.stdout.reconfigure(errors='backslashreplace')
     # other processes note them in a table, or repeat them
     os.environ.setdefault('PYTHONWARNINGS', 'ignore')
     try: app(prog_name='medtut')

@@ -6,6 +6,7 @@
 __all__ = []
 
 # %% ../nbs/toolbox/cli_base.ipynb #clb003
+import os, sys
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -21,7 +22,7 @@ class _Commands(typer.core.TyperGroup):
         try: return super().invoke(ctx)
         except KeyboardInterrupt as e:
             if str(e): message = f'stopped: {e}'
-            elif ctx.invoked_subcommand in ('scan', 'series', 'sets'):
+            elif ctx.invoked_subcommand in ('evaluate', 'scan', 'series', 'sets'):
                 message = 'stopped; nothing was written: call it again'
             else: message = 'stopped; what is finished is kept: the same command goes on from there'
             say(message)
@@ -52,12 +53,23 @@ Jobs = Annotated[int, typer.Option(
 Quiet = Annotated[bool, typer.Option('--quiet', '-q', help='No progress bar.')]
 
 # %% ../nbs/toolbox/cli_base.ipynb #clb007
-def write_csv(table, path):
-    "To a file, in one step, or to standard output; what is no UTF-8 in a name becomes escapes"
-    if path is None:
-        text = table.to_csv(index=False)
-        return print(text.encode('utf-8', 'backslashreplace').decode(), end='')
-    with atomic_write(path, 'w') as f:
+def _write_to_stdout(table):
+    "In UTF-8 whatever the locale: one that lacks a letter of a name would cost the table"
+    text = table.to_csv(index=False, lineterminator='\n')
+    code = text.encode('utf-8', 'backslashreplace')
+    binary = getattr(sys.stdout, 'buffer', None)
+    # a notebook's standard output takes text alone
+    if binary is None: return print(code.decode(), end='')
+    sys.stdout.flush()
+    binary.write(code)
+    binary.flush()
+
+def write_csv(table, path, private=False):
+    """To a file, in one step, or to standard output; what is no UTF-8 in a name becomes escapes.
+
+    A `private` file nobody but its owner may read"""
+    if path is None: return _write_to_stdout(table)
+    with atomic_write(path, 'w', private=private) as f:
         f.reconfigure(errors='backslashreplace')
         table.to_csv(f, index=False)
 
@@ -67,15 +79,30 @@ def _holds_a_table(path):
     if not first_line: return True
     return b',' in first_line and b'\0' not in first_line
 
+def _may_be_written(path):
+    "May a file get this place? It is written beside it; only a pipe or a device is written into"
+    path = Path(os.path.realpath(path))
+    is_no_file = path.exists() and not path.is_file()
+    return os.access(path if is_no_file else path.parent, os.W_OK)
+
 def for_a_table(path):
     "Refuse, before any work is done, a path to which no table can be written or should be"
     if path is None: return path
     if path.is_dir(): raise typer.BadParameter(f'{path}: is a folder; name a file')
     if not path.absolute().parent.is_dir():
         raise typer.BadParameter(f'{path}: there is no folder {path.parent}')
+    if not _may_be_written(path):
+        raise typer.BadParameter(f'{path}: its folder is not one that you may write to; '
+                                 'choose another')
     if path.is_file() and not _holds_a_table(path):
         raise typer.BadParameter(f'{path}: is there, and no table; choose another name')
     return path
+
+def keep_from_table(csv, path, what):
+    "Refuse a table in the place of `path`, which holds `what` and would be lost"
+    if csv is None or path is None or csv.resolve() != path.resolve(): return
+    raise typer.BadParameter(f'{csv}: the table would replace {what}; name another file',
+                             param_hint='--csv')
 
 Csv = Annotated[Optional[Path], typer.Option(
     '--csv', callback=for_a_table,

@@ -12,7 +12,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from .cli_base import Csv, Jobs, Quiet, app, counts, stop_if_failed, write_csv
+from .cli_base import Csv, Jobs, Quiet, app, counts, keep_from_table, stop_if_failed, write_csv
 
 # %% ../nbs/toolbox/cli_data.ipynb #cli013
 _Root = Annotated[Optional[Path], typer.Option(
@@ -91,9 +91,14 @@ def _slices(
     from medtut.slices import balance, label_slices, read_boxes, read_mapping
     from medtut.splits import check_ids
     folder = get_data('duke_breast', 'local', root=folder)
-    boxes = read_boxes(_table_of(folder, BOXES))
-    mapping = read_mapping(_table_of(folder, MAPPING))
+    for stem in BOXES, MAPPING:
+        for path in folder.glob(f'{stem}.*'): keep_from_table(csv, path, 'a table of the set')
+    mapping_path = _table_of(folder, MAPPING)
+    boxes, mapping = read_boxes(_table_of(folder, BOXES)), read_mapping(mapping_path)
     mapped = mapping.patient[mapping.phase == phase]
+    if not len(mapped):
+        phases = ', '.join(sorted(mapping.phase.dropna().unique()))
+        raise ValueError(f'{mapping_path}: no image of phase {phase!r}; there are {phases}')
     # else one written in two ways would pass for one without images
     check_ids([*mapped.dropna().unique(), *boxes.patient])
     table = label_slices(mapping, boxes[boxes.patient.isin(mapped)], phase, margin)

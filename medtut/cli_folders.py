@@ -12,8 +12,9 @@ from typing import Annotated, Optional
 
 import typer
 
-from .cli_base import (
-    Csv, Jobs, Quiet, app, counts, finish, for_a_table, stop_if_failed, tell, write_csv)
+from medtut.cli_base import (
+    Csv, Jobs, Quiet, app, counts, finish, for_a_table, keep_from_table, stop_if_failed, tell,
+    write_csv)
 from .files import any_file_name
 from .wording import counted
 
@@ -52,6 +53,7 @@ def _scan(
     if key_file is not None and identifying:
         raise typer.BadParameter('is for pseudonyms, which --identifying does without',
                                  param_hint='--key-file')
+    keep_from_table(csv, key_file, 'the secret key')
     if identifying: key = None
     elif key_file is None: key = secrets.token_bytes(32)
     else: key = read_key(key_file)
@@ -195,8 +197,9 @@ def _is_table_of_copies(path):
     with path.open('rb') as f: first_line = f.readline(1_000)
     return not first_line or first_line.strip() == ','.join(COPY_COLUMNS).encode()
 
-def _table_beside(out, csv):
-    "Where the table goes that links new names to old ones: never into the folder that is passed on"
+def _table_beside(out, csv, key_path):
+    """Where the table goes that links new names to old ones: never into the folder that is passed
+    on, nor over the key"""
     out = out.resolve()
     if csv is None:
         csv = out.with_name(f'{out.name}.csv')
@@ -207,7 +210,21 @@ def _table_beside(out, csv):
     if csv.resolve().is_relative_to(out):
         raise typer.BadParameter(f'{csv}: the table links new names to old ones; keep it outside '
                                  f'of {out}', param_hint='--csv')
+    keep_from_table(csv, key_path, 'the secret key')
     return for_a_table(csv)
+
+def _file_names(paths): return paths.map(lambda path: Path(path).name)
+
+def _with_earlier_rows(table, csv, out):
+    """`table`, with what an earlier one in its place says of other copies that are in OUT.
+
+    The name of a copy's file, a pseudonym of its whole path, tells it from all others."""
+    if not csv.is_file() or not csv.stat().st_size or not _is_table_of_copies(csv): return table
+    import pandas as pd
+    earlier = pd.read_csv(csv, dtype=str, keep_default_na=False)
+    others = {path.name for path in out.rglob('*.dcm')} - set(_file_names(table.out))
+    kept = earlier[_file_names(earlier.out).isin(others)]
+    return pd.concat([kept, table], ignore_index=True)
 
 def _key_of(key_file, new_key, out):
     "Path of the key, and the option that gave it; never in the folder that is passed on"
@@ -263,7 +280,8 @@ def _deidentify(
     Names of folders and files become pseudonyms made with the key, since they may hold the
     patient's. The same key gives the same pseudonyms and UIDs. Files that are no DICOM, and a
     DICOMDIR, are not copied; for a file that can't be read or de-identified nothing is written.
-    The table says so of each. It links new names to old ones: keep it, and the key, where the
+    The table says so of each, and keeps what an earlier one in its place says of other copies in
+    OUT. It links new names to old ones, and only you may read it: keep it, and the key, where the
     originals are.
 
     The pictures are not looked at: its column "look" says which of them somebody should look at
@@ -279,13 +297,14 @@ def _deidentify(
     if folder is None or out is None:
         raise typer.BadParameter('IN and OUT are needed, unless --new-key stands alone',
                                  param_hint='OUT')
-    key_path, csv = _key_of(key_file, new_key, out), _table_beside(out, csv)
+    key_path = _key_of(key_file, new_key, out)
+    csv = _table_beside(out, csv, key_path)
     if new_key is not None: pseudonyms.new_key(new_key)
     key = pseudonyms.read_key(key_path)
     with _goes_on_with(new_key):
         table = pseudonyms.deidentify_files(
             folder, out, key, tuple(retain or ()), (csv, key_path), jobs, not quiet)
-        write_csv(table, csv)
+        write_csv(_with_earlier_rows(table, csv, out), csv, private=True)
     n_to_look_at = (table.look != '').sum()
     typer.echo(f'{counts(table)}, {n_to_look_at} to look at; {csv} links new names to old ones: '
                'keep it with the originals', err=True)

@@ -12,8 +12,9 @@ from typing import Annotated, Optional
 
 import typer
 
-from .cli_base import (
-    Jobs, Quiet, app, checked_jobs, counts, for_a_table, say, stop_if_failed, write_csv)
+from medtut.cli_base import (
+    Jobs, Quiet, app, checked_jobs, counts, for_a_table, keep_from_table, say, stop_if_failed,
+    write_csv)
 from .cli_results import check_wishes, fetch, send, write_results
 from .files import any_file_name, nifti_stem
 
@@ -225,6 +226,8 @@ def _as_regions(texts):
         if not name or not all(number.isdecimal() for number in numbers):
             raise typer.BadParameter(f'{text!r}: give name=label+label, as in whole=1+2',
                                      param_hint='--region')
+        if name in regions:
+            raise typer.BadParameter(f'region {name} is named twice', param_hint='--region')
         regions[name] = [int(number) for number in numbers]
     return regions
 
@@ -244,6 +247,13 @@ def _patients_of(path):
             raise ValueError(f'{path}: case {case} is of patient {other} in one row and of '
                              f'{patient} in another; keep the right one')
     return patient_of
+
+def _check_patients(path, patient_of, cases):
+    "Refuse, before anything is scored, a table of patients that lacks a case"
+    lacking = [case for case in cases if case not in patient_of]
+    if lacking:
+        raise ValueError(f'{path}: no row of case {lacking[0]} ({len(lacking)} of {len(cases)} '
+                         'cases lack one); add it with its patient')
 
 _ROW = ['case', 'region', 'dice', 'hd95_mm', 'surface_dice', 'volume_ml', 'label_ml', 'note']
 
@@ -291,15 +301,17 @@ def _evaluate(
     lower or undecided. Of distances, lower is closer.
 
     Exit status 1, and no table, if a truth has no prediction, a file can't be read, two grids
-    differ or a label has no name."""
+    differ, a label has no name or a case no patient."""
     import pandas as pd
     from medtut.evaluate import check_labels, comparison_text, evaluate_cases, pair_files
     names, regions = _as_labels(labels), _as_regions(region)
     try: check_labels(names, regions)
     except ValueError as e: raise typer.BadParameter(str(e), param_hint='--labels') from None
+    keep_from_table(csv, patients, 'the table of patients')
     patient_of = None if patients is None else _patients_of(patients)
     sources = [prediction] if against is None else [prediction, against]
     pairs = [pair_files(source, truth) for source in sources]
+    if patients is not None: _check_patients(patients, patient_of, pairs[0])
     tables = [evaluate_cases(cases, names, regions, tolerance, jobs, not quiet)
               for cases in pairs]
     for source, table in zip(sources, tables): _say_scores(source, table, patient_of)

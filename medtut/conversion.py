@@ -149,14 +149,18 @@ def _overheard():
             messages.append(str(w.message))
             warnings.warn(w.message, stacklevel=4)
 
+# how pydicom quotes a value that it finds wrong, such as a UID
+_QUOTED = re.compile(r"""(?<=for VR [A-Z]{2}: )b?(['"])(?:\\.|(?!\1).)*\1""", re.DOTALL)
+
 def _without_paths(messages, paths):
-    "Each message once, and no path in it: the list in a folder that is passed on names no patient"
+    """Each message once, and no path or quoted value in it: the list in a folder that is passed on
+    names no patient"""
     longest_first = sorted(map(str, paths), key=len, reverse=True)
     nameless = {}
     for text in messages:
         for path in longest_first:
             text = text.replace(f'{path}: ', '').replace(path, 'a file')
-        nameless[text] = None
+        nameless[_QUOTED.sub('a value', text)] = None
     return '; '.join(nameless)
 
 class _Series(NamedTuple):

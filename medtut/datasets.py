@@ -159,11 +159,12 @@ def _wanted_cases(cases):
 def _are_first(wanted): return isinstance(wanted, int) or wanted == list(range(1, len(wanted) + 1))
 
 def _selection(ds, cases, patients):
-    no_cases = cases is None or ds.name in DECATHLON
-    no_patients = patients is None or ds.name == 'duke_breast'
-    if not no_cases or not no_patients:
-        raise ValueError(f'{ds.name} comes whole: '
-            'cases=... is for the Decathlon, patients=... for duke_breast')
+    if ds.name in DECATHLON: taken = 'cases'
+    else: taken = 'patients' if ds.name == 'duke_breast' else None
+    for option, wanted in ('cases', cases), ('patients', patients):
+        if wanted is None or option == taken: continue
+        instead = f'of this set {taken}=... takes a part' if taken else 'this set comes whole'
+        raise ValueError(f'{ds.name}: {option}=... is for other sets; {instead}')
     if ds.name == 'duke_breast': kind, wanted = 'patients', _wanted_patients(patients)
     elif cases is None: return _Selection(None, '')
     else: kind, wanted = 'cases', _wanted_cases(cases)

@@ -132,14 +132,20 @@ def read_dicom(
     return ds
 
 # %% ../nbs/01_dicom.ipynb #dicom106
+def _is_named_without_suffix(path):
+    "As archives and discs name images: IM000001, or a UID, of which the last number is no suffix"
+    suffix = path.suffix[1:]
+    return not path.name.startswith('.') and (not suffix or suffix.isdecimal())
+
 def find_dicoms(
     folder:str|Path, # folder to search, with everything below it
 )->list[Path]: # sorted paths
     """DICOM files below `folder`, known by their content rather than by their name.
 
-    A file that is called `.dcm`, `.dicom` or `.ima` but holds something else, and a file or folder
-    that can't be opened, are listed too, so that `read_dicom` and `scan` can say what is wrong with
-    them. Links to folders are followed; a folder that several names lead to counts once.
+    A file that is called `.dcm`, `.dicom` or `.ima` but holds something else, an empty one without
+    a suffix, and a file or folder that can't be opened, are listed too, so that `read_dicom` and
+    `scan` can say what is wrong with them. Links to folders are followed; a folder that several
+    names lead to counts once.
     Raises `DicomError` if `folder` is not a folder."""
     folder = Path(folder)
     if not folder.is_dir():
@@ -147,9 +153,11 @@ def find_dicoms(
     def is_dicom(path):
         if path.suffix.lower() in ('.dcm', '.dicom', '.ima'): return True
         try:
-            mode = path.stat().st_mode
+            found = path.stat()
             # a folder is listed only if it can't be opened; a pipe would wait for ever
-            if not stat.S_ISREG(mode): return stat.S_ISDIR(mode)
+            if not stat.S_ISREG(found.st_mode): return stat.S_ISDIR(found.st_mode)
+            # a slice may be left with its name alone, on a full disk for instance
+            if not found.st_size: return _is_named_without_suffix(path)
             with path.open('rb') as f: return _looks_like_dicom(f.read(132))
         except FileNotFoundError: return False
         except OSError: return True

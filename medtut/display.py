@@ -108,7 +108,9 @@ def _through_window(x, window):
         # (x - (level - .5))/(width - 1) + .5: as many whole numbers as `width` says,
         # from the middle of the first, which is black, to the middle of the last, which is white
         level -= .5
-        width = max(width - 1, 1e-6)  # a width of 1 is a step
+        # a width of 1 is a step, black up to `level`, white beyond; padding stays none
+        if width == 1: return np.where(np.isnan(x), np.nan, x > level).astype(np.float32)
+        width -= 1
     return windowed(x, width, level)
 
 def _through_table(x, table):

@@ -33,17 +33,22 @@ def _is_no_file(path):
     try: return not stat.S_ISREG(path.stat().st_mode)
     except OSError: return False
 
+def _for_the_owner(path, flags):
+    "An `opener` for `open`: made with its permissions, for a chmod would come too late"
+    return os.open(path, flags, 0o600)
+
 @contextmanager
 def atomic_write(
     path:str|Path,     # of the file, in a folder that exists
     mode:str='wb',     # 'wb' for bytes, 'w' for text in UTF-8
     durable:bool=True, # wait for the disk, so that a power cut does no harm
+    private:bool=False, # let nobody but the owner read it, from its first byte on
 ):                     # context manager that gives the open file
     """Write a file whole or not at all:
     an error inside the `with` leaves what was there before, and nothing else.
 
     A link stays a link, and what it leads to is replaced.
-    A file that is replaced keeps its permissions.
+    A file that is replaced keeps its permissions, unless it becomes `private`.
     Raises `FileNotFoundError` where there is no such folder, and `ValueError` for another mode."""
     if mode not in ('w', 'wb'): raise ValueError(f"mode must be 'wb' or 'w', not {mode!r}")
     path = Path(os.path.realpath(path))
@@ -57,11 +62,12 @@ def atomic_write(
     part = half_path(path)
     new = 'x' if mode == 'w' else 'xb' # refuses a file that exists
     try:
-        with open(part, new, **text) as f:
+        with open(part, new, opener=_for_the_owner if private else None, **text) as f:
             yield f
             f.flush()
             if durable: os.fsync(f.fileno())
-        with suppress(FileNotFoundError): shutil.copymode(path, part)
+        if not private:
+            with suppress(FileNotFoundError): shutil.copymode(path, part)
         os.replace(part, path)
     finally: part.unlink(missing_ok=True)
 

@@ -6,6 +6,8 @@
 __all__ = ['elements', 'frame_places', 'element_value']
 
 # %% ../nbs/toolbox/headers.ipynb #heads003
+import re
+from datetime import datetime, timedelta
 from functools import lru_cache
 
 import numpy as np
@@ -181,6 +183,41 @@ def signed_as_pixels(
     return unsigned - 0x10000 if signed and unsigned >= 0x8000 else unsigned
 
 def has_signed_pixels(ds): return bool(read_number(ds, 'PixelRepresentation', default=0))
+
+# %% ../nbs/toolbox/headers.ipynb #heads019n
+def moment(date, time):
+    "Date and time as DICOM writes them (DA and TM), as a `datetime`"
+    whole, _, fraction = str(time).partition('.')
+    seconds = datetime.strptime(f'{date}{whole:0<6}', '%Y%m%d%H%M%S')
+    microseconds = f'{fraction:0<6}'[:6]
+    return seconds + timedelta(microseconds=int(microseconds))
+
+def _ahead_of_utc(zone):
+    "The offset +HHMM or -HHMM as a `timedelta`; `None` for anything else"
+    found = re.fullmatch(r'([+-])(\d\d)(\d\d)', str(zone).strip())
+    if not found: return None
+    sign, hours, minutes = found.groups()
+    offset = timedelta(hours=int(hours), minutes=int(minutes))
+    return -offset if sign == '-' else offset
+
+def read_moment(item, keyword, ds):
+    """The date and time (DT) in `keyword` of `item`, by the clock of `ds`, of which it is a part.
+
+    `None` where it is absent. A zone behind it (PS3.5 6.2) counts if `ds` names its own
+    (PS3.3 C.12.1.1); if not, it is left out, with a warning."""
+    stamp = read_value(item, keyword)
+    if stamp is None: return None
+    written, *zone = re.split('(?=[+-])', str(stamp), maxsplit=1)
+    found = moment(written[:8], written[8:])
+    if not zone: return found
+    own = read_value(ds, 'TimezoneOffsetFromUTC')
+    there, here = _ahead_of_utc(zone[0]), _ahead_of_utc(own)
+    # local time = UTC + offset, on either clock
+    if there is not None and here is not None: return found - there + here
+    # a stamp may identify: its zone alone is quoted
+    zones = f'has the zone {zone[0]}, and TimezoneOffsetFromUTC is {own or "absent"}'
+    warn_of(ds, keyword, zones, 'its clock is taken for that of the file')
+    return found
 
 # %% ../nbs/toolbox/headers.ipynb #heads021
 # functional groups that say what stored values mean

@@ -16,7 +16,7 @@ from pydicom.uid import UID
 from .decoding import decoding_limits, run_in_process
 from .errors import DicomError
 from .headers import read_whole_number
-from .layout import image_layout
+from .layout import PIXEL_ELEMENTS, image_layout
 
 # %% ../nbs/toolbox/hidden_data.ipynb #dicom126b
 def in_stored_bits(
@@ -66,13 +66,15 @@ def _fragments(data):
         at = start + length
         yield start, min(at, len(data))
 
-def _codestreams(parts):
+def _begins_image(part): return part[:2] in _STARTS_OF_IMAGE
+
+def _codestreams(parts, begins=_begins_image):
     """Start and end of each codestream in joined fragments.
 
     One begins with a fragment, and may go on in those behind it (PS3.5 A.4)"""
     starts, at = [], 0
     for part in parts:
-        if at == 0 or part[:2] in _STARTS_OF_IMAGE: starts.append(at)
+        if at == 0 or begins(part): starts.append(at)
         at += len(part)
     return zip(starts, [*starts[1:], at])
 
@@ -118,22 +120,81 @@ def _clear_codestream(code, begin, end):
     # padding may stay: zeros, or 0xff in front of a marker
     if code[behind:end].strip(b'\0\xff'): code[behind:end] = bytes(end - behind)
 
-def _without_comments(data, syntax):
-    """Encapsulated pixel data, with comments, application data and what follows the end of an image
-    made zero, and nothing behind the last item"""
+def _cleared_items(data, clear):
+    "Encapsulated pixel data with nothing behind its last item; `clear` is given the fragments"
     items = list(_fragments(data))
     end_of_items = items[-1][1] if items else 0
     cleared = bytearray(data[:end_of_items])
     # the first item holds offsets, whose bytes may look like a marker
-    fragments = items[1:] if syntax in _WITH_MARKERS else []
+    fragments = items[1:]
     parts = [data[start:end] for start, end in fragments]
     code = bytearray(b''.join(parts))
-    for begin, end in _codestreams(parts): _clear_codestream(code, begin, end)
+    clear(code, parts)
     at = 0
     for (start, end), part in zip(fragments, parts):
         cleared[start:end] = code[at:at + len(part)]
         at += len(part)
     return bytes(cleared)
+
+def _without_comments(data, syntax):
+    """Encapsulated pixel data, with comments, application data and what follows the end of an image
+    made zero, and nothing behind the last item"""
+    def clear(code, parts):
+        if syntax not in _WITH_MARKERS: return
+        for begin, end in _codestreams(parts): _clear_codestream(code, begin, end)
+    return _cleared_items(data, clear)
+
+# %% ../nbs/toolbox/hidden_data.ipynb #hidden017
+_RLE_HEADER = 64 # bytes: how many segments, and the places of 15 (PS3.5 G.5)
+_NO_RUN = b'\x80' # gives no byte (PS3.5 G.3.1), where a zero would give one
+
+def _begins_rle(part):
+    "Has a fragment the header of a frame, with 1 to 15 segments, the first behind it?"
+    n, first = [int.from_bytes(part[i:i + 4], 'little') for i in (0, 4)]
+    return 1 <= n <= 15 and first == _RLE_HEADER
+
+def _end_of_runs(code, at, stop, size):
+    "Where the run lengths from `at` on have given `size` bytes (PS3.5 G.3.2)"
+    while size > 0 and at < stop:
+        n = code[at]
+        if n < 128: # so many bytes and one follow
+            at += 1 + min(n + 1, size)
+            size -= n + 1
+        elif n > 128: # one follows, which counts several times
+            at += 2
+            size -= 257 - n
+        else: at += 1
+    return min(at, stop)
+
+def _clear_gap(code, start, stop):
+    # padding may stay
+    if code[start:stop].strip(b'\0' + _NO_RUN): code[start:stop] = _NO_RUN*(stop - start)
+
+def _clear_around_runs(code, begin, end, size):
+    "Clear what no decoder reads of an RLE frame, whose segments give `size` bytes each"
+    header_end = min(begin + _RLE_HEADER, end)
+    n, *offsets = [int.from_bytes(code[i:i + 4], 'little') for i in range(begin, header_end, 4)]
+    starts = sorted(begin + offset for offset in offsets[:n])
+    first_unused = min(begin + 4 + 4*len(starts), header_end)
+    code[first_unused:header_end] = bytes(header_end - first_unused)
+    at = header_end
+    for start, stop in zip(starts, [*starts[1:], end]):
+        _clear_gap(code, at, start)
+        at = max(at, _end_of_runs(code, start, min(stop, end), size))
+    _clear_gap(code, at, end)
+
+def _without_gaps(data, ds):
+    "RLE pixel data without what stands in unused places, between segments and behind them"
+    pixels = read_whole_number(ds, 'Rows', 0)*read_whole_number(ds, 'Columns', 0)
+    size = pixels or len(data) # one that nobody knows ends with the segment
+    n_frames = read_whole_number(ds, 'NumberOfFrames', 1)
+    def clear(code, parts):
+        # a frame should have a fragment of its own (PS3.5 A.4.2)
+        is_frame = len(parts) == n_frames
+        for begin, end in _codestreams(parts, lambda part: is_frame or _begins_rle(part)):
+            if begin < end: _clear_around_runs(code, begin, end, size)
+    return _cleared_items(data, clear)
+
 
 # %% ../nbs/toolbox/hidden_data.ipynb #dicom126c
 _CLEARED = 'clear unused bits'
@@ -161,14 +222,17 @@ def _depth(ds):
     if high is None or not stored <= high + 1 <= bits: high = stored - 1
     return _Depth(bits, stored, high, read_whole_number(ds, 'PixelRepresentation') == 1)
 
-def _native_length(ds):
-    "Bytes of native `PixelData` that a picture shows; `None` where the header does not say"
-    sizes = [read_whole_number(ds, k) for k in ('Rows', 'Columns', 'BitsAllocated')]
+_FLOAT_BITS = dict(FloatPixelData=32, DoubleFloatPixelData=64)
+
+def _native_length(ds, e):
+    "Bytes of native pixels `e` that a picture shows; `None` where the header does not say"
+    sizes = [read_whole_number(ds, k) for k in ('Rows', 'Columns')]
+    sizes.append(_FLOAT_BITS.get(e.keyword) or read_whole_number(ds, 'BitsAllocated'))
     for keyword in 'SamplesPerPixel', 'NumberOfFrames':
         sizes.append(read_whole_number(ds, keyword) if keyword in ds else 1)
     if not all(sizes): return None
     length = -(-math.prod(sizes)//8)  # whole bytes, rounded up
-    is_shorter = len(ds['PixelData'].value) < length
+    is_shorter = len(e.value) < length
     # in YBR_FULL_422 two pixels share their colours: 4 samples for two, not 6 (PS3.3 C.7.6.3.1.2).
     # Some files say so and hold all six
     if ds.get('PhotometricInterpretation') == 'YBR_FULL_422' and is_shorter: return length*2//3
@@ -179,24 +243,22 @@ def _swapped(data):
     padding = bytes(len(data) % 2)
     return np.frombuffer(data + padding, '<u2').byteswap().tobytes()
 
-def _cut(ds, is_swapped):
-    "Native `PixelData` up to its last pixel"
-    data = ds['PixelData'].value
-    length = _native_length(ds)
+def _cut(ds, e, is_swapped=False):
+    "Native pixels `e` up to the last"
+    data, length = e.value, _native_length(ds, e)
     in_order = _swapped(data) if is_swapped else data
     if not length or not in_order[length:].strip(b'\0'): return data
     padded = in_order[:length] + bytes(length % 2)
     return _swapped(padded) if is_swapped else padded
 
-def _native_pixels(ds, syntax):
-    "Native `PixelData` without what hides in unused bits and behind its end"
+def _native_pixels(ds, e, syntax):
+    "Native pixels `e` without what hides in unused bits and behind their end"
     order = '>' if syntax == pydicom.uid.ExplicitVRBigEndian else '<'
     # in big endian words of 16 bits, each two samples of 8 bits are turned round (PS3.5 7.3)
-    has_bytes_in_words = (ds['PixelData'].VR == 'OW'
-                          and read_whole_number(ds, 'BitsAllocated') == 8)
-    data = _cut(ds, is_swapped=order == '>' and has_bytes_in_words)
-    actions = [] if data is ds['PixelData'].value else ['cut behind the last pixel']
-    depth = _depth(ds)
+    has_bytes_in_words = e.VR == 'OW' and read_whole_number(ds, 'BitsAllocated') == 8
+    data = _cut(ds, e, is_swapped=order == '>' and has_bytes_in_words)
+    actions = [] if data is e.value else ['cut behind the last pixel']
+    depth = None if e.keyword in _FLOAT_BITS else _depth(ds)
     if depth is None: return _Cleared(data, actions, syntax)
     kind = 'i' if depth.signed else 'u'
     dtype = np.dtype(f'{order}{kind}{depth.bits//8}')
@@ -240,16 +302,14 @@ def _as_rle(samples, image):
     return pydicom.encaps.encapsulate(frames)
 
 def _compressed_pixels(ds, syntax):
-    """Compressed `PixelData` without what hides in comments and unused bits.
+    """Compressed `PixelData` without what hides in comments, around run lengths and in unused bits.
 
     RLE stays RLE, another becomes native where bits must be cleared."""
-    data, depth = ds['PixelData'].value, _depth(ds)
+    original, depth = ds['PixelData'].value, _depth(ds)
     is_rle = syntax == pydicom.uid.RLELossless
-    actions = []
-    if not is_rle:
-        without_comments = _without_comments(data, syntax)
-        if without_comments != data: actions = ['clear comments']
-        data = without_comments
+    if is_rle: data, action = _without_gaps(original, ds), 'clear around run lengths'
+    else: data, action = _without_comments(original, syntax), 'clear comments'
+    actions = [] if data == original else [action]
     untouched = _Cleared(data, actions, syntax)
     if depth is None: return untouched
     if not is_rle and _precision(data) <= depth.stored: return untouched
@@ -257,7 +317,7 @@ def _compressed_pixels(ds, syntax):
     samples = _decoded(layout, data)
     cleared = in_stored_bits(samples, depth.stored, depth.high)
     if cleared is samples: return untouched
-    if is_rle: return _Cleared(_as_rle(cleared, layout.options), [_CLEARED], syntax)
+    if is_rle: return _Cleared(_as_rle(cleared, layout.options), [*actions, _CLEARED], syntax)
     if layout.options['samples_per_pixel'] > 1:
         raise DicomError(
             f'{layout.name}: bits beyond BitsStored are set in its compressed colour pixels, '
@@ -269,20 +329,21 @@ def _compressed_pixels(ds, syntax):
 # %% ../nbs/toolbox/hidden_data.ipynb #hidden007
 class ClearedPixels(NamedTuple):
     "Pixel data without what no picture shows"
-    element: pydicom.DataElement|None  # `PixelData`; `None` where there is none
+    element: pydicom.DataElement|None  # the pixels; `None` where there are none
     syntax: UID|None                   # its transfer syntax now
     action: str                        # what was done, in words; '' for nothing
 
 def cleared_pixels(ds):
-    """`PixelData` of `ds`, which is left as it is, without what no picture shows
+    """The pixels of `ds`, which is left as it is, without what no picture shows
 
     Raises `DicomError` where bits must be cleared and can't be"""
     syntax = UID(getattr(ds, 'file_meta', {}).get('TransferSyntaxUID', ''))
-    e = ds['PixelData'] if 'PixelData' in ds else None
+    e = next((ds[k] for k in PIXEL_ELEMENTS if k in ds), None)
     if e is None or not isinstance(e.value, bytes): return ClearedPixels(None, syntax, '')
     is_compressed = syntax.is_transfer_syntax and syntax.is_encapsulated
-    if is_compressed: cleared = _compressed_pixels(ds, syntax)
-    else: cleared = _native_pixels(ds, syntax)
+    # numbers in floating point are never compressed (PS3.5 A.4)
+    if is_compressed and e.keyword == 'PixelData': cleared = _compressed_pixels(ds, syntax)
+    else: cleared = _native_pixels(ds, e, syntax)
     new = copy.copy(e)
     new.value = cleared.data
     if cleared.syntax != syntax: new.VR, new.is_undefined_length = 'OW', False

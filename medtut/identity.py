@@ -237,7 +237,8 @@ def identifying_elements(
     That is what the basic profile of PS3.15 Annex E removes or replaces; elements that the
     dictionary does not know; all private elements (their `action` is 'remove, private'); the 128
     bytes of preamble, where they are not zeros; file meta information; what lies in pixel data
-    beside the pixels ('clear unused bits', 'cut behind the last pixel', 'clear comments').
+    beside the pixels ('clear unused bits', 'cut behind the last pixel', 'clear comments',
+    'clear around run lengths').
     `deidentify` refuses a file with an element that 'can not be read'. Names burned into the
     picture are not found: where they are likely (`burned_in_risk`) there is a row 'check the
     picture' for each reason. Raises `DicomError` where the header can't be gone through."""
@@ -282,8 +283,8 @@ def deidentify(
     Curves, overlays and private elements are removed, those in sequences too, and so is what the
     dictionary does not know. Bits of the pixels that hold no pixel are cleared: RLE data is encoded
     again, other compressed data becomes native where a bit must go. Comments in JPEG and JPEG 2000
-    streams are made zero, but for those behind the first scan or tile, which are not looked for;
-    video is left as it is.
+    streams are made zero, but for those behind the first scan or tile, which are not looked for,
+    and so is what stands around run lengths of RLE; video is left as it is.
 
     `retain` takes 'patient characteristics' (sex, age, size, weight), 'device', 'institution',
     'UIDs', 'dates', or 'dates shifted': every date becomes earlier by 1 to 3652 days, a number

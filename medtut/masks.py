@@ -8,7 +8,7 @@ __all__ = ['TUMOUR_REGIONS', 'dice', 'hausdorff95', 'surface_dice', 'volume_ml',
 # %% ../nbs/toolbox/masks.ipynb #masks003
 import numpy as np
 import pandas as pd
-from .checks import check_names, check_spacing
+from .checks import check_names, check_spacing, is_within
 from .metrics import (
     Confusion, as_array, as_binary, binary_pair, check_same_shape, confusion, undefined)
 
@@ -78,7 +78,7 @@ def _hausdorff(distances, percentile=95):
 def _within(distances, tolerance):
     "Share of the surface voxels of both masks that lie within `tolerance`, mm"
     all_distances = np.concatenate(distances)
-    return float(np.mean(all_distances <= tolerance))
+    return float(np.mean(is_within(all_distances, tolerance)))
 
 # %% ../nbs/toolbox/masks.ipynb #masks066
 def hausdorff95(

@@ -38,7 +38,7 @@ def _steps_in_words(gaps):
     if n_more: words[-1] += f' and {counted(n_more, "other size")}'
     return ', '.join(words)
 
-def _name_of(plane):
+def _name_of(plane, with_folder=False):
     "File, frame and InstanceNumber of a plane, for a message"
     number = plane.labels.get('InstanceNumber')
     known = []
@@ -46,12 +46,17 @@ def _name_of(plane):
         known.append(f'frame {plane.frame}')
     if number is not None:
         known.append(f'InstanceNumber {number}')
-    name = Path(plane.path).name
+    path = Path(plane.path)
+    name = f'{path.parent.name}/{path.name}' if with_folder else path.name
     return f'{name} ({", ".join(known)})' if known else name
 
 def _pair(ordered, i):
     "Plane `i` and the one above it, for a message"
-    return f'{_name_of(ordered[i])} and {_name_of(ordered[i + 1])}'
+    pair = ordered[i:i + 2]
+    paths = {Path(plane.path) for plane in pair}
+    # two files of one name are told apart by their folders
+    are_alike = len(paths) > len({path.name for path in paths})
+    return ' and '.join(_name_of(plane, are_alike) for plane in pair)
 
 def _check_places(ordered, heights, name):
     "Refuse planes that share a place"

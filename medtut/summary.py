@@ -97,7 +97,9 @@ def _on_scale(x, ds, find_scale):
 def _share_inside(values, counts, window):
     "Per cent of the pixels inside a window; `nan` without one"
     if window is None: return np.nan
-    width, level = window[:2]
+    width, level, *function = window
+    # as many whole numbers as `width` says (PS3.3 C.11.2.1.2.1): 80 at 40 is 0 to 79
+    if function == ['LINEAR']: width, level = width - 1, level - .5
     is_inside = np.abs(values - level) <= width/2
     return 100*np.average(is_inside, weights=counts)
 

@@ -6,7 +6,7 @@
 __all__ = ['UNITS', 'pixels', 'pixel_unit', 'suv']
 
 # %% ../nbs/toolbox/units.ipynb #units003
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ import pydicom
 from .decoding import stored_values
 from .errors import DicomError, as_dicom_error, data_set_name, warn_of
 from .headers import (by_frame, differs_by_frame, element_value, has_signed_pixels,
-    is_colour_image, read_number, read_value, signed_as_pixels)
+    is_colour_image, moment, read_moment, read_number, read_value, signed_as_pixels)
 from .wording import counted
 
 # %% ../nbs/toolbox/units.ipynb #dicom066c
@@ -267,13 +267,6 @@ def _needed(ds, keyword, name):
         raise DicomError(f'{name}: no {keyword}, which a standardised uptake value needs')
     return value
 
-def _moment(date, time):
-    "Date and time as DICOM writes them (DA and TM), as a `datetime`"
-    whole, _, fraction = str(time).partition('.')
-    seconds = datetime.strptime(f'{date}{whole:0<6}', '%Y%m%d%H%M%S')
-    microseconds = f'{fraction:0<6}'[:6]
-    return seconds + timedelta(microseconds=int(microseconds))
-
 def _seconds_of_decay(ds, source, name):
     "Seconds from the injection to the time that the activity in the image is corrected to"
     correction = _needed(ds, 'DecayCorrection', name)
@@ -282,18 +275,15 @@ def _seconds_of_decay(ds, source, name):
         raise DicomError(f'{name}: DecayCorrection is {correction}; '
                          'a standardised uptake value needs START or ADMIN')
     date = str(_needed(ds, 'SeriesDate', name))
-    start = _moment(date, _needed(ds, 'SeriesTime', name))
-    stamp = read_value(source, 'RadiopharmaceuticalStartDateTime')
-    if stamp is None:
-        injected = _moment(date, _needed(source, 'RadiopharmaceuticalStartTime', name))
+    start = moment(date, _needed(ds, 'SeriesTime', name))
+    injected = read_moment(source, 'RadiopharmaceuticalStartDateTime', ds)
+    if injected is None:
+        injected = moment(date, _needed(source, 'RadiopharmaceuticalStartTime', name))
         if injected - start > timedelta(hours=12): injected -= timedelta(1)  # a TM has no date
-    else:
-        time, _, _ = str(stamp)[8:].replace('-', '+').partition('+')  # without its zone
-        injected = _moment(str(stamp)[:8], time)
     acquisition_time = read_value(ds, 'AcquisitionTime')
     if acquisition_time is not None:
         acquisition_date = read_value(ds, 'AcquisitionDate')
-        acquired = _moment(acquisition_date or date, acquisition_time)
+        acquired = moment(acquisition_date or date, acquisition_time)
         is_next_day = not acquisition_date and start - acquired > timedelta(hours=12)
         if start > acquired and not is_next_day:
             raise DicomError(
@@ -319,10 +309,11 @@ def suv(
 
     Activity concentration x weight / injected activity, decayed to the scan, after QIBA's
     pseudo-code, "SUV calculation" (RSNA QIBA FDG-PET/CT profile). An injection with a
-    time but no date, more than half a day after the scan, was the day before. Values that are in
-    g/ml already are returned as they are. Raises `DicomError` for what is no PET, in other units
-    than Bq/ml, in g/ml by another size than body weight (`SUVType`), not corrected for attenuation
-    and decay, or lacks weight, dose, half-life or times."""
+    time but no date, more than half a day after the scan, was the day before. A time zone beside
+    its date counts if the file names its own, too. Values that are in g/ml already are returned as
+    they are. Raises `DicomError` for what is no PET, in other units than Bq/ml, in g/ml by another
+    size than body weight (`SUVType`), not corrected for attenuation and decay, or lacks weight,
+    dose, half-life or times."""
     name = data_set_name(ds)
     with as_dicom_error(name, 'finding the uptake'):
         modality = read_value(ds, 'Modality')

@@ -1,6 +1,7 @@
 "CAM and Grad-CAM against pytorch-grad-cam, and what they leave behind in a model: nothing"
 import copy
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -631,6 +632,21 @@ def test_pointing_game_by_brute_force(data):
         if not np.isclose(away, tolerance).any():
             assert np.isclose(chance, (away <= tolerance).mean())
 
+def test_a_point_as_far_off_as_the_tolerance_is_a_hit():
+    "3 pixels of .1 mm are .3 mm, which the pointing game allows; as floats they are more"
+    assert 3*.1 > .3
+    maps, masks = np.zeros((1, 9, 9)), np.zeros((1, 9, 9))
+    maps[0, 4, 7] = masks[0, 4, 4] = 1
+    asked = dict(tolerance=.3, spacing=(.1, .1))
+    game = pointing_game(maps, masks, **asked)
+    assert game.hit[0]
+    assert round(game.chance[0]*81) == 29 # as many have x^2 + y^2 <= 3^2
+    assert not pointing_game(maps, masks, tolerance=.299, spacing=(.1, .1)).hit[0]
+    # 6 pixels apart: the one in the middle is within 3 of both
+    masks = np.zeros((2, 1, 9))
+    masks[0, 0, 1] = masks[1, 0, 7] = 1
+    assert best_constant_point(masks, **asked) == (0, 4)
+
 def test_pointing_game_refuses():
     maps, masks = np.random.rand(2, 4, 4), np.ones((2, 8, 8))
     game = pointing_game(np.stack([maps[0], np.zeros((4, 4))]), masks, 100, field='tiles')
@@ -755,6 +771,55 @@ def test_receptive_field_through_a_max_pool_with_indices():
     model = Halved()
     nn.init.ones_(model.last.weight)
     assert receptive_field(model, torch.ones(1, 1, 32, 32), 'last').width == (6, 6)
+
+def convolutions(gate):
+    "Three convolutions of one channel, 3 wide: a cell sees 7 pixels, and the next begins one on"
+    layers = [layer for _ in range(3) for layer in (nn.Conv2d(1, 1, 3), gate())]
+    return nn.Sequential(*layers)
+
+@pytest.mark.parametrize('in_place', [False, True])
+@pytest.mark.parametrize('seed', range(20))
+def test_receptive_field_through_relus_that_put_out_nothing(seed, in_place):
+    """What a cell depends on does not change with the signs of the weights (Araujo et al. 2019,
+    r = 1 + 3*(3 - 1) = 7): a ReLU that puts out 0 at a place hides none of it"""
+    torch.manual_seed(seed)
+    model, x = convolutions(partial(nn.ReLU, in_place)), torch.randn(1, 1, 32, 40)
+    before = state(model)
+    for layer in '45': # before the last ReLU, and behind it
+        assert receptive_field(model, x, layer) == ((3, 3), (1, 1), (7, 7))
+    assert same(before, state(model))
+    assert all(gate.inplace == in_place for gate in model[1::2])
+
+@pytest.mark.parametrize('gate', [nn.ReLU6, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Mish, nn.ELU,
+                                  nn.Hardswish])
+def test_receptive_field_through_what_is_like_a_relu(gate):
+    "As above; far below 0 each of them has a gradient of 0 or next to it"
+    for sign in -1, 1:
+        model = convolutions(gate)
+        for layer in model[::2]:
+            nn.init.constant_(layer.weight, sign)
+            nn.init.constant_(layer.bias, -1000)
+        assert receptive_field(model, torch.rand(1, 1, 32, 40), '4').width == (7, 7)
+
+def test_relus_are_left_as_found_after_an_error():
+    model = nn.Sequential(convolutions(partial(nn.ReLU, True)), nn.Linear(3, 3))
+    before = state(model)
+    with pytest.raises(RuntimeError):
+        receptive_field(model, torch.rand(1, 1, 32, 32), '1')
+    assert same(before, state(model))
+    assert model[0][1].inplace
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_places_are_as_exact_for_coarse_numbers(dtype):
+    """The right map is that of float32: only its values may be rounded to what `dtype` holds, 2^-9
+    of them in bfloat16, not the places between the cells"""
+    torch.manual_seed(0)
+    maps = torch.rand(1, 64, 64).to(dtype)
+    field = ReceptiveField((8., 8.), (16., 16.), (32, 32))
+    fine = upsample(maps.float(), (1024, 1024), field)
+    coarse = upsample(maps, (1024, 1024), field)
+    assert coarse.dtype == dtype
+    assert (coarse.float() - fine).abs().max() < .01
 
 def test_whole_numbers_are_interpolated_too():
     maps = torch.tensor([[[0, 10], [0, 10]]])

@@ -80,6 +80,20 @@ def test_a_patient_written_in_two_ways_is_told(breast, tmp_path):
     assert 'breast_mri_001' in message
     assert 'one way' in message
 
+def test_a_phase_that_no_image_has_is_told(breast, tmp_path):
+    done = forked('slices', breast, tmp_path/'out', '--phase', 'post_9', '--quiet')
+    assert done.returncode == 1
+    assert done.stderr.count('\n') == 1
+    assert "no image of phase 'post_9'; there are post_1, pre" in done.stderr
+    assert not (tmp_path/'out').exists()
+
+def test_a_table_never_replaces_one_of_the_set(breast, tmp_path):
+    boxes = breast/'Annotation_Boxes.csv'
+    kept = boxes.read_bytes()
+    done = forked('slices', breast, tmp_path/'out', '--csv', boxes, '--quiet')
+    assert done.returncode == 2
+    assert boxes.read_bytes() == kept
+
 def test_not_a_set(tmp_path):
     done = forked('slices', tmp_path, tmp_path/'out')
     assert done.returncode == 1
@@ -114,6 +128,16 @@ def test_what_can_not_be_is_refused_before_any_work(command, wrong, message, tmp
     assert done.exit_code == 2 and message in ' '.join(done.output.split()), done.output
     assert 'no DICOM files' not in done.output
     assert len(list(tmp_path.iterdir())) == 1
+
+def test_a_folder_that_one_may_not_write_to_is_refused_before_any_work(tmp_path, monkeypatch):
+    "`os.access` is what a reader of a shared disk has; root may write to any folder"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path/'shared').mkdir()
+    monkeypatch.setattr(os, 'access', lambda path, mode: Path(path).name != 'shared')
+    done = CliRunner().invoke(app, ['scan', '.', '--csv', 'shared/t.csv'])
+    message = ' '.join(done.output.split())
+    assert done.exit_code == 2 and 'shared/t.csv: its folder is not one' in message, done.output
+    assert 'no DICOM files' not in message
 
 @pytest.mark.parametrize('option', ['--key-file', '--new-key'])
 def test_a_key_that_would_be_passed_on_is_refused(option, tmp_path):
@@ -236,15 +260,18 @@ def test_stopped_after_a_key_was_drawn(tmp_path):
     table = pd.read_csv(tmp_path/'out.csv')
     assert len(table) == 200 and table.status.isin(['written', 'there already']).all()
 
-def test_stopped_before_anything_was_done(tmp_path):
-    code = """
-import medtut.dicom
+@pytest.mark.parametrize('work, call', [
+    ('dicom.scan', ['scan', '.']), ('evaluate.pair_files', ['evaluate', '.', '.', '-l', '1=a'])])
+def test_stopped_before_anything_was_done(tmp_path, work, call):
+    module, _, function = work.partition('.')
+    code = f"""
+from medtut import {module}
 def stop(*args, **kwargs): raise KeyboardInterrupt
-medtut.dicom.scan = stop
+{module}.{function} = stop
 from medtut.cli import main
 main()"""
-    done = subprocess.run([sys.executable, '-c', code, 'scan', str(tmp_path)], text=True,
-                          capture_output=True)
+    done = subprocess.run([sys.executable, '-c', code, *call], text=True, capture_output=True,
+                          cwd=tmp_path)
     assert done.returncode == 130
     assert done.stderr.strip() == 'medtut: stopped; nothing was written: call it again'
 
@@ -269,3 +296,15 @@ def test_table_on_standard_output_is_a_table(breast):
     assert done.returncode == 0
     assert len(table)
     assert f'{len(table)} files' in done.stderr
+
+def test_a_table_on_standard_output_is_utf8_in_any_locale(tmp_path):
+    "A description in a script that Latin-1 has no letter of (PS3.3 C.12.1.1.2: UTF-8)"
+    ds = pydicom.dcmread(pydicom.data.get_testdata_file('CT_small.dcm', download=False))
+    ds.SpecificCharacterSet, ds.SeriesDescription = 'ISO_IR 192', '胸部'
+    (tmp_path/'in').mkdir()
+    ds.save_as(tmp_path/'in'/'a.dcm')
+    command = [sys.executable, '-c', 'from medtut.cli import main; main()', 'series', 'in', '-q']
+    latin = os.environ | dict(PYTHONIOENCODING='latin-1')
+    done = subprocess.run(command, capture_output=True, cwd=tmp_path, env=latin)
+    assert done.returncode == 0, done.stderr
+    assert pd.read_csv(io.BytesIO(done.stdout)).description.tolist() == ['胸部']

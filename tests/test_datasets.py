@@ -435,7 +435,7 @@ def test_hippocampi_with_the_wrong_checksum(tmp_path):
 def test_two_hippocampi(tmp_path):
     with FaultyServer({'/t.tar': HIPPOCAMPI}) as s:
         path = get_hippocampi(tmp_path, s.url, cases=['hippocampus_002', 'hippocampus_005'])
-        with refused('comes whole', ValueError):
+        with refused('of this set cases=... takes a part', ValueError):
             get_hippocampi(tmp_path, s.url, patients=2)
     names = sorted(file.name for file in path.glob('*Tr/*.nii.gz'))
     assert names == ['hippocampus_002.nii.gz']*2 + ['hippocampus_005.nii.gz']*2

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
+from pydicom.pixels import apply_windowing
 from pydicom.uid import (
     MPEG2MPML,
     MPEG4HP41,
@@ -396,6 +397,30 @@ def test_a_senseless_window_never_hides_the_image(width, level, function):
     if function != 'LINEAR_EXACT':
         assert any('Window' in w or 'VOILUTFunction' in w for w in warned)
 
+@pytest.mark.parametrize('level', [.5, 1, 100.5])
+def test_a_window_of_width_1_is_a_step(level):
+    """x <= c - 0.5 - (w - 1)/2 is black, and x beyond white: with w = 1 there is no grey
+    (PS3.3 C.11.2.1.2.1)"""
+    x = np.array([[0, 1], [100, 101]], np.uint8)
+    ds = image(x, WindowCenter=level, WindowWidth=1)
+    assert greys(ds) == apply_windowing(x, ds).tolist()
+    assert greys(ds) == np.where(x > level - .5, 255, 0).tolist()
+
+def test_padding_is_black_through_a_window_of_width_1_too():
+    "Of MONOCHROME1 what is below the window is white, and padding has no value to be inverted"
+    ds = image([[0, 1], [100, 101]], np.uint16, WindowCenter=100.5, WindowWidth=1,
+               PixelPaddingValue=0, PhotometricInterpretation='MONOCHROME1')
+    assert greys(ds) == [[0, 255], [255, 0]]
+
+@pytest.mark.parametrize('function, inside', [(None, 80), ('LINEAR', 80), ('LINEAR_EXACT', 81)])
+def test_as_many_whole_numbers_are_inside_a_window_as_it_is_wide(function, inside, tmp_path):
+    """80 at 40: LINEAR leads from 0, black, to 79, white, since x > c - 0.5 + (w - 1)/2 is clipped;
+    LINEAR_EXACT to c + w/2 = 80 (PS3.3 C.11.2.1.2.1, C.11.2.1.3.2)"""
+    ds = image(np.arange(-50, 150, dtype=np.int16)[None], WindowWidth=80, WindowCenter=40)
+    if function: ds.VOILUTFunction = function
+    stored(ds).save_as(tmp_path/'a.dcm')
+    assert scan(tmp_path, progress=False).px_window[0] == 100*inside/200
+
 def test_the_first_usable_window_is_taken():
     ds = image([[-100, 40, 200]], np.int16, WindowWidth=[0, 101], WindowCenter=[40, 40])
     assert greys(ds) == linear(np.array([[-100, 40, 200]]), 101, 40).tolist()
@@ -656,6 +681,33 @@ def test_an_uptake_over_midnight():
     # a date that is stated is taken as it is
     source.RadiopharmaceuticalStartDateTime = '20200102233000'
     with pytest.raises(DicomError, match='lies after the scan'): suv(pet(**times, **injected_late))
+
+def injected(stamp):
+    "The item of an injection at `stamp`, a date and time (DT)"
+    return item(RadiopharmaceuticalStartDateTime=stamp, RadionuclideTotalDose=370e6,
+                RadionuclideHalfLife=6586.2)
+
+@pytest.mark.parametrize('stamp', [
+    '20200101100000', '20200101100000+0100', '20200101090000+0000', '20200101090000.000000+0000',
+    '20200101040000-0500', '20200101143000+0530', '202001010900+0000', '20191231210000-1200'])
+def test_an_injection_is_written_in_any_time_zone(stamp):
+    """An hour before the scan. A DT may say how far its clock is ahead of UTC, &ZZXX (PS3.5 6.2);
+    that of the other dates and times is Timezone Offset From UTC (0008,0201), and that of a DT that
+    says nothing, too (PS3.3 C.12.1.1)"""
+    ds = pet(TimezoneOffsetFromUTC='+0100',
+             RadiopharmaceuticalInformationSequence=[injected(stamp)])
+    shown, warned = said(suv, ds)
+    np.testing.assert_allclose(shown, suv(pet()), rtol=1e-6)
+    assert not warned
+
+@pytest.mark.parametrize('zone', [None, '+01:00', 'CET'])
+def test_a_time_zone_that_nothing_compares_with_is_named(zone):
+    "Which zone the times of the scan are in is not known: as before, the clocks count as one"
+    ds = pet(TimezoneOffsetFromUTC=zone,
+             RadiopharmaceuticalInformationSequence=[injected('20200101100000+0000')])
+    shown, warned = said(suv, ds)
+    np.testing.assert_allclose(shown, suv(pet()), rtol=1e-6)
+    assert any('StartDateTime has the zone +0000, and TimezoneOffsetFromUTC' in w for w in warned)
 
 @pytest.mark.parametrize('elements, says', [
     (dict(PatientWeight=None), 'no PatientWeight'),

@@ -282,6 +282,24 @@ def test_a_damaged_element_costs_no_other(own_file, tmp_path):
     assert 'can not be read' in by_tag['(0018,0050)'][3]
     assert by_tag['(0010,0010)'][3] == 'CompressedSamples^CT1'
 
+@pytest.mark.parametrize('frames', [b'abc ', b'1\\2 '])
+def test_a_number_of_frames_that_is_none_costs_no_picture(own_file, tmp_path, frames):
+    "It is to be a whole number (PS3.3 C.7.6.6.1.1)"
+    ds, tag = pydicom.dcmread(a_ct()), Tag('NumberOfFrames')
+    ds[tag] = RawDataElement(tag, 'IS', len(frames), frames, 0, False, True)
+    ds.save_as(tmp_path/'a.dcm')
+    said = json.loads(own_file.picture(str(tmp_path/'a.dcm')))
+    assert said.get('png'), said
+    assert 'rows' in json.loads(own_file.identifying(str(tmp_path/'a.dcm')))
+
+def test_a_fault_that_nobody_foresaw_is_told_as_one_of_the_file(own_file, monkeypatch):
+    "and not as one of the network, which is what the page says when nothing could be loaded"
+    def fail(*args, **kwargs): raise RuntimeError('odd')
+    monkeypatch.setattr('medtut.display.to_display', fail)
+    monkeypatch.setattr('medtut.identity.identifying_elements', fail)
+    for what in own_file.picture, own_file.identifying:
+        assert 'failed (RuntimeError: odd)' in json.loads(what(a_ct()))['error']
+
 @pytest.fixture(scope='module')
 def one_of_each(tmp_path_factory):
     folder = tmp_path_factory.mktemp('dropped')

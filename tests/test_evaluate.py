@@ -207,6 +207,30 @@ def test_command_with_patients(folders):
     assert 'Patients: 4, scans: 5' in evaluate(folders, '--patients', 'patients.csv').stdout
 
 
+def test_command_refuses_patients_that_lack_a_case_before_it_scores(folders):
+    (folders/'patients.csv').write_text('case,patient\n0,P\n1,P\n2,Q\n3,R\n')
+    (folders/'pred'/'0.nii.gz').write_bytes(b'never read')
+    done = evaluate(folders, '--patients', 'patients.csv')
+    assert done.returncode == 1
+    assert not done.stdout
+    assert 'patients.csv: no row of case 4 (1 of 5 cases' in done.stderr
+
+
+def test_command_never_replaces_the_patients(folders):
+    rows = 'case,patient\n' + ''.join(f'{i},P{i}\n' for i in range(5))
+    (folders/'patients.csv').write_text(rows)
+    done = evaluate(folders, '--patients', 'patients.csv', '--csv', 'patients.csv')
+    assert done.returncode == 2
+    assert 'would replace the table of patients' in ' '.join(done.stderr.split())
+    assert (folders/'patients.csv').read_text() == rows
+
+
+def test_command_refuses_a_region_named_twice(folders):
+    done = evaluate(folders, '--region', 'whole=1+2', '--region', 'whole=2')
+    assert done.returncode == 2
+    assert 'region whole is named twice' in ' '.join(done.stderr.split())
+
+
 def test_command_refuses_in_a_sentence(folders):
     (folders/'pred'/'2.nii.gz').unlink()
     done = evaluate(folders, '--csv', 'scores.csv')

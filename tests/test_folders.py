@@ -413,6 +413,40 @@ def test_what_makes_no_volume(tmp_path):
     assert table.reason.str.contains('even row').sum() == 1
     assert table.reason.str.contains('broken.dcm: not a DICOM file').sum() == 1
 
+@pytest.mark.parametrize('name', ['IM000003', '1.2.840.3'])
+def test_an_empty_slice_without_suffix_is_told(tmp_path, name):
+    "Names of discs (PS3.10 8.5) and of archives; hidden files and other suffixes say nothing"
+    folder = slices(tmp_path/'in', 3)
+    for other in name, '.nomedia', 'mask.nii': (folder/other).touch()
+    done = medtut('convert', folder, tmp_path/'out', '--csv', tmp_path/'t.csv', '-q')
+    failed = table_of(tmp_path/'t.csv').query('status == "failed"')
+    assert done.returncode == 1
+    assert failed.path.tolist() == [str(folder/name)]
+    assert failed.reason.str.contains('the file is empty').all()
+
+def test_no_value_that_a_warning_quotes_is_on_the_list(tmp_path):
+    "A component of a UID has no leading zero (PS3.5 9.1), which pydicom says with the whole UID"
+    uid = '1.2.276.0.07.4711'
+    folder = slices(tmp_path/'in', 3)
+    for path in folder.iterdir():
+        ds = pydicom.dcmread(path)
+        with pydicom.config.disable_value_validation(): ds.SeriesInstanceUID = uid
+        ds.save_as(path)
+    table = nifti_files(folder, tmp_path/'out', progress=False)
+    assert table.status.tolist() == ['written']
+    assert uid not in (tmp_path/'out'/'.convert.jsonl').read_text()
+
+@pytest.mark.skipif(os.name != 'posix', reason='other systems count another length')
+def test_a_name_that_is_too_long_costs_one_file(tmp_path):
+    "Of 252 bytes; with .png it has 256, where Linux and macOS take 255"
+    folder = slices(tmp_path/'in', 2)
+    (folder/'0.dcm').rename(folder/('n'*252))
+    for status in 'written', 'there already':
+        table = png_files(folder, tmp_path/'out', progress=False)
+        assert statuses(table) == {status: 1, 'failed': 1}
+        reason, = table.reason[table.status == 'failed']
+        assert 'too long' in reason and 'shorter' in reason
+
 # --- copies without names
 
 def tree(tmp_path):
@@ -523,6 +557,47 @@ def test_a_table_of_ones_own_is_not_replaced(tmp_path, own):
     for status in 'written', 'there already':
         assert medtut(*command, cwd=tmp_path).returncode == 0
         assert table_of(table).status.tolist() == [status]
+
+@pytest.mark.parametrize('args', [
+    ['scan', 'in', '--key-file', 'key', '--csv', 'key'],
+    ['deidentify', 'in', 'out', '--key-file', 'key', '--csv', 'in/../key'],
+    ['deidentify', 'in', 'out', '--new-key', 'new', '--csv', 'new'],
+    ['deidentify', 'in', 'out', '--new-key', 'out.csv']], ids=' '.join)
+def test_a_table_never_replaces_the_key(tmp_path, args):
+    slices(tmp_path/'in', 1)
+    key = b'a key, with a comma\n'
+    (tmp_path/'key').write_bytes(key)
+    done = medtut(*args, '-q', cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert 'the table would replace the secret key' in ' '.join(done.stderr.split())
+    assert (tmp_path/'key').read_bytes() == key
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['in', 'key']
+
+def test_a_second_patient_leaves_the_first_in_the_table(tmp_path):
+    "Rows of copies that are there stay; what is made again, or is gone, has no second row"
+    (tmp_path/'key').write_bytes(KEY)
+    for name in 'p1', 'p2': slices(tmp_path/name/name, 2)
+    for name in 'p1', 'p2', 'p1':
+        done = medtut('deidentify', name, 'copies', '--key-file', 'key', '-q', cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert '2 ' in done.stderr and '4 ' not in done.stderr, 'it counts this run'
+    table = table_of(tmp_path/'copies.csv')
+    assert sorted(table.path) == [f'{name}/{name}/{i}.dcm' for name in ('p1', 'p2') for i in '01']
+    assert set(table.out) == {f'copies/{name}' for name in shown(tmp_path/'copies')}
+    (tmp_path/table.out[table.path == 'p2/p2/0.dcm'].item()).unlink()
+    medtut('deidentify', tmp_path/'p1', tmp_path/'copies', '--key-file', tmp_path/'key', '-q')
+    assert len(table_of(tmp_path/'copies.csv')) == 3
+
+@pytest.mark.skipif(os.name != 'posix', reason='other systems have no such permissions')
+def test_the_table_of_copies_is_for_its_owner_alone(tmp_path):
+    "As the key, it leads back to the patients; also where an earlier one could be read by others"
+    slices(tmp_path/'in', 1)
+    (tmp_path/'key').write_bytes(KEY)
+    table = tmp_path/'copies.csv'
+    for _ in range(2):
+        medtut('deidentify', 'in', 'copies', '--key-file', 'key', '-q', cwd=tmp_path)
+        assert table.stat().st_mode & 0o777 == 0o600
+        table.chmod(0o644)
 
 def test_options_of_the_profile(tmp_path):
     folder = slices(tmp_path/'in', 1, PatientSex='F', StudyDate='20200102')

@@ -291,7 +291,8 @@ def outcome(before, after):
 def in_short(action):
     "An action as `outcome` says it"
     if action.startswith('remove,'): return 'remove'
-    pixels = 'clear unused bits', 'cut behind the last pixel', 'clear comments'
+    pixels = ('clear unused bits', 'cut behind the last pixel', 'clear comments',
+              'clear around run lengths')
     return 'pixels' if action in pixels else action
 
 def disagreements(ds, **options):
@@ -462,6 +463,60 @@ def test_what_follows_the_end_of_a_jpeg_in_another_fragment_is_made_zero():
     behind = b'Zquux behind the end'
     ds.PixelData += b'\xfe\xff\x00\xe0' + struct.pack('<L', len(behind)) + behind
     check_cleared(ds, b'Zquux')
+
+HANS = b'HANS MUELLER'
+
+def rle_frame(samples):
+    "A frame of `samples` in run lengths"
+    data = compressed(image(samples), RLELossless).PixelData
+    return next(pydicom.encaps.generate_frames(data, number_of_frames=1))
+
+def in_a_place(frame, place):
+    "An RLE frame of 16 bits with a name in a place that no decoder reads"
+    if place == 'unused offsets': return frame[:12] + HANS + frame[24:]
+    if place == 'behind the segments': return frame + HANS
+    first, second = struct.unpack('<2L', frame[4:12])
+    if place == 'before the segments': at, moved = first, (first + len(HANS), second + len(HANS))
+    else: at, moved = second, (first, second + len(HANS))
+    return frame[:4] + struct.pack('<2L', *moved) + frame[12:at] + HANS + frame[at:]
+
+@pytest.mark.parametrize('n', [1, 2])
+@pytest.mark.parametrize('place', ['unused offsets', 'before the segments',
+                                   'between the segments', 'behind the segments'])
+def test_what_no_decoder_of_run_lengths_reads_is_cleared(place, n):
+    "PS3.5 G.5: 15 offsets, those of no segment zero; G.3: a segment gives a byte for each pixel"
+    samples = np.random.default_rng(0).integers(0, 300, (n, 8, 8)).astype(np.uint16)
+    plain = [rle_frame(x) for x in samples]
+    ds = compressed(image(samples), RLELossless)
+    ds.PixelData = encapsulate(plain)
+    assert deidentify(ds).PixelData == ds.PixelData
+    ds.PixelData = encapsulate([*plain[:-1], in_a_place(plain[-1], place)])
+    assert 'clear around run lengths' in set(identifying_elements(ds).action)
+    clean = deidentify(ds)
+    assert HANS in raw(ds) and HANS not in raw(clean)
+    np.testing.assert_array_equal(pixels(clean), samples.squeeze())
+
+def test_run_lengths_across_two_fragments_stay():
+    "PS3.5 A.4.2 asks for one a frame; a reader joins them where there is one frame"
+    frame = rle_frame(np.arange(64, dtype=np.uint16).reshape(8, 8))
+    ds = compressed(image(np.arange(64, dtype=np.uint16).reshape(8, 8)), RLELossless)
+    ds.PixelData = encapsulate([frame + HANS], fragments_per_frame=2)
+    clean = deidentify(ds)
+    assert HANS not in raw(clean)
+    np.testing.assert_array_equal(pixels(clean), np.arange(64).reshape(8, 8))
+
+@pytest.mark.parametrize('keyword, dtype', [('FloatPixelData', '<f4'),
+                                            ('DoubleFloatPixelData', '<f8')])
+def test_what_follows_the_last_float_is_cut(keyword, dtype):
+    "PS3.3 C.7.6.24 and C.7.6.25: 32 or 64 bits a pixel"
+    values = np.linspace(-1, 1, 64).astype(dtype).reshape(8, 8)
+    ds = image(np.zeros((8, 8), dtype[1:].replace('f', 'u')), stored=12)
+    del ds.PixelData
+    setattr(ds, keyword, values.tobytes() + HANS)
+    assert 'cut behind the last pixel' in set(identifying_elements(ds).action)
+    clean = deidentify(ds)
+    assert clean[keyword].value == values.tobytes()
+    assert deidentify(clean)[keyword].value == values.tobytes()
 
 UNCOMPRESSED_IN_ITEMS = '1.2.840.10008.1.2.1.98' # Encapsulated Uncompressed Explicit VR
 

@@ -42,7 +42,7 @@ may_import = dict(
     # lessons
     dicom=one_file | {'files'}, slices=for_lessons | one_file | {'dicom'},
     chest=for_lessons | one_file | {'dicom', 'films'},
-    heatmaps=set(), cam=for_lessons | {'heatmaps'},
+    heatmaps={'checks'}, cam=for_lessons | {'heatmaps'},
     grading=for_lessons, segmentation=for_lessons,
     # slices in space, and volumes of them
     labels=set(), planes={'dicom', 'headers', 'labels'},

@@ -111,6 +111,20 @@ def test_masks_as_simpleitk(seed):
     expected = hausdorff_by_definition(directions)
     np.testing.assert_allclose(hausdorff95(truth, prediction, spacing), expected, rtol=1e-5)
 
+@pytest.mark.parametrize('edge', [.35, .6, .7, 1.4])
+def test_a_step_of_one_voxel_is_within_its_edge(edge):
+    """1: no surface voxel of the copy is further off than a step of `edge`, which is the tolerance.
+    MONAI's compute_surface_dice and SciPy's distance_transform_edt find the same; a difference of
+    two places, such as 7*.7 - 6*.7, may be .7000000000000002"""
+    truth = np.zeros((60, 20, 20), bool)
+    truth[10:40, 5:15, 5:15] = True
+    moved = np.roll(truth, 1, 0)
+    assert surface_dice(truth, moved, (edge,)*3, edge) == 1
+    report = segmentation_report(truth=truth, prediction=moved, spacing=(edge,)*3,
+                                 classes={1: 'core'}) # by default it tolerates a voxel's edge
+    assert report.surface_dice.core == 1
+    assert surface_dice(truth, moved, (edge,)*3, edge*.999) < 1
+
 # --- the report
 
 BRATS = {1: 'non-enhancing core', 2: 'edema', 4: 'enhancing'}

@@ -611,6 +611,14 @@ def test_doubled_slice(series):
     with pytest.raises(VolumeError, match='1 of 9 slices lie where another one does'):
         load_series(series, progress=False)
 
+def test_doubled_slices_of_one_name_are_told_apart_by_their_folders(series):
+    for folder in 'first', 'second': (series/folder).mkdir()
+    slice_at(series, 3).rename(series/'first'/'0.dcm')
+    shutil.copy(series/'first'/'0.dcm', series/'second')
+    change(series/'second'/'0.dcm', SOPInstanceUID='1.2.3.4')
+    with pytest.raises(VolumeError, match=r'\(first/0\.dcm.* and second/0\.dcm.*\)'):
+        load_series(series, progress=False)
+
 def test_several_time_points(series):
     for i in range(8):
         shutil.copy(series/f'{i}.dcm', series/f'later{i}.dcm')

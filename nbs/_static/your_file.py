@@ -74,33 +74,39 @@ def _picture(ds):
     from PIL import Image
 
     from medtut.display import to_display
-    frames = int(ds.get('NumberOfFrames', 1) or 1)
+    from medtut.folders import number_of_frames
+    frames = number_of_frames(ds)
     shown = to_display(ds, frame=frames//2 if frames > 1 else None)
     file = BytesIO()
     Image.fromarray(shown).save(file, format='png')
     return dict(png=b64encode(file.getvalue()).decode(), frames=frames)
 
+def _problem(path, what, e):
+    "What to say of an exception: a `DicomError` names the file by itself"
+    from medtut.errors import DicomError
+    if isinstance(e, DicomError): return str(e)
+    return f'{path}: {what} failed ({type(e).__name__}: {_text(e, 200)})'
+
 def picture(path):
     "The picture as medtut shows it, or why there is none; what was assumed"
     from medtut.dicom import read_dicom
-    from medtut.errors import DicomError
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter('always')
         try: said = _picture(read_dicom(path))
-        except DicomError as e: said = dict(error=str(e))
+        except Exception as e: said = dict(error=_problem(path, 'its picture', e))
     return json.dumps(said | dict(notes=sorted({str(w.message) for w in caught})))
 
 def identifying(path):
     "What identifies the patient by the standard's profile, and why to look at the picture too"
     from medtut.burned_in import burned_in_risk
     from medtut.dicom import read_dicom
-    from medtut.errors import DicomError
     from medtut.identity import identifying_elements
     try:
         ds = read_dicom(path)
         table = identifying_elements(ds)
         risks = list(burned_in_risk(ds))
-    except DicomError as e: return json.dumps(dict(error=str(e)))
+    except Exception as e:
+        return json.dumps(dict(error=_problem(path, 'looking for what identifies the patient', e)))
     is_private = table.action == 'remove, private'
     named = table[~is_private]
     rows = [[row.keyword or row.name, _text(row.value), row.action] for row in named.itertuples()]
