@@ -16,7 +16,8 @@ from scipy.special import ndtr, stdtrit
 
 from .few_patients import check_level, mean_interval, patients_of
 from .intervals import (
-    FewPatients, Interval, bootstrap_interval, number_of_cases, patient_numbers)
+    FewPatients, Interval, bootstrap_interval, number_of_cases, patient_numbers,
+    patients_of_classes)
 from .metrics import (
     UndefinedMetric, as_array, check_same_shape, scored_pair, undefined)
 from .wording import counted
@@ -78,7 +79,7 @@ def _rarest(truth, score, patient):
     two_classes = np.ndim(truth) == 1 and set(np.unique(truth)) == {0, 1}
     decisions = np.isin(score, (0, 1)).all()
     if decisions or not two_classes: return patients
-    return min(len(np.unique(patient[truth == label])) for label in (0, 1))
+    return min(patients_of_classes(truth, patient))
 
 def _by_names(metric):
     "`metric` as a function of (truth, other) by position, also if it takes them by name alone"

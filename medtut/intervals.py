@@ -136,12 +136,16 @@ INSTEAD = ('medtut.few_patients has proportion_interval, mean_interval and auc_i
            'medtut.comparing paired_difference')
 ENOUGH = 20 # with fewer patients percentiles of the bootstrap are too narrow even for a plain mean
 
+def patients_of_classes(truth, patient):
+    "How many patients have a case of class 0, and of class 1"
+    return [len(np.unique(patient[truth == label])) for label in (0, 1)]
+
 def _rarest(metric, arrays, named, patient):
     "The patients, or for an AUC those who have a case of the rarer class, and what they are"
     if not any(metric is known for known, _ in _OF_COUNTS): return patient.max() + 1, 'patients'
     truth, _ = scored_pair(*arrays, **named)
-    return min((len(np.unique(patient[truth == label])), f'patients with a {name}')
-               for label, name in ((True, 'positive'), (False, 'negative')))
+    negatives, positives = patients_of_classes(truth, patient)
+    return min((positives, 'patients with a positive'), (negatives, 'patients with a negative'))
 
 def _limits(value, scores, level, patients, rarest):
     "The interval of the draws, or a warning at the line that asked for it"
