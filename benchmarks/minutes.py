@@ -189,6 +189,7 @@ def main():
         n = {} if args.crops is None else dict(n=args.crops)
         sample = get_data('msd_hippocampus', 'sample', root=temporary, **n)
         table = find_cases(sample)
+        table = table[table.seg.notna()].reset_index(drop=True)
         measured = parts(table, args.steps, args.rounds)
         x, y = next(iter(loader_of(read_all(table), 1)))
     if args.store: STORED.unlink(missing_ok=True)

@@ -6,6 +6,7 @@
 __all__ = []
 
 # %% ../nbs/toolbox/cli_folders.ipynb #clf003
+import os
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Optional
@@ -200,9 +201,10 @@ def _is_table_of_copies(path):
 def _table_beside(out, csv, key_path):
     """Where the table goes that links new names to old ones: never into the folder that is passed
     on, nor over the key"""
-    out = out.resolve()
+    # a link's target may lie where others read
+    named, out = Path(os.path.abspath(out)), out.resolve()
     if csv is None:
-        csv = out.with_name(f'{out.name}.csv')
+        csv = named.with_name(f'{named.name}.csv')
         # nobody has named it, and a file of that name may be the user's own
         if csv.is_file() and not _is_table_of_copies(csv):
             raise typer.BadParameter(f'{csv}: is there, and no table of medtut deidentify; name '

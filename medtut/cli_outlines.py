@@ -15,7 +15,8 @@ import typer
 from medtut.cli_base import (
     Jobs, Quiet, app, checked_jobs, counts, for_a_table, keep_from_table, say, stop_if_failed,
     write_csv)
-from .cli_results import check_wishes, fetch, send, write_results
+from .cli_results import (
+    check_archives, check_results, check_wishes, fetch, send, write_results)
 from .files import any_file_name, nifti_stem
 
 # %% ../nbs/toolbox/cli_outlines.ipynb #cli024
@@ -170,6 +171,7 @@ def _predict(
     own title. The series fetched lie beside the results, in the folder fetched.
 
     Exit status 1 if a scan could not be predicted, or a result not be sent."""
+    check_archives(source, to)
     folder = _results_folder(out)/'fetched'
     fetched = {} if source is None else fetch(source, uid, folder, quiet)
     images = [*(images or []), *fetched]
@@ -180,6 +182,8 @@ def _predict(
     _to_device(model, device)
     scans = _scans(images, uid, fetched, jobs, quiet)
     check_wishes(seg, sr, to, dry_run, scans)
+    label_files = [out] if is_file else [out/f'{case}.nii.gz' for case, _ in scans]
+    if seg or sr: check_results(label_files, sr)
     true = None if truth is None else _check_truth(truth, [case for case, _ in scans])
     typer.echo(f'{weights}: {card["use"]}', err=True)
     settings |= dict(overlap=overlap, batch=batch, progress=not quiet)

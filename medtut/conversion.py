@@ -9,6 +9,7 @@ __all__ = ['NAME_PATTERN', 'series_table', 'check_name', 'series_fields', 'nifti
 import hashlib, os, re, unicodedata, warnings
 from collections import Counter
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
 from string import Formatter
@@ -17,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from .batch import Item, Outcome, make_files, same_name
+from .batch import Item, Outcome, make_files, names_made, same_name
 from .dicom import read_dicom
 from .files import any_file_name
 from .folders import contents_of, files_below, table_row
@@ -26,7 +27,7 @@ from .planes import VolumeError, read_images
 from .series import split_volumes, without_copies
 from .stacks import stack
 from .volumes import load_series, spacing
-from .wording import messages_of
+from .wording import messages_of, some_of
 
 # %% ../nbs/toolbox/conversion.ipynb #conversion04b
 def _geometry(stacked):
@@ -255,6 +256,15 @@ def _group_of(plan, names):
         items.append(Item(name, sources, f'{volume.name} {i}', wanted))
     return _Series(plan.images[0].uid, paths), items
 
+def _left_behind(pattern, plan, names, out, made):
+    "Of the files made by now those of a series, which had other files then, that are not its own"
+    if '{id}' not in pattern: return []  # by its name a file may be another series'
+    fields = dict.fromkeys(_FIELDS, '*') | dict(id=series_fields(plan.images)['id'])
+    any_name = pattern.replace('[', '[[]').format(**fields)
+    patterns = f'{any_name}.nii.gz', f'{any_name}_v*.nii.gz'
+    alike = [name for name in made - set(names) if any(fnmatchcase(name, p) for p in patterns)]
+    return sorted(name for name in alike if (Path(out)/name).exists())
+
 def _rows_of(plan, out, outcomes):
     "A row for each volume of a series and its outcome, or one that says why there is none"
     above = Path(os.path.commonpath([Path(i.path).parent for i in plan.images]))
@@ -314,9 +324,12 @@ def nifti_files(
     settings = dict(name=name, version=2)
     outcomes = iter(make_files(
         groups, _open_series, out, 'convert', settings, n_jobs, progress, 'series'))
-    rows = []
-    for plan in plans:
+    rows, made = [], names_made(out, 'convert')
+    for plan, own in zip(plans, names):
         own_outcomes = list(islice(outcomes, len(plan.volumes)))
+        old = _left_behind(name, plan, own, out, made)
+        if old: warnings.warn(f'{out}: {some_of(old)}: of an earlier run, and no volume of the '
+                              'series as it is now; delete what you do not need', stacklevel=2)
         rows += _rows_of(plan, out, own_outcomes)
     read = {Path(i.path) for i in images}
     left_out = [] if uid else [path for path in paths if path not in read]

@@ -148,6 +148,8 @@ def _count(wanted): return wanted if isinstance(wanted, int) else len(wanted)
 
 def _wanted_patients(patients):
     if patients is None: patients = 100
+    if isinstance(patients, str):
+        raise ValueError(f'patients={patients!r}: give a number, or a list of numbers')
     if isinstance(patients, int): patients = range(1, patients + 1)
     return sorted({int(number) for number in patients})
 

@@ -8,6 +8,7 @@ __all__ = []
 # %% ../nbs/toolbox/film_files.ipynb #filmfil003
 import unicodedata
 from collections import Counter
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from .files import file_digest
@@ -48,11 +49,10 @@ def _keys_for(name):
     path = _plain_path(name)
     return [str(path), str(path), path.name, path.name]
 
-def _folders_agree(path, other):
-    "Are the folders before one the last of those before the other?"
-    folders, others = _plain_path(path).parts[:-1], _plain_path(other).parts[:-1]
-    n = min(len(folders), len(others))
-    return folders[len(folders) - n:] == others[len(others) - n:]
+def _ends(path):
+    "Of a/b/c: a/b/c, b/c and c"
+    parts = PurePosixPath(path).parts
+    return ['/'.join(parts[i:]) for i in range(len(parts))]
 
 def _paths_below(folder, above=()):
     "All files in a folder and those below it, links followed"
@@ -76,11 +76,26 @@ class FolderFiles:
         for known, key in zip(self.by_key, _keys_for(name)):
             if key in known: return known[key]
         return []
+    @cached_property
+    def by_end(self):
+        "Files by each end of their paths, with the ending and without: many may share a bare name"
+        found = {}, {}
+        for path in sorted(self.paths):
+            for known, whole in zip(found, _keys_of(path)):
+                for end in _ends(whole)[1:]: known.setdefault(end, []).append(path)
+        return found
     def find(self, cell):
-        "The files that a cell may mean"
+        "The files that a cell may mean: of those whose last folders agree, the most like it"
         name = _place_below(cell, self.folder)
         if name in self.paths: return [name]
-        return [path for path in self._named_like(name) if _folders_agree(path, name)]
+        plain = str(_plain_path(name))
+        exact = next((known[plain] for known in self.by_key[:2] if plain in known), [])
+        if exact or '/' not in plain: return exact or self._named_like(name)
+        for known, by_end in zip(self.by_key[:2], self.by_end):
+            if plain in by_end: return by_end[plain]  # the cell lacks folders
+            of_fewer = [known[end] for end in _ends(plain)[1:] if end in known]
+            if of_fewer: return of_fewer[0]  # or has too many
+        return []
     def elsewhere(self, cell):
         "The files of that name in folders that the cell does not name"
         return self._named_like(_place_below(cell, self.folder))

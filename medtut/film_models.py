@@ -216,6 +216,18 @@ class RunLog(Callback):
         if self.board is not None: self.board.close()
 
 # %% ../nbs/toolbox/film_models.ipynb #filmmod020
+def _is_made_by(arguments, model, size):
+    "Does `small_xresnet` make this network? Its activations have no weights: it must answer alike"
+    twin, weights = small_xresnet(**arguments), model.state_dict()
+    def shapes(weights): return {name: value.shape for name, value in weights.items()}
+    if shapes(twin.state_dict()) != shapes(weights): return False
+    twin.load_state_dict(weights)
+    film = torch.linspace(-2, 2, size**2).reshape(1, 1, size, size)
+    with evaluating(twin), evaluating(model), torch.no_grad():
+        theirs = model(like_weights(film, model)).float().cpu()
+        # weights in half precision answer a little otherwise
+        return torch.allclose(twin(film), theirs, rtol=.02, atol=.002, equal_nan=True)
+
 def save_film_model(
     learn,                # trained on `film_dataloaders`
     path:str|Path,        # of the file, `.safetensors`
@@ -228,12 +240,11 @@ def save_film_model(
     """Save a network with a card: classes, size, normalisation, and whatever is in `facts`.
 
     Raises `ValueError` if `small_xresnet` with these arguments makes another network, for a fact
-    by a name that the card has, and for a threshold that is no probability"""
+    by a name that the card has, for a threshold that is no probability, and for a
+    temperature that is not above 0"""
     dls, settings, classes = learn.dls, learn.dls.film_settings, list(learn.dls.vocab)
     arguments = dict(arguments or {}, n_out=len(classes))
-    twin = small_xresnet(**arguments).state_dict()
-    shapes = {name: value.shape for name, value in learn.model.state_dict().items()}
-    if {name: value.shape for name, value in twin.items()} != shapes:
+    if not _is_made_by(arguments, learn.model, settings.size):
         raise ValueError(f'small_xresnet with {arguments} is another network: give the arguments '
                          'it was made with; of a network of your own save the weights with '
                          'medtut.weights')
@@ -247,6 +258,8 @@ def save_film_model(
     if taken: raise ValueError(f'{taken[0]} is on the card already; give the fact another name')
     if threshold is not None and not 0 <= threshold <= 1:
         raise ValueError(f'threshold must be a probability, found {threshold!r}')
+    if not 0 < temperature < np.inf:
+        raise ValueError(f'temperature must be above 0, found {temperature!r}')
     return save_weights(learn.model, path, **facts, **card)
 
 class FilmModel(NamedTuple):

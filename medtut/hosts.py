@@ -152,8 +152,8 @@ def _is_whole(series, folder):
     "Whether `folder` has as many files and bytes of a series as the index says"
     files = list((folder/_place(series)).glob('*.dcm'))
     megabytes = sum(path.stat().st_size for path in files)/1e6
-    # the index gives MB, rounded
-    has_all_bytes = abs(megabytes - series.series_size_MB) <= .001
+    # the index rounds to hundredths of a MB, by half of one at most
+    has_all_bytes = abs(megabytes - series.series_size_MB) <= .0051
     return len(files) == series.instanceCount and has_all_bytes
 
 def _idc_client():

@@ -130,8 +130,11 @@ class _Walk:
         if tag.group == 2 or tag in self.marks: return 'remove'
         rule = rule_of(tag, self.treatment.retain)
         # text inside can't be read without its character set
-        if rule == 'keep' and around == 'replace' and tag != _CHARACTERS: return around
-        return rule
+        if rule != 'keep' or around != 'replace' or tag == _CHARACTERS: return rule
+        # what an option keeps is kept inside, too; sequences are gone through all the same
+        is_asked_for = rule_of(tag) != 'keep'
+        is_value = is_asked_for and pydicom.datadict.dictionary_VR(tag) != 'SQ'
+        return rule if is_value else around
 
     def unreadable(self, parent, tag, rule):
         "What becomes of an element that can't be read: it can be removed, and must not be kept"

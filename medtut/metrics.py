@@ -40,7 +40,13 @@ class Confusion(NamedTuple):
 
 # %% ../nbs/toolbox/metrics.ipynb #metrics07b
 def as_array(x):
-    "`x` as a NumPy array; a tensor may lie on a GPU and have a gradient"
+    """`x` as a NumPy array; a tensor may lie on a GPU and have a gradient.
+
+    Raises `ValueError` where values are masked, which NumPy would bring back"""
+    # what pandas calls missing has a mask, too, and is told of below
+    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
+        raise ValueError(f'{np.ma.count_masked(x)} of {counted(np.size(x), "value")} are masked: '
+                         'leave them out, of truth and prediction alike, and say so')
     if hasattr(x, 'detach'):
         x = x.detach().cpu()
         if 'bfloat16' in str(x.dtype): x = x.float() # NumPy has no such type

@@ -49,6 +49,9 @@ class _Stored(NamedTuple):
 
 def _advice(path):
     "What to do about a file that nibabel can't read"
+    name = path.name.lower().removesuffix('.gz')
+    if not name.endswith(('.nii', '.hdr', '.img')):
+        return 'convert it, for instance with SimpleITK: WriteImage(ReadImage(old), "new.nii.gz")'
     with path.open('rb') as f: is_gzip = f.read(2) == b'\x1f\x8b'
     is_named_gzip = path.suffix.lower() == '.gz'
     if is_gzip == is_named_gzip: return 'copy or download it again'

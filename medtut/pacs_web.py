@@ -241,7 +241,10 @@ class WebArchive:
     def send(self, images):
         "Store files, given as (path, uid, class, syntax); yields path, status and reason of each"
         for path, uid, _, _ in images:
-            body = _FileBody(path)
+            try: body = _FileBody(path)
+            except OSError as e: # gone since it was looked at: the others go on
+                yield path, 'failed', f'not sent: {e}'
+                continue
             kind = f'multipart/related; type="application/dicom"; boundary={body.boundary}'
             try:
                 with self.ask('POST', 'studies', data=body,

@@ -11,12 +11,9 @@ from .extras import needs
 needs(__name__, 'torch')
 
 # %% ../nbs/toolbox/predict.ipynb #predict003
-import hashlib
 from collections import Counter
 from functools import partial
-from inspect import getclosurevars
 from pathlib import Path
-from types import CodeType, FunctionType, MethodType
 from typing import NamedTuple
 
 import numpy as np
@@ -36,6 +33,7 @@ from .series import one_series
 from .tiles import predict_volume
 from .unet import load_unet
 from .volumes import resample, voxel_ml
+from .weights import model_digest
 from .wording import counted
 
 # %% ../nbs/toolbox/predict.ipynb #predict013
@@ -193,52 +191,6 @@ def label_volumes(
     return pd.DataFrame(rows, columns=['case', 'label', 'ml'])
 
 # %% ../nbs/toolbox/predict.ipynb #predict026
-def _weights(model):
-    "What tells a network from others"
-    yield repr(model).encode()
-    for name, w in model.state_dict().items():
-        content = w.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        yield name.encode() + content.numpy().tobytes()
-
-def _held(x):
-    "What a function has: its code, and what it closes over, names or is bound to"
-    if isinstance(x, partial): return x.func, x.args, x.keywords
-    if isinstance(x, MethodType): return x.__func__, x.__self__
-    if not isinstance(x, FunctionType): return type(x).__qualname__, vars(x)
-    named = getclosurevars(x)
-    return x.__code__, x.__defaults__, x.__kwdefaults__, named.nonlocals, named.globals
-
-def _marks(x, home, seen):
-    "What tells a model from others; into functions of other modules than `home` nobody looks"
-    if isinstance(x, (str, bytes, int, float)): yield repr(x).encode()
-    if id(x) in seen: return
-    seen[id(x)] = x # kept, since a number may be given anew
-    if isinstance(x, nn.Module): yield from _weights(x)
-    elif isinstance(x, torch.Tensor): yield x.detach().cpu().float().numpy().tobytes()
-    elif isinstance(x, np.ndarray): yield x.tobytes()
-    elif isinstance(x, CodeType):
-        yield x.co_code + repr(x.co_names).encode()
-        for const in x.co_consts: yield from _marks(const, home, seen)
-    elif isinstance(x, (list, tuple)):
-        for item in x: yield from _marks(item, home, seen)
-    elif isinstance(x, dict):
-        for name in x: yield from _marks((name, x[name]), home, seen)
-    elif isinstance(x, FunctionType) and x.__module__ != home: yield x.__qualname__.encode()
-    elif callable(x) and hasattr(x, '__dict__') and not isinstance(x, type):
-        for part in _held(x): yield from _marks(part, home, seen)
-    elif callable(x): yield getattr(x, '__qualname__', type(x).__qualname__).encode()
-
-def _digest(model):
-    "Tells models apart, also functions that wrap one"
-    parts = _weights(model)
-    if not isinstance(model, nn.Module):
-        inner = model
-        while isinstance(inner, partial): inner = inner.func
-        parts = _marks(model, getattr(inner, '__module__', None), {})
-    digest = hashlib.sha256()
-    for part in parts: digest.update(part)
-    return digest.hexdigest()
-
 def _cases(paths, out):
     "Case and list of its files; names are checked before anything is written"
     if isinstance(paths, (str, Path, Series)):
@@ -284,7 +236,7 @@ _DEFAULTS |= dict(overlap=.5, weight='gaussian', batch=4)
 
 def _noted(model, settings):
     "What a folder's predictions have in common, as JSON can hold it"
-    settings = dict(version=1, model=_digest(model)) | _DEFAULTS | settings
+    settings = dict(version=2, model=model_digest(model)) | _DEFAULTS | settings
     # the number of tiles at a time changes no result
     return {k: np.asarray(v).tolist() for k, v in settings.items() if k != 'batch'}
 

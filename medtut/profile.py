@@ -6,7 +6,7 @@
 __all__ = ['OPTIONS', 'Option', 'is_identifying']
 
 # %% ../nbs/toolbox/profile.ipynb #profile003
-import copy, hashlib, hmac
+import copy, hashlib, hmac, re
 from datetime import date, timedelta
 from functools import lru_cache
 from typing import NamedTuple
@@ -120,9 +120,12 @@ def rule_of(tag, retain=frozenset()):
     is_repeating = tag.group >> 8 in (0x50, 0x60)
     if tag.element == 0 or tag.group < 4 or is_repeating: return 'remove'
     if keyword == 'PatientID': return 'pseudonym'
+    vr = pydicom.datadict.dictionary_VR(tag) if dictionary_has_tag(tag) else None
+    # those of a device, too: beside the shifted ones a single true date tells by how much
+    is_day = vr in ('DA', 'DT') and keyword not in _BIRTH
+    if is_day and 'dates shifted' in retain: return 'shift'
     if any(keyword in _KEPT[option] for option in retain): return 'keep'
-    if not dictionary_has_tag(tag): return _profile().get(tag, 'remove, unknown')
-    vr = pydicom.datadict.dictionary_VR(tag)
+    if vr is None: return _profile().get(tag, 'remove, unknown')
     if vr == 'UI' and 'UIDs' in retain: return 'keep'
     if vr in ('DA', 'DT', 'TM') and keyword not in _BIRTH:
         if 'dates' in retain: return 'keep'
@@ -153,12 +156,15 @@ def pseudonym(key, value):
     "64 hexadecimal digits that depend on the secret key and on the value"
     return hmac.new(key, str(value).encode(), hashlib.sha256).hexdigest()
 
+# what may stand behind the day in a DT, and a TM (PS3.5 6.2): anything else may hold a day
+_BEHIND_THE_DAY = re.compile(r'(\d{2}){0,3}(\.\d{1,6})?([+-]\d{4})?')
+_CLOCK = re.compile(r'(\d{2}(:?\d{2}(:?\d{2}(\.\d{1,6})?)?)?)?')
+
 def _shifted(value, days):
     "A date, or date and time, `days` earlier; `None` if it is no whole date"
     day, time = value[:8], value[8:]
     is_whole = len(day) == 8 and day.isdecimal()
-    has_time = set(time) <= set('0123456789.+-')
-    if not is_whole or not has_time: return None
+    if not is_whole or not _BEHIND_THE_DAY.fullmatch(time): return None
     year, month, day = int(day[:4]), int(day[4:6]), int(day[6:])
     try: earlier = date(year, month, day) - timedelta(days)
     except (ValueError, OverflowError): return None
@@ -205,7 +211,8 @@ class Treatment:
             digits = pseudonym(self.key, str(e.value).strip())
             return _NewValue(rule, digits[:16])
         values = _values(e)
-        if rule == 'shift' and e.VR == 'TM' and _is_time(values): return _NewValue(None, e.value)
+        is_clock = e.VR == 'TM' and all(_CLOCK.fullmatch(value.strip()) for value in values)
+        if rule == 'shift' and e.VR == 'TM': return _NewValue(None, e.value if is_clock else None)
         if rule == 'shift':
             action = 'shift date'
             new = [_shifted(value, self.days) for value in values]

@@ -35,7 +35,7 @@ class _Steps(NamedTuple):
     "A frame on a grid, in its voxels"
     right: np.ndarray      # (3,) to the next pixel of the row
     down: np.ndarray       # (3,) to the next pixel of the column
-    next_frame: np.ndarray # (3,) to where the next frame would lie; 0 where the file does not say
+    across: np.ndarray     # (3,) 1 mm along the normal
     first: np.ndarray      # (3,) of the first pixel
 
 def _refuse_grid(path, plane, shape, affine, why):
@@ -48,17 +48,25 @@ def _refuse_grid(path, plane, shape, affine, why):
         f'first at ({first}). Wanted: {grid_in_words(shape, affine)}. Give like= of the series '
         'that was outlined')
 
-def _steps(plane, gap, affine):
-    "The `_Steps` of a frame; `gap`: mm from frame to frame"
-    vectors = np.stack([plane.right, plane.down, gap*plane.normal, plane.position])
+def _steps(plane, affine):
+    "The `_Steps` of a frame"
+    vectors = np.stack([plane.right, plane.down, plane.normal, plane.position])
     lps_to_ras = np.array([-1, -1, 1])
     to_grid = np.linalg.inv(affine)
-    right, down, next_frame, first = (vectors*lps_to_ras) @ to_grid[:3, :3].T
-    return _Steps(right, down, next_frame, first + to_grid[:3, 3])
+    right, down, across, first = (vectors*lps_to_ras) @ to_grid[:3, :3].T
+    return _Steps(right, down, across, first + to_grid[:3, 3])
 
-def _voxels(path, plane, gap, picture, shape, affine):
-    "Indices (3, n) of the voxels of a grid that a frame shows, and the frame's values there"
-    steps = _steps(plane, gap, affine)
+def _measured_gap(planes):
+    "The least distance between the places of two frames, mm; 0 where all have one"
+    heights = np.array([plane.position @ planes[0].normal for plane in planes])
+    gaps = np.diff(np.unique(heights.round(3)))
+    return gaps.min() if len(gaps) else 0.
+
+def _voxels(path, plane, gaps, picture, shape, affine):
+    """Indices (3, n) of the voxels of a grid that a frame shows, and the frame's values there.
+
+    `gaps`: mm from frame to frame, as the file states it (0: it does not) and as measured"""
+    steps = _steps(plane, affine)
     first, right, down = [np.rint(x).astype(int) for x in (steps.first, steps.right, steps.down)]
     rows, columns = plane.shape
     # how far the far corner may lie from a voxel: the corner's own distance and that of each step
@@ -67,10 +75,13 @@ def _voxels(path, plane, gap, picture, shape, affine):
     along_axes = sorted(abs(right)) == sorted(abs(down)) == [0, 0, 1] and right @ down == 0
     if not along_axes or off.max() > TOLERANCE:
         _refuse_grid(path, plane, shape, affine, f'up to {off.max():.3g} voxels off')
-    across = int(np.argmin(abs(right) + abs(down)))  # the axis that is in neither
-    # a gap of 0: the file does not say it
-    if gap and not .75 <= abs(steps.next_frame[across]) <= 1.25:
-        _refuse_grid(path, plane, shape, affine, f'its frames are {gap:.4g} mm apart')
+    axis = int(np.argmin(abs(right) + abs(down)))  # the one that is in neither
+    stated, measured = gaps
+    # frames without a voxel may be left out, and what a file states may be wrong: one must fit
+    fits = any(.75 <= abs(gap*steps.across[axis]) <= 1.25 for gap in gaps)
+    if stated and not fits:
+        _refuse_grid(path, plane, shape, affine, f'its frames are {stated:.4g} mm apart by its '
+                     f'header, {measured:.4g} mm at least by their positions')
     row, column = np.nonzero(picture)
     # pixel (row, column) lies at first + column*right + row*down
     index = first[:, None] + column*right[:, None] + row*down[:, None]
@@ -145,11 +156,11 @@ def _pictures(ds, path):
 def _shown(ds, planes, path, shape, affine):
     "Number of a segment, indices and values of its voxels, frame by frame"
     # one place has no next one, and what files say of that distance then means nothing
-    has_steps = len({tuple(plane.position) for plane in planes}) > 1
+    measured = _measured_gap(planes)
     for i, number, picture in _pictures(ds, path):
         if not picture.any(): continue
-        gap = float(element_value(ds, 'SpacingBetweenSlices', i) or 0) if has_steps else 0.
-        index, values = _voxels(path, planes[i], gap, picture, shape, affine)
+        stated = float(element_value(ds, 'SpacingBetweenSlices', i) or 0) if measured else 0.
+        index, values = _voxels(path, planes[i], (stated, measured), picture, shape, affine)
         yield number, index, values
 
 def _first(ds, *keywords):

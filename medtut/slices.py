@@ -164,7 +164,9 @@ def balance(
     only where it has no more. Raises `ValueError` if `n` is more than that allows, and if two
     patients may be one (see `check_ids`)."""
     check_ids(slices.patient)
-    known = slices[slices.label.notna()].sort_values(['patient', 'slice'])
+    labelled = np.flatnonzero(slices.label.notna())
+    # by place: rows of tables that were put together may share a label of the index
+    known = slices.iloc[labelled].reset_index(drop=True).sort_values(['patient', 'slice'])
     counts = pd.crosstab(known.patient, known.label.astype(int))
     room = counts.reindex(columns=[0, 1], fill_value=0).min(axis=1)
     if n is None: n = int(room.sum())
@@ -175,7 +177,8 @@ def balance(
     share = _shares(room, n, rng)
     order = known.assign(drawn=rng.random(len(known)))
     turn = order.groupby(['patient', 'label']).drawn.rank()
-    return slices.loc[known.index[turn <= known.patient.map(share)]].sort_index()
+    drawn = known.index[turn <= known.patient.map(share)]
+    return slices.iloc[np.sort(labelled[drawn])]
 
 # %% ../nbs/02_breast_mri.ipynb #slices075
 def _read_png(path, size):

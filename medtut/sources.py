@@ -65,7 +65,12 @@ def read_source(source, uid=None, volume=None):
     if len(paths) > 1 and planes[0].frame is not None:
         raise VolumeError(f'{name}: one volume in {len(paths)} multi-frame files; '
                           'a SEG is written for single images, or for one file of all frames')
-    return Source(name, planes, stacked.affine, [_header(path) for path in paths])
+    headers = [_header(path) for path in paths]
+    if planes[0].frame is None:
+        # a SEG must state it (PS3.3 C.7.6.16.2.1), and no slice need do so
+        step = f'{spacing(stacked.affine)[2]:.10g}'
+        for header in headers: header.SliceThickness = header.get('SliceThickness') or step
+    return Source(name, planes, stacked.affine, headers)
 
 # %% ../nbs/toolbox/sources.ipynb #source010
 # how far a voxel may lie from the one of the other grid, in voxels

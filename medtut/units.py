@@ -267,6 +267,14 @@ def _needed(ds, keyword, name):
         raise DicomError(f'{name}: no {keyword}, which a standardised uptake value needs')
     return value
 
+_MOST_HALF_LIVES = 12 # after so many a four-thousandth is left
+
+def _on_its_date(source):
+    "What to do about an injection whose date does not fit that of the scan"
+    stated = 'RadiopharmaceuticalStartDateTime', 'RadiopharmaceuticalStartTime'
+    if not all(keyword in source for keyword in stated): return 'compare it with another copy'
+    return f'if the dates were shifted apart, delete {stated[0]}: then the time alone is taken'
+
 def _seconds_of_decay(ds, source, name):
     "Seconds from the injection to the time that the activity in the image is corrected to"
     correction = _needed(ds, 'DecayCorrection', name)
@@ -291,7 +299,8 @@ def _seconds_of_decay(ds, source, name):
                 '(a processed series?); take the uptake from the original series')
     seconds = (start - injected).total_seconds()
     if seconds < 0:
-        raise DicomError(f'{name}: the injection at {injected} lies after the scan at {start}')
+        raise DicomError(f'{name}: the injection at {injected} lies after the scan at {start}; '
+                         f'{_on_its_date(source)}')
     return seconds
 
 def _check_suv_type(ds, name):
@@ -313,7 +322,7 @@ def suv(
     its date counts if the file names its own, too. Values that are in g/ml already are returned as
     they are. Raises `DicomError` for what is no PET, in other units than Bq/ml, in g/ml by another
     size than body weight (`SUVType`), not corrected for attenuation and decay, or lacks weight,
-    dose, half-life or times."""
+    dose, half-life or times, and where nothing is left of the injection."""
     name = data_set_name(ds)
     with as_dicom_error(name, 'finding the uptake'):
         modality = read_value(ds, 'Modality')
@@ -337,5 +346,8 @@ def suv(
             raise DicomError(f'{name}: weight {weight} g, half-life {half_life} s and '
                              f'dose {injected} Bq must be positive')
         half_lives = _seconds_of_decay(ds, source, name)/half_life
+        if half_lives > _MOST_HALF_LIVES:
+            raise DicomError(f'{name}: {half_lives:.3g} half-lives lie between injection and scan, '
+                             f'after which nothing can be imaged; {_on_its_date(source)}')
         activity = injected*2**-half_lives
         return pixels(ds, frame)*np.float32(weight/activity)

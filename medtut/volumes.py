@@ -145,9 +145,10 @@ def _fill(array, fill, name):
         if n == array.size:
             raise VolumeError(f'{name}: holds nothing but padding; '
                               'say with fill= what they shall be')
-        fill = np.nanmin(array)
+        fill = min(np.nanmin(array), 0)
         warnings.warn(f'{name}: {n:,} of {array.size:,} voxels are padding and become {fill:g}, '
-                      'the lowest value measured; fill= gives them another', stacklevel=3)
+                      'the lower of 0 and the lowest value measured; fill= gives them another',
+                      stacklevel=3)
     array[padding] = fill
 
 def _volumes_wanted(candidates, volume, volumes, images, name):
@@ -188,7 +189,7 @@ def load_series(
     uid:str|None=None,     # SeriesInstanceUID; needed if there are several series
     volume=None,           # index, name or labels, dict(EchoTime=4.92), of one of several volumes
     volumes:bool=False,    # all volumes of the series, as a fourth axis?
-    fill:float|None=None,  # value of padding; `None`: the lowest one measured, which a warning says
+    fill:float|None=None,  # value of padding; `None`: the lowest one, or 0; a warning says so
     tolerance:float=.1,    # how far a slice may lie off an even row, as a fraction of the step
     progress:bool=True,    # show bars
 )->Voxels|SeriesVoxels: # float32 (x, y, z), z along the slices' normal; affine, indices to mm, RAS+
@@ -197,8 +198,8 @@ def load_series(
     Reads single images, enhanced and other multi-frame files, and Siemens mosaics. With
     `volumes=True` the array is (x, y, z, volume), and a table that says what each volume is comes
     third (`SeriesVoxels`). Files that can't be read or are no image are left out with a warning.
-    Padding has no value of its own: it becomes the lowest value of the volume, air in a CT, unless
-    `fill` gives another; `fill=np.nan` keeps it apart.
+    Padding has no value of its own: it becomes the lowest value of the volume, air in a CT, or 0 if
+    that is lower, unless `fill` gives another; `fill=np.nan` keeps it apart.
 
     Raises `VolumeError` where it is not clear which series or volume is wanted, or where sizes,
     directions or places make no volume, and `DicomError` for pixels that can't be decoded."""

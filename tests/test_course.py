@@ -5,7 +5,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import pytest
+from cell_names import names_in
 from course import counts, declared, exercises_among, is_essay, mistakes, quiz_in
+from fastcore.basics import AttrDict
 from fastcore.nbio import read_nb, write_nb
 from fold import fold, gives_away, unfolded
 from glossary import Entry, explanation, glossary, markdown_cells
@@ -223,6 +225,31 @@ def test_keys_fold_themselves(lesson):
         assert html.startswith('<details class="answer-key"><summary'), exercise.key.id
         assert html.endswith('</details>')
         assert html.count('<details') == 1 and '<details open' not in html
+
+def read_after_keys(cells):
+    "(Cell, name) where a key that a learner may skip has changed what a later cell reads"
+    set_before, changed = set(), set()
+    for cell in cells:
+        if cell.cell_type != 'code': continue
+        read, bound = names_in(cell.source)
+        for name in sorted(read & changed): yield cell.id, name
+        if 'answer_key(' in cell.source: changed |= bound & set_before
+        else: changed -= bound
+        set_before |= bound
+
+@each_lesson
+def test_keys_change_no_name_that_is_read_later(lesson):
+    assert not list(read_after_keys(cells(lesson.path)))
+
+@pytest.mark.parametrize('later, found', [
+    ('print(scores)', ['scores']), ('scores = 3', []), ('scores += 3', ['scores']),
+    ('for scores in range(3): print(scores)', []), ('[scores for scores in range(3)]', []),
+    ('def best(): return max(scores)', ['scores']), ('def best(scores): return max(scores)', []),
+    ('scores = scores[1:]', ['scores']), ('%timeit scores', [])])
+def test_a_name_that_a_key_changes_is_noticed(later, found):
+    texts = 'scores = [1, 2]', "scores = [3]\nanswer_key('1.1')", later
+    cells = [AttrDict(cell_type='code', id=str(i), source=text) for i, text in enumerate(texts)]
+    assert [name for _, name in read_after_keys(cells)] == found
 
 @each_lesson
 def test_what_gives_away_is_folded(lesson):

@@ -33,7 +33,7 @@ import medtut.download
 from medtut.archives import BOXES, DECATHLON, IMAGES, MAPPING, SETS, Remote, find_set
 from medtut.datasets import data_root, datasets, get_data, read_note
 from medtut.download import DataError, HTTPFile, tar_members, unpack
-from medtut.hosts import PRE_DESCRIPTIONS, pre_series
+from medtut.hosts import PRE_DESCRIPTIONS, _is_whole, pre_series
 
 MIB = 2**20
 fetch = partial(medtut.download.fetch, progress=False)
@@ -489,7 +489,7 @@ class StandInIDC:
             collection_id='duke_breast_cancer_mri', Modality='MR', instanceCount=self.slices)
         sizes = [self.write(Path(self.scratch)/'s', series)
             for series in self.index.SeriesInstanceUID]
-        self.index['series_size_MB'] = np.array(sizes)/1e6
+        self.index['series_size_MB'] = np.round(np.array(sizes)/1e6, 2) # as IDC's index does
 
     def write(self, folder, series):
         "A series under the names that the archive gives; its bytes"
@@ -578,6 +578,24 @@ def test_duke_without_tables_or_client(tmp_path, idc, monkeypatch):
     with refused(NEEDS_REAL):
         get_duke(tmp_path, s.url, patients=1)
     assert finished(tmp_path) == []
+
+def test_patients_in_a_text_are_refused(tmp_path):
+    "Digit by digit they would be patients 1 and 2"
+    with pytest.raises(ValueError, match="patients='12': give a number"):
+        get_data('duke_breast', 'real', root=tmp_path, patients='12')
+
+@pytest.mark.parametrize('size', [1_004_900, 1_005_100, 1_009_000])
+def test_whole_series_by_the_rounded_size_of_the_index(size, tmp_path):
+    "idc-index-data: ROUND(SUM(instance_size)/1000000, 2) AS series_size_MB"
+    series = SimpleNamespace(
+        PatientID='p', StudyInstanceUID='1', SeriesInstanceUID='2', instanceCount=1,
+        series_size_MB=round(size/1e6, 2))
+    path = tmp_path/'p/1/2/a.dcm'
+    path.parent.mkdir(parents=True)
+    path.write_bytes(bytes(size))
+    assert _is_whole(series, tmp_path)
+    path.write_bytes(bytes(size - 20_000))
+    assert not _is_whole(series, tmp_path)
 
 def test_the_real_idc_client(monkeypatch):
     """What the stand-in takes, the installed client takes;

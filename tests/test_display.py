@@ -659,6 +659,18 @@ def pet(**elements):
         RescaleSlope=2, RescaleIntercept=0, RadiopharmaceuticalInformationSequence=[source])
     return stored(image([[0, 1000]], np.uint16, **usual | elements))
 
+@pytest.mark.parametrize('day', ['20191231', '20150101'])
+def test_an_injection_that_nothing_is_left_of(day):
+    "De-identification shifted the date of the series and left that of the injection"
+    source = injected(f'{day}100000')
+    with pytest.raises(DicomError, match='half-lives.*compare it with another copy'):
+        suv(pet(RadiopharmaceuticalInformationSequence=[source]))
+    source.RadiopharmaceuticalStartTime = '100000'
+    with pytest.raises(DicomError, match='delete RadiopharmaceuticalStartDateTime'):
+        suv(pet(RadiopharmaceuticalInformationSequence=[source]))
+    del source.RadiopharmaceuticalStartDateTime
+    np.testing.assert_allclose(suv(pet(RadiopharmaceuticalInformationSequence=[source])), suv(pet()))
+
 def test_uptake():
     "By hand, after QIBA: activity in Bq/ml x weight in g / (dose x 2^(-3600 s/half-life))"
     want = 2000*70000/(370e6*2**(-3600/6586.2))

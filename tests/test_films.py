@@ -565,6 +565,40 @@ def test_another_network_is_not_saved(trained, tmp_path):
         save_film_model(trained[1], tmp_path/'m.safetensors', dict(widths=(4, 4)))
     assert not list(tmp_path.iterdir())
 
+def test_another_activation_is_another_network(trained, tmp_path):
+    "It has no weights, so that names and shapes are the same"
+    model = small_xresnet(2, widths=(4, 8), act_cls=torch.nn.Mish)
+    learn = Learner(trained[1].dls, model, CrossEntropyLossFlat())
+    with pytest.raises(ValueError, match='is another network'):
+        save_film_model(learn, tmp_path/'m.safetensors', dict(widths=(4, 8)))
+    assert not list(tmp_path.iterdir())
+
+@pytest.mark.parametrize('temperature', [0, -1, float('nan')])
+def test_a_temperature_is_above_0(trained, tmp_path, temperature):
+    with pytest.raises(ValueError, match='temperature must be above 0'):
+        save_film_model(trained[1], tmp_path/'m.safetensors', dict(widths=(4, 8)),
+                        temperature=temperature)
+
+def test_many_files_of_one_name_are_found_by_their_folders(tmp_path):
+    """CheXpert has 190,000 files called view1_frontal.jpg, and cells that begin with the name of the
+    set; before, each cell was compared with all of them"""
+    from medtut.film_files import FolderFiles
+    for i in range(40):
+        (tmp_path/f'train/p{i}').mkdir(parents=True)
+        (tmp_path/f'train/p{i}/view1.PNG').touch()
+    (tmp_path/'view1.png').touch()
+    files = FolderFiles(tmp_path)
+    for i in (3, 30):
+        for cell in ('set/train/p{}/view1.png', 'train/p{}/view1.png', 'p{}/view1.png', 'p{}/view1'):
+            assert files.find(cell.format(i)) == [f'train/p{i}/view1.PNG']
+    # the folder may be the set's own, and the file lie at its top
+    assert files.find('p50/view1.png') == files.find('view1') == ['view1.png']
+    assert files.find('p3/view2.png') == []
+    (tmp_path/'view1.png').unlink()
+    files = FolderFiles(tmp_path)
+    assert files.find('p50/view1.png') == []
+    assert len(files.find('view1.png')) == 40
+
 def test_every_damaged_film_is_named(folder):
     (folder/'1.png').write_bytes(b'\x89PNG')
     (folder/'2.png').write_bytes(b'\xff\xd8\xff')

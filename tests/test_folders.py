@@ -273,6 +273,16 @@ def test_results_in_the_folder_itself_are_no_input(tmp_path):
         assert len(table_of(tmp_path/'out.csv')) == 4
         assert len(shown(tmp_path/'out')) == 4
 
+def test_the_table_of_a_linked_folder_lies_beside_the_link(tmp_path):
+    "Beside the link's target, the recipient's share, it would name the patients"
+    slices(tmp_path/'in', 1)
+    (tmp_path/'share'/'trial').mkdir(parents=True)
+    (tmp_path/'copies').symlink_to(tmp_path/'share'/'trial')
+    done = medtut('deidentify', tmp_path/'in', tmp_path/'copies', '--new-key', tmp_path/'key', '-q')
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path/'copies.csv').is_file()
+    assert not list((tmp_path/'share').glob('*.csv'))
+
 # --- volumes
 
 @pytest.mark.parametrize('folder', [bundled, carried], ids=['pydicom', 'pydicom-data'])
@@ -291,6 +301,25 @@ def test_convert_all_files(folder, tmp_path):
     series = table[table.uid != ''].drop_duplicates('uid')
     files_said = series.files.astype(int).sum() + (table.files == '').sum()
     assert files_said >= len(find_dicoms(folder)) - (table.uid == '').sum()
+
+def test_what_an_earlier_run_made_of_fewer_files_is_told(tmp_path):
+    "More of a series arrives, now two volumes: the old file is of neither"
+    slices(tmp_path/'in', EchoTime=5)
+    first = nifti_files(tmp_path/'in', tmp_path/'out', progress=False)
+    name, = shown(tmp_path/'out')
+    assert statuses(first) == dict(written=1)
+    uid = pydicom.dcmread(tmp_path/'in'/'0.dcm').SeriesInstanceUID
+    slices(tmp_path/'in'/'more', EchoTime=50, SeriesInstanceUID=uid)
+    for path in (tmp_path/'in'/'more').iterdir():
+        ds = pydicom.dcmread(path)
+        ds.SeriesInstanceUID, ds.SOPInstanceUID = uid, generate_uid()
+        ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+        ds.save_as(path)
+    with pytest.warns(UserWarning, match=f'{name}: of an earlier run') as warned:
+        second = nifti_files(tmp_path/'in', tmp_path/'out', progress=False)
+    assert statuses(second) == dict(written=2)
+    assert len([w for w in warned if 'earlier run' in str(w.message)]) == 1
+    assert name in shown(tmp_path/'out'), 'nothing is deleted'
 
 def test_values_and_geometry(tmp_path):
     "As `load_series` has them; 16 bits where these are exact"
@@ -776,6 +805,22 @@ def test_results_follow_a_header_that_was_corrected(tmp_path, keyword, right):
     assert seg[keyword].value == right
     assert report.get(keyword, right) == right
     assert seg.SOPInstanceUID in report.to_json(), 'the report is about this segmentation'
+
+def test_results_of_others_are_neither_replaced_nor_sent(tmp_path):
+    pytest.importorskip('highdicom')
+    from medtut.cli_results import check_results
+    label_file, theirs = tmp_path/'outline.nii.gz', tmp_path/'outline_seg.dcm'
+    check_results([label_file], True)
+    shutil.copy(bundled/'CT_small.dcm', theirs)
+    with pytest.raises(ValueError, match='outline_seg.dcm: is there, and not from here'):
+        check_results([label_file], False)
+    theirs.rename(tmp_path/'outline_sr.dcm')
+    check_results([label_file], False)
+    with pytest.raises(ValueError, match='outline_sr.dcm: is there, and not from here'):
+        check_results([label_file], True)
+    (tmp_path/'outline_sr.dcm').unlink()
+    theirs.write_text('notes')
+    with pytest.raises(ValueError, match='not from here'): check_results([label_file], True)
 
 # --- a table that can be grouped, and names nobody
 

@@ -16,7 +16,7 @@ from medtut.cases import find_cases, load_case
 from medtut.datasets import get_data
 from medtut.intensities import standardize
 from medtut.masks import dice
-from medtut.phantoms.hippocampus import draw_crop, draw_person
+from medtut.phantoms.hippocampus import draw_crop, draw_person, write_msd_hippocampus
 from medtut.predict import load_predictor
 from medtut.tiles import predict_volume
 
@@ -47,6 +47,15 @@ def test_grey_of_a_phantom_is_what_it_says():
     grey = [np.median(crop.image[crop.label > 0]) for crop in crops]
     assert .55 < np.mean(grey) < .65
     assert .5 < min(grey) and max(grey) < .75
+
+def test_a_sample_has_test_cases_as_the_real_set(tmp_path):
+    "A third of the crops, those that the challenge keeps the outlines of"
+    table = find_cases(write_msd_hippocampus(tmp_path, n=6, n_jobs=1, progress=False))
+    assert table.seg.notna().sum() == 6
+    assert table.seg.isna().sum() == 3
+    assert table.case.is_unique
+    with pytest.raises(ValueError, match='n_test=4: there are 0 to 3 for n=6'):
+        write_msd_hippocampus(tmp_path/'b', n=6, n_test=4, progress=False)
 
 def test_weights_outline_a_phantom(predictor, tmp_path):
     "They know no phantoms; what comes out has the shape of what goes in, and a volume"

@@ -2,6 +2,7 @@
 import hashlib
 import hmac
 import io
+import re
 import struct
 import traceback
 import warnings
@@ -746,3 +747,45 @@ def test_the_last_of_an_odd_number_of_samples_stays(name):
     folder = Path(pydicom.__file__).parent/'data'/'test_files'
     expected = pixels(read_dicom(folder/'SC_rgb_small_odd.dcm'))
     np.testing.assert_array_equal(pixels(deidentify(read_dicom(folder/f'{name}.dcm'))), expected)
+
+def test_dates_of_a_device_are_shifted_with_the_others():
+    "One true date beside a shifted one would tell by how much all were shifted"
+    ds = dated(DateOfLastCalibration='20240229', BeamHoldTransitionDateTime='20240229101112')
+    clean = deidentify(ds, b'k', retain=('device', 'dates shifted'))
+    assert clean.DateOfLastCalibration == clean.StudyDate != '20240229'
+    assert clean.BeamHoldTransitionDateTime == f'{clean.StudyDate}101112'
+
+@pytest.mark.parametrize('keyword, value', [
+    ('StudyTime', '20240229101112'), ('ContentDate', '20240229-20240301'),
+    ('AcquisitionDateTime', '20240229101112-20240301101112')])
+def test_no_date_hides_in_another_form(keyword, value):
+    "What is no whole date or time (PS3.5 6.2) is replaced"
+    ds = dated()
+    setattr(ds, keyword, value)
+    clean = deidentify(ds, b'k', retain='dates shifted')
+    kept = str(clean[keyword].value)
+    assert '20240229' not in kept and '20240301' not in kept
+    # nor is a shifted day left in a time
+    if keyword == 'StudyTime': assert re.search(r'\d{8}', kept) is None
+
+@pytest.mark.parametrize('time', ['10', '1011', '101112', '101112.5', '10:11:12', '101112.123456'])
+def test_times_stay_where_dates_are_shifted(time):
+    assert deidentify(dated(ContentTime=time), b'k', retain='dates shifted').ContentTime == time
+
+def test_options_hold_inside_content():
+    "A reference in a report that names no image any more, in a file that says that it keeps UIDs"
+    uid = generate_uid()
+    def reference():
+        return item(ReferencedSOPClassUID=CTImageStorage, ReferencedSOPInstanceUID=uid)
+    content = item(DateTime='20240229101112', ReferencedSOPSequence=[reference()],
+                   TextValue='of Jane Doe')
+    ds = image(ContentSequence=[content], SourceImageSequence=[reference()])
+    kept = deidentify(ds, b'k', retain=('UIDs', 'dates'))
+    inside = kept.ContentSequence[0]
+    assert kept.SourceImageSequence[0].ReferencedSOPInstanceUID == uid
+    assert inside.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == uid
+    assert inside.DateTime == '20240229101112'
+    assert 'Jane' not in str(inside)
+    inside = deidentify(ds, b'k').ContentSequence[0]
+    assert inside.ReferencedSOPSequence[0].ReferencedSOPInstanceUID != uid
+    assert inside.DateTime != '20240229101112'

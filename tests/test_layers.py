@@ -85,7 +85,7 @@ may_import = dict(
     pseudonyms=one_file | {'batch', 'dicom', 'files', 'folders'},
     conversion={'batch', 'dicom', 'files', 'folders', 'nifti', 'planes', 'series', 'stacks', 'volumes'},
     predict={'batch', 'conversion', 'files', 'masks', 'nifti', 'planes', 'preprocessing', 'series',
-        'tiles', 'unet', 'volumes'},
+        'tiles', 'unet', 'volumes', 'weights'},
     evaluate={'checks', 'files', 'masks', 'metrics', 'nifti', 'planes', 'summaries', 'volumes'},
     # results as DICOM
     coding=set(), sources={'dicom', 'files', 'planes', 'volumes'},
@@ -101,7 +101,7 @@ may_import = dict(
     cli_base={'files'},
     cli_folders={'cli_base', 'conversion', 'dicom', 'files', 'identity', 'pictures', 'pseudonyms'},
     cli_data={'archives', 'cli_base', 'datasets', 'pngs', 'slices', 'splits'},
-    cli_results={'dicom', 'files', 'nifti', 'pacs', 'pacs_access', 'results'},
+    cli_results={'dicom', 'errors', 'files', 'nifti', 'pacs', 'pacs_access', 'results'},
     cli_outlines={'cli_base', 'cli_results', 'evaluate', 'files', 'planes', 'predict', 'tables'},
     cli={'cli_base', 'cli_data', 'cli_folders', 'cli_outlines', 'download'})
 # what a table of DICOM files, a volume or a score must not make anyone wait for

@@ -181,3 +181,12 @@ def test_missing_values_of_pandas_are_refused_in_words():
         sensitivity(truth=missing, prediction=[1, 0, 1])
     with pytest.raises(ValueError, match='score must be finite'):
         roc_auc([1, 0, 1], pd.array([.1, .2, pd.NA], dtype='Float64'))
+
+def test_masked_values_are_refused():
+    "NumPy would bring back what the mask hides, and count it"
+    masked = np.ma.array([1, 1, 0], mask=[0, 1, 0])
+    with pytest.raises(ValueError, match='1 of 3 values are masked'):
+        sensitivity(truth=masked, prediction=[1, 0, 0])
+    with pytest.raises(ValueError, match='1 of 3 values are masked'):
+        roc_auc([1, 0, 0], np.ma.array([.9, .1, .2], mask=[0, 0, 1]))
+    assert sensitivity(truth=np.ma.array([1, 1, 0]), prediction=[1, 0, 0]) == .5

@@ -25,7 +25,7 @@ from nbdev.test import test_nb as run_notebook
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 
-from medtut import cli_results, pacs_access, pacs_dimse, pacs_start
+from medtut import cli_results, pacs_access, pacs_dimse, pacs_start, pacs_web
 from medtut.files import half_path
 from medtut.pacs import Access, ArchiveError, _missing, archive, fetch_series, find_series, store
 from medtut.volumes import load_series
@@ -170,6 +170,32 @@ def test_a_file_that_loses_its_meta_information_stops_no_other(tmp_path):
         answers = list(there.send(images))
     assert [status for _, status, _ in answers] == ['failed', 'failed']
     assert 'MediaStorageSOPInstanceUID' in answers[0][2]
+
+def test_a_file_that_is_gone_stops_no_other_over_the_web(tmp_path):
+    write_series(tmp_path/'sent', 1)
+    path, = (tmp_path/'sent').iterdir()
+    uid = str(pydicom.dcmread(path).SOPInstanceUID)
+    with archive('stand-in') as a, \
+            pacs_web.WebArchive(pacs_access.read_address(a.web), Access()) as there:
+        images = [(tmp_path/'absent.dcm', '1.2', '', ''), (path, uid, '', '')]
+        answers = list(there.send(images))
+    assert [status for _, status, _ in answers] == ['failed', 'stored']
+    assert 'absent.dcm' in answers[0][2]
+
+def test_a_secret_of_one_archive_is_not_told_to_another(monkeypatch):
+    "RFC 6750 5.3: a token is for one host"
+    one, other = 'https://one.invalid/dicom-web', 'https://other.invalid/dicom-web'
+    cli_results.check_archives(one, other)
+    for name in 'TOKEN', 'PASSWORD':
+        monkeypatch.setenv(f'MEDTUT_ARCHIVE_{name}', 'abc')
+        for to in other, 'dicom://OTHER@one.invalid:104':
+            with pytest.raises(typer.BadParameter, match=f'told its {name.lower()}') as caught:
+                cli_results.check_archives(one, to)
+            assert 'abc' not in str(caught.value)
+        cli_results.check_archives(one, f'{one}/second')
+        cli_results.check_archives(None, other)
+        cli_results.check_archives(one, None)
+        monkeypatch.delenv(f'MEDTUT_ARCHIVE_{name}')
 
 def test_dicomweb_client_finds_the_same(here):
     "The field's own library as a witness"

@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 import pytest
 import work
-from api import api_index, constant_comment, documented, is_record, modules, public
+from api import api_index, constant_comments, documented, is_record, modules, public
 from fastcore.nbio import mk_cell, new_nb, write_nb
 from glossary import glossary, markdown_cells, with_targets, within_the_site
 from lessons import nbs, notebooks
@@ -113,7 +113,7 @@ def test_comments_of_constants_are_read(tmp_path, monkeypatch):
         '# %% ../nbs/a.ipynb #a1\n# What A is,\n# in two lines\nA = 1\n'
         "B = '#' # what B is\nC, D = 1, 2 # what both are\n\nE = 3\n")
     monkeypatch.syspath_prepend(tmp_path)
-    said = {name: constant_comment('with_constants', name) for name in 'ABCDE'}
+    said = {name: constant_comments('with_constants')[name] for name in 'ABCDE'}
     assert said == dict(A='What A is, in two lines', B='what B is', C='what both are',
                         D='what both are', E='')
 
@@ -131,7 +131,7 @@ def is_constant(o):
 def test_every_constant_is_explained(module):
     "By a comment above it or behind it, which the API shows"
     constants = [name for name, o in public(module).items() if is_constant(o)]
-    unexplained = [name for name in constants if not constant_comment(module, name)]
+    unexplained = [name for name in constants if not constant_comments(module).get(name)]
     room = module.removeprefix('medtut.')
     assert {f'{room}.{name}' for name in unexplained} <= UNEXPLAINED
 

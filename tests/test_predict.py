@@ -2,10 +2,14 @@
 import copy
 import inspect
 import json
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import joblib
 import numpy as np
@@ -33,6 +37,7 @@ from medtut.preprocessing import (
 from medtut.tiles import predict_volume
 from medtut.unet import UNet3D, save_unet
 from medtut.volumes import check_same_grid, reorient, resample, spacing as voxel_size
+from medtut.weights import model_digest
 
 PATCH = (16, 16, 16)
 SHIPPED = Path(__file__).resolve().parent.parent/'nbs/07_hippocampus.safetensors'
@@ -478,6 +483,65 @@ def test_a_function_round_another_network_is_another_model(tmp_path, wrap):
     assert predicted(first).status.tolist() == ['there already']
     with pytest.raises(ValueError, match='another model'):
         predicted(constant(1))
+
+def in_a_generator(space): exec('def model(x): return sum(net(v) for v in (x,))', space)
+def in_a_namespace(space): exec('def model(x): return settings.inner(x)', space)
+def in_a_set(space): exec('def model(x): return net(x)*(7 in numbers)', space)
+
+@pytest.fixture
+def predicted(tmp_path):
+    "Runs `predict_cases` for a model, always for one scan and folder"
+    image = np.random.default_rng(0).random((8, 8, 8), np.float32)
+    scan = save_nifti(image, np.eye(4), tmp_path/'a.nii.gz')
+    def status(model):
+        table = predict_cases(model, [scan], tmp_path/'out', (8, 8, 8), progress=False)
+        return table.status.tolist()
+    return status
+
+@pytest.mark.parametrize('define, first, second', [
+    (in_a_generator, dict(net=0), dict(net=1)), (in_a_namespace, dict(net=0), dict(net=1)),
+    (in_a_set, dict(net=0, numbers={7}), dict(net=0, numbers={8}))])
+def test_what_a_function_names_indirectly_counts(predicted, define, first, second):
+    def model(net, **others):
+        net = constant(net)
+        space = dict(__name__=__name__, net=net, settings=SimpleNamespace(inner=net), **others)
+        define(space)
+        return space['model']
+    assert predicted(model(**first)) == ['written']
+    assert predicted(model(**first)) == ['there already']
+    with pytest.raises(ValueError, match='another model'): predicted(model(**second))
+
+class Shifted(torch.nn.Module):
+    "Adds a number, which is no weight, to what a network says of class 1"
+    def __init__(self, net, shift):
+        super().__init__()
+        self.net, self._shift = net, shift
+    def forward(self, x):
+        return self.net(x) + torch.tensor([0., self._shift]).reshape(1, 2, 1, 1, 1)
+
+def test_what_a_module_has_besides_weights_counts(predicted):
+    net = constant(0)
+    assert predicted(Shifted(net, 0.)) == ['written']
+    assert predicted(Shifted(net, 0.).eval()) == ['there already']
+    with pytest.raises(ValueError, match='another model'): predicted(Shifted(net, 5.))
+
+def test_the_digest_does_not_depend_on_the_process():
+    "Python 3.13 looks names up in the order of a set, which the seed of its hashes decides"
+    program = ('from medtut.weights import model_digest\n'
+               'def f(x): return x\n'
+               'def g(x): return -x\n'
+               'one, two, three = 1, {f, g, frozenset("abc")}, 3\n'
+               'def model(x): return x*one + two + three\n'
+               'print(model_digest(model))')
+    digests = {subprocess.run([sys.executable, '-c', program], env=os.environ | dict(PYTHONHASHSEED=s),
+                              capture_output=True, text=True, check=True).stdout for s in '12'}
+    assert len(digests) == 1
+
+def test_a_function_that_closes_over_nothing_yet():
+    def model(x): return later(x)
+    assert model_digest(model)
+    later = constant(0)
+    assert model_digest(model)
 
 def test_beside_a_tilted_ct_lies_air(scans):
     "Straightening leaves corners beyond the scan; in a CT, 0 would be water"

@@ -28,7 +28,7 @@ from medtut.planes import VolumeError
 from medtut.reports import longest_diameter
 from medtut.results import read_seg, read_sr, save_overlay, save_seg, save_sr
 from medtut.units import pixels
-from medtut.volumes import load_series, reorient
+from medtut.volumes import load_series, reorient, spacing
 
 highdicom = pytest.importorskip('highdicom')
 from highdicom import seg as hdseg  # noqa: E402
@@ -878,6 +878,29 @@ def test_a_step_that_a_header_has_wrong(case, tmp_path):
         ds.SpacingBetweenSlices = 9
         ds.save_as(path)
     path = save_seg(mask, voxels.affine, series, tmp_path/'seg.dcm', NAMES)
+    np.testing.assert_array_equal(read_seg(path, (mask.shape, voxels.affine)).array, mask)
+
+def test_a_stated_step_that_the_positions_contradict(case, tmp_path):
+    "As others write it; positions count (PS3.3 C.7.6.2.1.1)"
+    series, voxels, mask = case
+    path = save_seg(mask, voxels.affine, series, tmp_path/'seg.dcm', NAMES)
+    ds = pydicom.dcmread(path)
+    ds.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SpacingBetweenSlices = 9
+    ds.save_as(path)
+    np.testing.assert_array_equal(read_seg(path, (mask.shape, voxels.affine)).array, mask)
+
+@pytest.mark.parametrize('thickness', [None, ''])
+def test_slices_that_do_not_say_how_thick_they_are(case, tmp_path, thickness):
+    "A SEG must say it (PS3.3 C.7.6.16.2.1): the step between the slices is what is known"
+    series, voxels, mask = case
+    for path in series.iterdir():
+        ds = pydicom.dcmread(path)
+        if thickness is None: ds.pop('SliceThickness', None)
+        else: ds.SliceThickness = thickness
+        ds.save_as(path)
+    path = save_seg(mask, voxels.affine, series, tmp_path/'seg.dcm', NAMES)
+    measures = pydicom.dcmread(path).SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    assert float(measures.SliceThickness) == pytest.approx(spacing(voxels.affine)[2])
     np.testing.assert_array_equal(read_seg(path, (mask.shape, voxels.affine)).array, mask)
 
 def label_map(case, tmp_path, change=None):

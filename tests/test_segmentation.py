@@ -14,8 +14,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from fastcore.nbio import read_nb
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
+from lessons import nbs
 from monai.inferers import sliding_window_inference
 from monai.losses import DiceLoss
 from monai.networks.nets import BasicUNet
@@ -931,3 +933,15 @@ def test_a_step_is_not_cut_by_rounding():
     "10*(1 - .8) is 1.9999999999999996: before, tiles overlapped by .9"
     from medtut.tiles import _starts
     assert _starts(30, 10, .8)[:3] == [0, 2, 4]
+
+def test_the_lesson_calls_nothing_a_phantom_that_may_be_real():
+    "One word changes the set: what it is is said by that word alone"
+    cells = {cell.id: cell.source for cell in read_nb(nbs/'06_segmentation.ipynb').cells
+             if cell.cell_type == 'code'}
+    defined = ("kind = 'phantom' if source", "made = 'phantoms of medtut", 'labelled = {} #')
+    for name, source in cells.items():
+        lines = [line for line in source.splitlines() if not any(d in line for d in defined)]
+        said = [line.partition('#')[0] for line in lines]
+        assert not any('phantom' in line for line in said), name
+    for name in 'seg71u', 'seg71y': assert "run['data'] == f'{kind}s'" in cells[name]
+    assert "if source == 'sample':" in cells['seg171'], 'a bar for scores'

@@ -818,6 +818,17 @@ def test_padding_is_filled(tmp_path):
     assert np.array_equal(load(folder, fill=-3000)[0], np.where(is_padding, -3000, truth() - 1024))
     assert np.array_equal(np.isnan(load(folder, fill=np.nan)[0]), is_padding)
 
+def test_padding_of_what_is_never_negative_becomes_0(tmp_path):
+    "Background of a masked MR image: as tissue it would count as head"
+    datasets = all_slices(Modality='MR', PixelPaddingValue=0)
+    for ds in datasets:
+        values = np.frombuffer(ds.PixelData, '<i2') + np.int16(37)
+        values[:3] = 0
+        ds.PixelData = values.tobytes()
+    with pytest.warns(UserWarning, match='padding and become 0'):
+        x, _ = load(write(tmp_path/'masked', datasets))
+    assert x[:3, 0].max() == 0 and x[3:].min() >= 37
+
 def test_nothing_but_padding(tmp_path):
     ds = slice_(0, PixelPaddingValue=0, PixelData=bytes(2*ROWS*COLUMNS))
     refused(write(tmp_path, [ds]), match='holds nothing but padding')

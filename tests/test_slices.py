@@ -288,6 +288,14 @@ def test_balance_is_fair(counts, n, seed):
     assert (given_less[has_more] <= 1).all() # who gives less has no more
     assert drawn.equals(table.loc[drawn.index])
 
+def test_balance_where_labels_of_the_index_repeat():
+    "Two tables put together: before, `.loc` gave rows of one label together, with a margin's"
+    a = pd.DataFrame(dict(patient='A', slice=[1, 9], label=[1, 0]))
+    b = pd.DataFrame(dict(patient='B', slice=[5, 9, 1], label=[None, 0, 1]))
+    drawn = balance(pd.concat([a, b]).astype(dict(label='Int64')))
+    assert drawn.patient.tolist() == ['A', 'A', 'B', 'B']
+    assert drawn.label.tolist() == [1, 0, 0, 1]
+
 # --- export
 
 def test_export_counts_every_row(slices, root, tmp_path):

@@ -732,3 +732,10 @@ def test_channels_by_a_mask(tmp_path):
     assert load_nifti(path, channels=wanted).array[0, 0, 0].tolist() == [1, 3]
     with pytest.raises(VolumeError, match='asked for, it has 4'):
         load_nifti(path, channels=np.array([True, False]))
+
+@pytest.mark.parametrize('ending', ['.mha', '.mhd', '.nrrd', '.raw.gz'])
+def test_another_format_is_to_be_converted(tmp_path, ending):
+    (tmp_path/f'x{ending}').write_bytes(b'ObjectType = Image\nNDims = 3\n')
+    with pytest.raises(VolumeError, match='convert it, for instance with SimpleITK') as caught:
+        load_nifti(tmp_path/f'x{ending}')
+    assert 'download' not in str(caught.value)

@@ -3,7 +3,7 @@ import ast
 import importlib
 import inspect
 import re
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from fastcore.nbio import read_nb
 from glossary import sentences
@@ -64,18 +64,19 @@ def assigned_names(node):
     if not isinstance(node, ast.Assign): return []
     return [n.id for t in node.targets for n in ast.walk(t) if isinstance(n, ast.Name)]
 
-def constant_comment(module, name):
-    "What the comment above a constant, or behind it, says of it"
+@cache
+def constant_comments(module):
+    "Name -> what the comment above a constant, or behind it, says of it"
     source = inspect.getsource(importlib.import_module(module))
-    lines = source.splitlines()
+    lines, found = source.splitlines(), {}
     for node in ast.parse(source).body:
-        if name not in assigned_names(node): continue
-        return comments_above(lines, node.lineno - 1) or comment_of(lines[node.lineno - 1])
-    return ''
+        said = comments_above(lines, node.lineno - 1) or comment_of(lines[node.lineno - 1])
+        for name in assigned_names(node): found.setdefault(name, said)
+    return found
 
 def summary(module, name, o):
     "The first sentence of what is said of a name"
-    if not (documented(o) or is_record(o)): said = constant_comment(module, name)
+    if not (documented(o) or is_record(o)): said = constant_comments(module).get(name, '')
     else: said = (inspect.getdoc(o) or '').partition('\n\n')[0]
     said = ' '.join(said.split())
     return sentences(said)[0] if said else ''

@@ -34,6 +34,7 @@ def entry(m):
     counts = int(m['sentences'] or 1), int(m['before'] or 0)
     return Entry(m['term'], Path(m['path']), m['cell'], written, *counts)
 
+@lru_cache
 def glossary():
     "The entries that `glossary.md` lists"
     text = (nbs/'glossary.md').read_text(encoding='utf-8')

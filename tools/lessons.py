@@ -1,6 +1,7 @@
 "The lessons as their notebooks describe themselves: title, the quoted line under it, minutes"
 import re
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import metadata
 from pathlib import Path
 
@@ -68,12 +69,17 @@ def lesson_table():
         lines.append(f'| {" | ".join(cells)} |')
     return '\n'.join(lines)
 
+@cache
+def addresses():
+    "Where the project is found: (label, address) of each place"
+    urls = metadata(config.lib_name).get_all('Project-URL')
+    pairs = [url.split(', ') for url in urls]
+    return [(label.lower(), address) for label, address in pairs]
+
 def filled(md):
     """`md` with its placeholders filled in: what is known elsewhere is not typed again in a
     notebook"""
     if '{lessons}' in md:
         md = md.replace('{lessons}', lesson_table())
-    for url in metadata(config.lib_name).get_all('Project-URL'):
-        label, address = url.split(', ')
-        md = md.replace('{%s}' % label.lower(), address)
+    for label, address in addresses(): md = md.replace('{%s}' % label, address)
     return md

@@ -120,7 +120,7 @@ def draw_crop(
     return Crop(np.hypot(signal*coil + noise[0], noise[1]), label)
 
 # %% ../../nbs/toolbox/phantoms/hippocampus.ipynb #hph017
-VERSION = 2 # of the bytes written: goes up when a change here changes them
+VERSION = 3 # of the bytes written: goes up when a change here changes them
 
 # %% ../../nbs/toolbox/phantoms/hippocampus.ipynb #hph018
 def _save(path, array):
@@ -138,52 +138,64 @@ def _draw_scale(rng):
     if kind == 'floats': return rng.uniform(400, 1200), np.float32
     return rng.uniform(2e5, 5e5), np.float32
 
-def _write_person(folder, person, kept, seed):
-    "The crops of a person, those whose number is in `kept`"
+def _write_person(folder, person, outlined, test, seed):
+    "The crops of a person, those whose number is in `outlined`, or in `test`: without an outline"
     rng = np.random.default_rng([seed, person])
     shapes = draw_person(rng)
     white, dtype = _draw_scale(rng)
     for side, shape in enumerate(shapes):
         crop = draw_crop(rng, shape)
         number = 2*person - 1 + side
-        if number not in kept: continue
+        if number not in outlined + test: continue
         image = np.clip(crop.image*white, 0, 255 if dtype == np.uint8 else None)
-        _save(folder/f'imagesTr/hippocampus_{number:03d}.nii.gz', image.astype(dtype))
-        _save(folder/f'labelsTr/hippocampus_{number:03d}.nii.gz', crop.label)
+        part = 'Ts' if number in test else 'Tr'
+        name = f'hippocampus_{number:03d}.nii.gz'
+        _save(folder/f'images{part}'/name, image.astype(dtype))
+        if part == 'Tr': _save(folder/f'labelsTr/{name}', crop.label)
 
-def _numbers(seed, n):
-    "`n` numbers out of one and a half times as many"
+def _numbers(seed, n, n_test):
+    "`n` numbers out of one and a half times as many, and of the others `n_test`, or all"
     rng = np.random.default_rng([seed, 0])
-    return sorted(rng.permutation(np.arange(1, -(-3*n//2) + 1))[:n].tolist())
+    drawn = rng.permutation(np.arange(1, -(-3*n//2) + 1)).tolist()
+    others = drawn[n:]
+    if n_test is not None and not 0 <= n_test <= len(others):
+        raise ValueError(f'n_test={n_test}: there are 0 to {len(others)} for n={n}')
+    return sorted(drawn[:n]), sorted(others if n_test is None else others[:n_test])
 
-def _dataset_json(numbers):
-    names = [f'hippocampus_{i:03d}.nii.gz' for i in numbers]
-    training = [dict(image=f'./imagesTr/{f}', label=f'./labelsTr/{f}') for f in names]
+def _dataset_json(outlined, test):
+    def image(number, part): return f'./images{part}/hippocampus_{number:03d}.nii.gz'
+    training = [dict(image=image(i, 'Tr'), label=f'./labelsTr/hippocampus_{i:03d}.nii.gz')
+                for i in outlined]
     return dict(
         name='Hippocampus', description='Synthetic hippocampi (phantoms) in the layout of Task04',
         licence='Apache-2.0', release=f'phantom {VERSION}', tensorImageSize='3D',
         modality={'0': 'MRI'}, labels={'0': 'background', '1': 'Anterior', '2': 'Posterior'},
-        numTraining=len(names), numTest=0, training=training, test=[])
+        numTraining=len(outlined), numTest=len(test), training=training,
+        test=[image(i, 'Ts') for i in test])
 
 def write_msd_hippocampus(
     folder:str|Path,      # an empty folder
-    n:int=60,             # crops
+    n:int=60,             # crops with an outline
     seed:int=0,
+    n_test:int|None=None, # crops without one, at most half of `n`; `None`: half, as in the real set
     n_jobs:int|None=None, # as in joblib; does not change a byte
     progress:bool=True,   # show a progress bar
 )->Path:                  # the folder that holds dataset.json
-    "Write a sample set in the layout of the Medical Segmentation Decathlon, Task04"
+    """Write a sample set in the layout of the Medical Segmentation Decathlon, Task04.
+
+    Raises `ValueError` for a folder that holds something, and for an `n_test` beyond half of `n`"""
     folder = Path(folder).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise ValueError(f'{folder} is not empty: sample sets are written into an empty folder')
     out = folder/'Task04_Hippocampus'
+    outlined, test = _numbers(seed, n, n_test)
     for name in ('imagesTr', 'labelsTr'): (out/name).mkdir(parents=True)
-    numbers = _numbers(seed, n)
-    people = sorted({(number + 1)//2 for number in numbers})
+    if test: (out/'imagesTs').mkdir()
+    people = sorted({(number + 1)//2 for number in outlined + test})
     written = Parallel(n_jobs=n_jobs, return_as='generator')(
-        delayed(_write_person)(out, person, numbers, seed) for person in people)
+        delayed(_write_person)(out, person, outlined, test, seed) for person in people)
     for _ in tqdm(written, total=len(people), desc='hippocampus sample', disable=not progress): pass
-    (out/'dataset.json').write_text(json.dumps(_dataset_json(numbers), indent=1))
+    (out/'dataset.json').write_text(json.dumps(_dataset_json(outlined, test), indent=1))
     write_readme(out, 'the Medical Segmentation Decathlon, Task04')
     return out
