@@ -280,8 +280,7 @@ def _seconds_of_decay(ds, source, name):
     correction = _needed(ds, 'DecayCorrection', name)
     if correction == 'ADMIN': return 0.  # corrected to the injection itself
     if correction != 'START':
-        raise DicomError(f'{name}: DecayCorrection is {correction}; '
-                         'a standardised uptake value needs START or ADMIN')
+        raise DicomError(f'{name}: DecayCorrection is {correction}; uptake needs START or ADMIN')
     date = str(_needed(ds, 'SeriesDate', name))
     start = moment(date, _needed(ds, 'SeriesTime', name))
     injected = read_moment(source, 'RadiopharmaceuticalStartDateTime', ds)
@@ -294,9 +293,8 @@ def _seconds_of_decay(ds, source, name):
         acquired = moment(acquisition_date or date, acquisition_time)
         is_next_day = not acquisition_date and start - acquired > timedelta(hours=12)
         if start > acquired and not is_next_day:
-            raise DicomError(
-                f'{name}: SeriesTime lies after AcquisitionTime, so it is not when the scan began '
-                '(a processed series?); take the uptake from the original series')
+            raise DicomError(f'{name}: SeriesTime lies after AcquisitionTime, so it is not when the '
+                             'scan began; take the uptake from the original series')
     seconds = (start - injected).total_seconds()
     if seconds < 0:
         raise DicomError(f'{name}: the injection at {injected} lies after the scan at {start}; '
@@ -332,8 +330,7 @@ def suv(
             _check_suv_type(ds, name)
             return pixels(ds, frame)
         if units != 'BQML':
-            raise DicomError(f'{name}: Units is {units}; '
-                             'a standardised uptake value is computed from BQML')
+            raise DicomError(f'{name}: Units is {units}; uptake values are computed from BQML')
         corrections = set(np.atleast_1d(_needed(ds, 'CorrectedImage', name)).tolist())
         if not {'ATTN', 'DECY'} <= corrections:
             raise DicomError(
