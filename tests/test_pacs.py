@@ -189,7 +189,7 @@ def test_a_secret_of_one_archive_is_not_told_to_another(monkeypatch):
     for name in 'TOKEN', 'PASSWORD':
         monkeypatch.setenv(f'MEDTUT_ARCHIVE_{name}', 'abc')
         for to in other, 'dicom://OTHER@one.invalid:104':
-            with pytest.raises(typer.BadParameter, match=f'told its {name.lower()}') as caught:
+            with pytest.raises(typer.BadParameter, match=f'whose {name.lower()} is not for it') as caught:
                 cli_results.check_archives(one, to)
             assert 'abc' not in str(caught.value)
         cli_results.check_archives(one, f'{one}/second')
