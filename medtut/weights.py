@@ -179,7 +179,7 @@ def _marks(x, home, seen):
     elif isinstance(x, (list, tuple)):
         for item in x: yield from _marks(item, home, seen)
     elif isinstance(x, (set, frozenset)):
-        yield from sorted(b''.join(_marks(item, home, {})) for item in x)
+        yield from sorted(b''.join(_marks(item, home, dict(seen))) for item in x)
     elif isinstance(x, dict):
         for name in x: yield from _marks((name, x[name]), home, seen)
     elif isinstance(x, FunctionType) and x.__module__ != home: yield x.__qualname__.encode()

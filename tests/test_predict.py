@@ -537,6 +537,13 @@ def test_the_digest_does_not_depend_on_the_process():
                               capture_output=True, text=True, check=True).stdout for s in '12'}
     assert len(digests) == 1
 
+def calls_itself(x): return {f(x) for f in named}
+
+named = {calls_itself, constant}
+
+def test_a_function_in_a_set_that_it_names():
+    assert model_digest(calls_itself) == model_digest(calls_itself)
+
 def test_a_function_that_closes_over_nothing_yet():
     def model(x): return later(x)
     assert model_digest(model)
