@@ -157,7 +157,7 @@ def balance(
     slices:pd.DataFrame, # as `label_slices` returns it
     n:int|None=None,     # slices of each class; `None`: as many as there can be
     seed=0,              # a number, or a numpy Generator
-)->pd.DataFrame: # 2n rows of `slices`, in their order
+)->pd.DataFrame: # 2n rows of `slices`, by patient and slice
     """Draw `n` positive and `n` negative slices, as many of each class from each patient.
 
     Who the patient is then says nothing about the class. All patients give alike; one gives less
@@ -178,7 +178,7 @@ def balance(
     order = known.assign(drawn=rng.random(len(known)))
     turn = order.groupby(['patient', 'label']).drawn.rank()
     drawn = known.index[turn <= known.patient.map(share)]
-    return slices.iloc[np.sort(labelled[drawn])]
+    return slices.iloc[labelled[drawn]]
 
 # %% ../nbs/02_breast_mri.ipynb #slices075
 def _read_png(path, size):

@@ -294,7 +294,17 @@ def test_balance_where_labels_of_the_index_repeat():
     b = pd.DataFrame(dict(patient='B', slice=[5, 9, 1], label=[None, 0, 1]))
     drawn = balance(pd.concat([a, b]).astype(dict(label='Int64')))
     assert drawn.patient.tolist() == ['A', 'A', 'B', 'B']
-    assert drawn.label.tolist() == [1, 0, 0, 1]
+    assert drawn.slice.tolist() == [1, 9, 1, 9]
+    assert drawn.label.tolist() == [1, 0, 1, 0]
+
+def test_balance_draws_the_same_whatever_the_order_of_the_rows():
+    "Before, once rows were taken by place, a shuffled table gave them in its own order"
+    table = table_of([(3, 5), (4, 2), (6, 6)])
+    drawn = balance(table, 6, seed=1)
+    places = drawn.set_index(['patient', 'slice']).index
+    assert places.is_monotonic_increasing
+    for seed in range(5):
+        assert drawn.equals(balance(table.sample(frac=1, random_state=seed), 6, seed=1))
 
 # --- export
 
