@@ -102,7 +102,7 @@ def test_tolerance():
 
 @pytest.mark.parametrize('answer, reason', [
     ((80, 0), 'swapped: the order is low, high'), ((0, 81), 'high: off by one'),
-    ((0, 8), 'high: too small by a factor of 10'), (80, '2 numbers are asked (low, high), and this is of type int'),
+    ((0, 8), 'high: too small by a factor of 10'), (80, '2 numbers are asked for (low, high), and this is of type int'),
     ((0, 80, 9), 'these are 3'), ('80', 'these are 1'), ((0, ...), 'low, high'),
     (dict(low=0), 'low, high')])
 def test_numbers_reasons(answer, reason):
