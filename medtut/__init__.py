@@ -96,6 +96,7 @@ Plumbing:
   headers           the elements of a DICOM file, wherever they stand
   layout            what a decoder must know of an image
   decoding          stored pixel values, whatever their compression
+  uptake            what makes uptake of a PET image: dose, weight, decay, a vendor's factors
   units             what stored values mean: Hounsfield units, doses, uptake
   orientation       how an image lies in the patient
   display           an image in the window that its file asks for

@@ -341,7 +341,9 @@ def threshold_for_sensitivity(
         raise ValueError(f'nan in {np.isnan(p).sum()} of {len(p)} scores: leave these cases out, '
                          'or find out why')
     positives = np.sort(p[y == 1])[::-1]
-    if not len(positives): raise ValueError('no positives: a threshold for sensitivity needs some')
+    if not len(positives):
+        raise ValueError(f'no positives among {len(y)} cases: choose a threshold for sensitivity '
+                         'on cases that have some')
     # 1e-9: a product such as .9*10 may come out a little above the whole number
     needed = int(np.ceil(wanted*len(positives) - 1e-9))
     return float(positives[needed - 1])

@@ -129,8 +129,8 @@ def film_dataloaders(
     white:float|None=None, # as for `read_film`
     device=None,          # torch device; None: fastai's choice
 )->DataLoaders:           # train, valid and test: `dls.train`, `dls.valid`, `dls[2]`, each with
-                          # its rows as `.items`; `dls.film_settings`; `dls.notes`, of the table and
-                          # of the films
+                          # its rows as `.items`; `dls.film_settings`; `dls.positive`, the table's
+                          # class; `dls.notes`, of the table and of the films
     """Films and classes in batches (films, 1, size, size), split by patient.
 
     Raises `FilmTableError`, which names all films that can't be read and those that are one
@@ -154,6 +154,7 @@ def film_dataloaders(
     with no_random(seed):
         dls = block.dataloaders(films, bs=min(bs, len(rows[0])), device=device)
     dls.film_settings, dls.notes = settings, notes
+    dls.positive = table.positive
     return dls
 
 def _label(row): return row.label
@@ -240,8 +241,8 @@ def save_film_model(
     """Save a network with a card: classes, size, normalisation, and whatever is in `facts`.
 
     Raises `ValueError` if `small_xresnet` with these arguments makes another network, for a fact
-    by a name that the card has, for a threshold that is no probability, and for a
-    temperature that is not above 0"""
+    by a name that the card has, for a threshold that is no probability or whose table named no
+    positive class, and for a temperature that is not above 0"""
     dls, settings, classes = learn.dls, learn.dls.film_settings, list(learn.dls.vocab)
     arguments = dict(arguments or {}, n_out=len(classes))
     if not _is_made_by(arguments, learn.model, settings.size):
@@ -251,13 +252,17 @@ def save_film_model(
     parts = dict(zip(_PARTS, dls.loaders))
     counts = {part: dict(films=len(dl.items), patients=int(dl.items.patient.nunique()))
               for part, dl in parts.items()}
-    card = dict(kind='films', classes=classes, positive=classes[-1], **settings._asdict(),
+    card = dict(kind='films', classes=classes, positive=learn.dls.positive, **settings._asdict(),
                 margins='black', arguments=arguments, threshold=threshold,
                 temperature=float(temperature), counts=counts)
     taken = sorted(facts.keys() & card.keys())
     if taken: raise ValueError(f'{taken[0]} is on the card already; give the fact another name')
     if threshold is not None and not 0 <= threshold <= 1:
         raise ValueError(f'threshold must be a probability, found {threshold!r}')
+    if threshold is not None and learn.dls.positive not in classes:
+        raise ValueError(f'a threshold of {threshold} is for the positive class: found '
+                         f'{learn.dls.positive!r}, and the classes {classes}; read the '
+                         'table with positive=... and train anew, or leave the threshold out')
     if not 0 < temperature < np.inf:
         raise ValueError(f'temperature must be above 0, found {temperature!r}')
     return save_weights(learn.model, path, **facts, **card)
@@ -274,12 +279,17 @@ _ON_CARD = 'classes', 'positive', 'size', 'mean', 'std', 'white', 'arguments', '
 def load_film_model(
     path:str|Path, # `.safetensors`, as `save_film_model` writes it
 )->FilmModel:
-    "Raises `ValueError` as `load_weights` does, and for a card that lacks what is needed"
+    """Raises `ValueError` as `load_weights` does, for a card that lacks what is needed, and for one
+    whose threshold is for none of its classes"""
     card = read_card(path)
     lacking = [name for name in _ON_CARD if name not in card]
     if lacking or card.get('kind') != 'films':
         raise ValueError(f'{path}: its card is not that of a film model, it lacks '
                          f'{", ".join(lacking or ["kind"])}; save it with save_film_model')
+    classes, positive = card['classes'], card['positive']
+    if card['threshold'] is not None and positive not in classes:
+        raise ValueError(f'{path}: its card has a threshold for {positive!r}, which is none of the '
+                         f'classes {classes}; save it anew with save_film_model')
     try: model = small_xresnet(**card['arguments'])
     except TypeError as e:
         raise ValueError(f'{path}: its card makes no network ({e}); update medtut, or save the '

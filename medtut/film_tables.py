@@ -38,8 +38,9 @@ class FilmTable(NamedTuple):
     "Films that can be used"
     films: pd.DataFrame # file (below the folder, with '/'), patient, label, row (in the table,
                         # the header being 1), and the columns that were to be kept
-    classes: list       # the positive one last
+    classes: list       # the positive one last; without one, in the order of the alphabet
     notes: list         # sentences: what was put right without asking, what is worth a look
+    positive: str|None = None # class that is asked about; `None`: none was named
 
 def _text(value):
     "What a cell says, as text; '' if nothing. 1.0 is '1'"
@@ -285,4 +286,4 @@ def read_film_table(
     ordered = _ordered_classes(films, positive, notes)
     if faults := list(_few_patients(films)): raise FilmTableError(faults, where)
     _in_two_classes(films, notes)
-    return FilmTable(films, ordered, notes)
+    return FilmTable(films, ordered, notes, positive)

@@ -93,6 +93,11 @@ def read_value(ds, keyword):
     has_length = isinstance(value, (str, MultiValue, pydicom.Sequence))
     return None if has_length and not len(value) else value
 
+def private_value(ds, group, creator, element):
+    "Value of a private element, or None"
+    try: return ds.private_block(group, creator)[element].value
+    except KeyError: return None
+
 @lru_cache(maxsize=None)  # thousands of files have the same tags
 def dictionary_entry(tag):
     "Keyword and VR of a tag in PS3.6; '' for a private one"

@@ -13,6 +13,8 @@ from pydicom.multival import MultiValue
 from pydicom.tag import Tag
 from pydicom.valuerep import DSfloat, IS
 
+from .headers import private_value
+
 # %% ../nbs/toolbox/labels.ipynb #labels012
 @lru_cache(maxsize=None)
 def _tag(keyword): return Tag(keyword)
@@ -26,11 +28,6 @@ def element_value(groups, keyword):
         value = group[tag].value
         if value is not None and value != '': return value
     return None
-
-def private_value(ds, group, creator, element):
-    "Value of a private element, or None"
-    try: return ds.private_block(group, creator)[element].value
-    except KeyError: return None
 
 # %% ../nbs/toolbox/labels.ipynb #labels018
 # what tells volumes of one series apart, in the order in which it is tried

@@ -18,8 +18,8 @@ from pydicom.multival import MultiValue
 from tqdm.auto import tqdm
 
 from .dicom import find_dicoms, read_dicom
-from .headers import frame_places, tomogram_detector
-from .labels import element_value, labels_of, private_value
+from .headers import frame_places, private_value, tomogram_detector
+from .labels import element_value, labels_of
 from .wording import counted, some_of
 
 # %% ../nbs/toolbox/planes.ipynb #planes003b

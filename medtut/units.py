@@ -6,7 +6,6 @@
 __all__ = ['UNITS', 'pixels', 'pixel_unit', 'suv']
 
 # %% ../nbs/toolbox/units.ipynb #units003
-from datetime import timedelta
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +13,8 @@ import pydicom
 from .decoding import stored_values
 from .errors import DicomError, as_dicom_error, data_set_name, warn_of
 from .headers import (by_frame, differs_by_frame, element_value, has_signed_pixels,
-    is_colour_image, moment, read_moment, read_number, read_value, signed_as_pixels)
+    is_colour_image, read_number, read_value, signed_as_pixels)
+from .uptake import uptake_factor
 from .wording import counted
 
 # %% ../nbs/toolbox/units.ipynb #dicom066c
@@ -260,54 +260,6 @@ def pixel_unit(
         return 'stored values' if is_colour_image(ds) else scale_of(ds, frame, real_world).unit
 
 # %% ../nbs/toolbox/units.ipynb #dicom070b
-def _needed(ds, keyword, name):
-    "The element `keyword`, or `DicomError`"
-    value = read_value(ds, keyword)
-    if value is None:
-        raise DicomError(f'{name}: no {keyword}, which a standardised uptake value needs')
-    return value
-
-_MOST_HALF_LIVES = 12 # after so many a four-thousandth is left
-
-def _on_its_date(source):
-    "What to do about an injection whose date does not fit that of the scan"
-    stated = 'RadiopharmaceuticalStartDateTime', 'RadiopharmaceuticalStartTime'
-    if not all(keyword in source for keyword in stated): return 'compare it with another copy'
-    return f'if the dates were shifted apart, delete {stated[0]}: then the time alone is taken'
-
-def _seconds_of_decay(ds, source, name):
-    "Seconds from the injection to the time that the activity in the image is corrected to"
-    correction = _needed(ds, 'DecayCorrection', name)
-    if correction == 'ADMIN': return 0.  # corrected to the injection itself
-    if correction != 'START':
-        raise DicomError(f'{name}: DecayCorrection is {correction}; uptake needs START or ADMIN')
-    date = str(_needed(ds, 'SeriesDate', name))
-    start = moment(date, _needed(ds, 'SeriesTime', name))
-    injected = read_moment(source, 'RadiopharmaceuticalStartDateTime', ds)
-    if injected is None:
-        injected = moment(date, _needed(source, 'RadiopharmaceuticalStartTime', name))
-        if injected - start > timedelta(hours=12): injected -= timedelta(1)  # a TM has no date
-    acquisition_time = read_value(ds, 'AcquisitionTime')
-    if acquisition_time is not None:
-        acquisition_date = read_value(ds, 'AcquisitionDate')
-        acquired = moment(acquisition_date or date, acquisition_time)
-        is_next_day = not acquisition_date and start - acquired > timedelta(hours=12)
-        if start > acquired and not is_next_day:
-            raise DicomError(f'{name}: SeriesTime lies after AcquisitionTime, so it is not when the '
-                             'scan began; take the uptake from the original series')
-    seconds = (start - injected).total_seconds()
-    if seconds < 0:
-        raise DicomError(f'{name}: the injection at {injected} lies after the scan at {start}; '
-                         f'{_on_its_date(source)}')
-    return seconds
-
-def _check_suv_type(ds, name):
-    "Refuse g/ml by another size than body weight; without SUVType it is that (PS3.3 C.8.9.1)"
-    kind = read_value(ds, 'SUVType') or 'BW'
-    if kind == 'BW': return
-    raise DicomError(f'{name}: SUVType is {kind}, so its values are not by body weight; '
-                     'take the original series, in BQML, or these values with pixels')
-
 def suv(
     ds:pydicom.Dataset,  # a PET image, as `read_dicom` returns it
     frame:int|None=None, # one frame of several, counted from 0
@@ -317,34 +269,13 @@ def suv(
     Activity concentration x weight / injected activity, decayed to the scan, after QIBA's
     pseudo-code, "SUV calculation" (RSNA QIBA FDG-PET/CT profile). An injection with a
     time but no date, more than half a day after the scan, was the day before. A time zone beside
-    its date counts if the file names its own, too. Values that are in g/ml already are returned as
-    they are. Raises `DicomError` for what is no PET, in other units than Bq/ml, in g/ml by another
-    size than body weight (`SUVType`), not corrected for attenuation and decay, or lacks weight,
-    dose, half-life or times, and where nothing is left of the injection."""
+    its date counts if the file names its own, too. Counts of a Philips scanner are scaled by the
+    private factor beside them. Values that are in g/ml already are returned as
+    they are. Raises `DicomError` for what is no PET, in other units than Bq/ml or such counts, in
+    g/ml by another size than body weight (`SUVType`), not corrected for attenuation and decay, or
+    lacks weight, dose, half-life or times, and where nothing is left of the injection."""
     name = data_set_name(ds)
     with as_dicom_error(name, 'finding the uptake'):
         modality = read_value(ds, 'Modality')
         if modality != 'PT': raise DicomError(f'{name}: Modality is {modality}, not PT')
-        units = _needed(ds, 'Units', name)
-        if units == 'GML':
-            _check_suv_type(ds, name)
-            return pixels(ds, frame)
-        if units != 'BQML':
-            raise DicomError(f'{name}: Units is {units}; uptake values are computed from BQML')
-        corrections = set(np.atleast_1d(_needed(ds, 'CorrectedImage', name)).tolist())
-        if not {'ATTN', 'DECY'} <= corrections:
-            raise DicomError(
-                f'{name}: CorrectedImage is {sorted(corrections)}; ATTN and DECY are needed')
-        source = _needed(ds, 'RadiopharmaceuticalInformationSequence', name)[0]
-        weight = float(_needed(ds, 'PatientWeight', name))*1000  # g
-        half_life = float(_needed(source, 'RadionuclideHalfLife', name))
-        injected = float(_needed(source, 'RadionuclideTotalDose', name))
-        if min(weight, half_life, injected) <= 0:
-            raise DicomError(f'{name}: weight {weight} g, half-life {half_life} s and '
-                             f'dose {injected} Bq must be positive')
-        half_lives = _seconds_of_decay(ds, source, name)/half_life
-        if half_lives > _MOST_HALF_LIVES:
-            raise DicomError(f'{name}: {half_lives:.3g} half-lives lie between injection and scan, '
-                             f'after which nothing can be imaged; {_on_its_date(source)}')
-        activity = injected*2**-half_lives
-        return pixels(ds, frame)*np.float32(weight/activity)
+        return pixels(ds, frame)*np.float32(uptake_factor(ds, name))

@@ -746,6 +746,49 @@ def test_an_uptake_by_another_size_than_weight_is_none_by_weight(kind):
     np.testing.assert_allclose(suv(pet(SUVType=kind)), suv(pet()))
     assert pixel_unit(pet(Units='GML', SUVType=kind)) == 'g/ml'
 
+def philips(ds, suv_scale=None, activity_scale=None, creator='Philips PET Private Group', vr='DS'):
+    "`ds` with the factors that a Philips scanner writes beside its counts"
+    block = ds.private_block(0x7053, creator, create=True)
+    for element, value in (0x00, suv_scale), (0x09, activity_scale):
+        if value is None: continue
+        block.add_new(element, vr, str(value).encode() if vr == 'UN' else value)
+    return ds
+
+@pytest.mark.parametrize('vr', ['DS', 'UN'])
+@pytest.mark.parametrize('syntax', [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+def test_the_uptake_of_philips_counts(vr, syntax):
+    """QIBA, "SUV vendor neutral" pseudo-code of 2018-06-26: for CNTS the factor is (7053,1000) of
+    'Philips PET Private Group'. Numbers: PixelMed's TestSUVTransform (PhilipsSUVScaleFactor) of the
+    UIHC digital reference object, in which 7972 is an uptake of 1"""
+    ds = image([[0, 7972]], np.uint16, Modality='PT', Units='CNTS', DecayCorrection='START',
+               CorrectedImage=['ATTN', 'DECY'], RescaleSlope=.453901487278775, RescaleIntercept=0)
+    shown = suv(stored(philips(ds, 2.7634e-4, vr=vr), syntax))
+    np.testing.assert_allclose(shown, [[0, 1]], atol=1e-4)
+
+def test_the_uptake_of_philips_counts_by_activity():
+    """QIBA, as above: without (7053,1000), (7053,1009) makes Bq/ml of rescaled counts, and they go
+    on as BQML. Philips writes 0 for a factor that it does not have (so Weasis reads it)"""
+    for suv_scale in None, 0:
+        counts = philips(pet(Units='CNTS'), suv_scale, activity_scale=3)
+        np.testing.assert_allclose(suv(counts), 3*suv(pet()), rtol=1e-6)
+    # the first of the two is enough, and says it without dose and weight
+    both = philips(pet(Units='CNTS', PatientWeight=None), .004, activity_scale=3)
+    np.testing.assert_allclose(suv(both), [[0, 8]], rtol=1e-6)
+
+@pytest.mark.parametrize('elements, factors, says', [
+    ({}, {}, r'CNTS.*\(7053,1000\).*\(7053,1009\).*as the scanner wrote'),
+    ({}, dict(suv_scale=0, activity_scale=0), 'as the scanner wrote'),
+    ({}, dict(suv_scale=-1), 'as the scanner wrote'),
+    ({}, dict(suv_scale=.004, creator='SOMEBODY ELSE'), 'as the scanner wrote'),
+    (dict(SUVType='LBM'), dict(suv_scale=.004), 'SUVType is LBM'),
+    (dict(CorrectedImage=['DECY']), dict(suv_scale=.004), 'ATTN'),
+    (dict(DecayCorrection='NONE'), dict(suv_scale=.004), 'DecayCorrection is NONE'),
+    (dict(PatientWeight=None), dict(activity_scale=3), 'no PatientWeight'),
+    (dict(Units='PROPCNTS'), dict(suv_scale=.004), 'Units is PROPCNTS.*take the series')])
+def test_counts_without_an_uptake_say_why(elements, factors, says):
+    with pytest.raises(DicomError, match=says):
+        suv(philips(pet(**dict(Units='CNTS') | elements), **factors))
+
 # --- sides (PS3.3 C.7.6.1.1.1, C.7.6.2.1.1; shown as seen from the front or from the feet)
 
 @pytest.mark.parametrize('cosines, want, upright', [

@@ -252,8 +252,9 @@ def faults(folder, table, **arguments):
     return caught.value.faults
 
 def test_nothing_to_say(folder):
-    films, classes, notes = read_film_table(folder, rows(), positive='ill')
+    films, classes, notes, positive = read_film_table(folder, rows(), positive='ill')
     assert classes == ['well', 'ill']
+    assert positive == 'ill'
     assert notes == []
     assert list(films.row) == list(range(2, 10))
 
@@ -272,6 +273,12 @@ FAULTS = [
 def test_faults(folder, table, message):
     said = faults(folder, table)
     assert any(message in fault for fault in said), said
+
+def test_no_film_of_the_positive_class(folder):
+    said = faults(folder, rows(label='well'), positive='ill')
+    assert any("one class only, 'well' in 8 rows" in fault for fault in said), said
+    assert any("no label 'ill', which is to be the positive one: found 'well'" in fault
+               for fault in said), said
 
 def test_a_measurement_is_no_class(folder):
     write_films(folder, [f'more/{i}.png' for i in range(30)])
@@ -551,6 +558,32 @@ def test_unequal_sizes_are_noted(trained):
 def test_facts_do_not_hide_what_prediction_needs(trained, tmp_path, facts, message):
     with pytest.raises(ValueError, match=message):
         save_film_model(trained[1], tmp_path/'m.safetensors', dict(widths=(4, 8)), **facts)
+
+def test_a_threshold_of_no_class(folder, tmp_path):
+    """Without `positive` the classes stand in the order of the alphabet, and nobody said that the
+    last of them, here 'well', is what the threshold calls"""
+    split = ['train', 'train', 'valid', 'valid', 'test', 'test', 'train', 'train']
+    table = read_film_table(folder, rows(split=split), keep=['split'])
+    dls = film_dataloaders(folder, table, size=32, device='cpu')
+    learn = Learner(dls, small_xresnet(2, widths=(4, 8)), CrossEntropyLossFlat())
+    path, arguments = tmp_path/'m.safetensors', dict(widths=(4, 8))
+    with pytest.raises(ValueError, match=r"threshold of 0\.4 .*None.*'ill', 'well'.*positive="):
+        save_film_model(learn, path, arguments, threshold=.4)
+    assert not path.exists()
+    loaded = load_film_model(save_film_model(learn, path, arguments))
+    assert loaded.card['positive'] is None
+    assert list(predict_films(loaded, folder/'1.png').called) == [None]
+
+def test_a_card_with_a_threshold_of_no_class(trained, tmp_path):
+    from medtut.weights import save_weights
+    card = load_film_model(save_film_model(
+        trained[1], tmp_path/'m.safetensors', dict(widths=(4, 8)), threshold=.4)).card
+    assert card['positive'] == 'ill'
+    facts = {name: value for name, value in card.items() if name in (
+        'kind', 'classes', 'size', 'mean', 'std', 'white', 'arguments', 'threshold', 'temperature')}
+    path = save_weights(trained[1].model, tmp_path/'n.safetensors', **facts, positive='effusion')
+    with pytest.raises(ValueError, match="n.safetensors: .*'effusion'.*'well', 'ill'.*save_film_model"):
+        load_film_model(path)
 
 def test_a_card_of_another_network(tmp_path):
     from medtut.weights import save_weights

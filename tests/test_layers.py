@@ -20,10 +20,11 @@ files = {module_name(p): p for p in package.rglob('*.py') if not p.name.startswi
 each_module = pytest.mark.parametrize('module', sorted(files))
 
 # What one DICOM file says, shows and gives away: the cellar. In this order, each stands on those
-# before it: errors, headers, layout, decoding, units, orientation, display, profile, hidden_data,
-# burned_in, identity, summary. `dicom`, which reads pixels and tables of files, is the ground floor.
+# before it: errors, headers, layout, decoding, uptake, units, orientation, display, profile,
+# hidden_data, burned_in, identity, summary. `dicom`, which reads pixels and tables of files, is the
+# ground floor.
 one_file = {'burned_in', 'decoding', 'display', 'errors', 'headers', 'identity', 'orientation',
-    'profile', 'summary', 'units'}
+    'profile', 'summary', 'units', 'uptake'}
 # What lessons share. They never import each other.
 for_lessons = {'batch', 'brain_sets', 'cases', 'checks', 'comparing', 'datasets', 'few_patients',
     'files', 'intensities', 'intervals', 'masks', 'metrics', 'modes', 'nifti', 'patches', 'planes',
@@ -32,7 +33,8 @@ for_lessons = {'batch', 'brain_sets', 'cases', 'checks', 'comparing', 'datasets'
 may_import = dict(
     # one DICOM file
     errors=set(), headers={'errors'}, layout={'errors', 'headers'},
-    decoding={'errors', 'layout'}, units={'decoding', 'errors', 'headers'},
+    decoding={'errors', 'layout'}, uptake={'errors', 'headers'},
+    units={'decoding', 'errors', 'headers', 'uptake'},
     orientation={'errors', 'headers'},
     display={'decoding', 'errors', 'headers', 'orientation', 'units'},
     profile={'layout'}, hidden_data={'decoding', 'errors', 'headers', 'layout'},
@@ -45,7 +47,7 @@ may_import = dict(
     heatmaps={'checks'}, cam=for_lessons | {'heatmaps'},
     grading=for_lessons, segmentation=for_lessons,
     # slices in space, and volumes of them
-    labels=set(), planes={'dicom', 'headers', 'labels'},
+    labels={'headers'}, planes={'dicom', 'headers', 'labels'},
     series={'dicom', 'labels', 'planes', 'units'}, stacks={'dicom', 'planes', 'series', 'units'},
     volumes={'checks', 'planes', 'series', 'stacks'}, nifti={'files', 'planes', 'volumes'},
     # own films
