@@ -95,6 +95,7 @@ Data:
 Plumbing:
   headers           the elements of a DICOM file, wherever they stand
   layout            what a decoder must know of an image
+  stored_bits       which bits of a pixel are its number
   decoding          stored pixel values, whatever their compression
   units             what stored values mean: Hounsfield units, doses, uptake
   orientation       how an image lies in the patient

@@ -13,7 +13,7 @@ import pydicom
 from pydicom.pixels import get_decoder
 from pydicom.uid import UID, MPEGTransferSyntaxes
 from .errors import DicomError, data_set_name, warn_of
-from .headers import read_whole_number
+from .headers import read_value, read_whole_number
 from .wording import counted
 
 # %% ../nbs/toolbox/layout.ipynb #layout006
@@ -109,6 +109,7 @@ class ImageLayout(NamedTuple):
     options: dict  # for pydicom's decoders
     high_bit: int  # the highest bit of the number in a pixel
     data: bytes    # pixel data, as stored
+    is_lossy: bool # does the header say that a coding lost something?
 
 # at most so many samples a byte: a Huffman-coded JPEG block takes 2 bits or more, and stands for
 # 64 samples, of subsampled colours for several times as many; RLE repeats a byte 128 times by 2
@@ -184,4 +185,5 @@ def image_layout(
             f'{name}: pixel data is {type(data).__name__}, not bytes; '
             'read the file with `read_dicom`')
     _check_sizes(name, syntax, options, data, frame, max_bytes)
-    return ImageLayout(name, syntax, options, high_bit, data)
+    is_lossy = read_value(ds, 'LossyImageCompression') == '01'
+    return ImageLayout(name, syntax, options, high_bit, data, is_lossy)
