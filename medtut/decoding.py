@@ -17,7 +17,7 @@ import pydicom
 from pydicom.encaps import generate_fragments, generate_frames, get_frame
 from pydicom.pixels import get_decoder
 from .errors import DicomError, as_dicom_error, data_set_name
-from .layout import image_layout
+from .layout import image_layout, more_frames, warn_of_more_frames, without_more_frames
 from .stored_bits import jpeg_segments, read_codestream, stored_numbers
 from .wording import counted
 try: from joblib.externals.loky import ProcessPoolExecutor
@@ -134,10 +134,15 @@ def _decode(layout, frame):
             as_rgb = plugin != 'pillow' or not _is_rgb_already(layout, frame)
             # which bits are the number is settled in one place, for all decoders alike
             values, _ = decoder.as_array(layout.data, index=frame, decoding_plugin=plugin,
-                                         as_rgb=as_rgb, correct_unused_bits=False, **options)
+                                         as_rgb=as_rgb, correct_unused_bits=False,
+                                         allow_excess_frames=False, **options)
             return StoredValues(values, plugin or 'numpy')
         except Exception as e: failures.append(_failure(plugin, e))
-    if encapsulated and frame is None: _check_frames_are_there(layout)
+    if encapsulated and frame is None:
+        _check_frames_are_there(layout)
+        # without an offset table pydicom (3.0.2) does not part them
+        more = more_frames(layout)
+        if more: failures.append(f'NumberOfFrames {more}')
     raise DicomError('; '.join(failures) or f'no decoder for it is installed; {_WHERE_TO_DECODE}')
 
 def _decode_numbers(layout, frame):
@@ -288,11 +293,17 @@ def stored_values(
     """The stored values of an image, YBR as RGB.
 
     They are its numbers, without the bits of a pixel that are no part of them.
-    There is an axis for frames or colour only where there are several.
+    There is an axis for frames or colour only where there are several. Of more frames than
+    `NumberOfFrames` states the first are read, as many as it says, with a warning of both numbers.
     Compressed data is decoded in a process of its own: a native decoder that crashes, hangs or
     swallows memory takes that process with it, and nothing else. Where there are no processes, in
     a browser, it is decoded in this one.
     Raises `DicomError` where there is no image, where it can't be decoded, or where it claims more
     than the file can hold or `max_bytes` allows."""
     with as_dicom_error(data_set_name(ds), 'decoding'):
-        return _decode_apart(image_layout(ds, frame, max_bytes), frame)
+        layout = image_layout(ds, frame, max_bytes)
+        is_compressed = layout.syntax.is_encapsulated
+        stored = _decode_apart(layout if is_compressed else without_more_frames(layout), frame)
+        # of compressed data one frame is found without a look at the others
+        if frame is None or not is_compressed: warn_of_more_frames(ds, layout)
+        return stored

@@ -276,8 +276,8 @@ def _raw_samples(syntax, data, image):
     for plugin in ('pydicom', 'pylibjpeg', 'pyjpegls', 'gdcm'):
         if plugin not in decoder.available_plugins: continue
         try:
-            samples, _ = decoder.as_array(data, decoding_plugin=plugin, raw=True,
-                                          correct_unused_bits=False, **image)
+            samples, _ = decoder.as_array(data, decoding_plugin=plugin, correct_unused_bits=False,
+                                          raw=True, allow_excess_frames=False, **image)
             return samples
         except Exception as e: failures.append(f'{plugin}: {type(e).__name__}')
     raise DicomError(', '.join(failures) or 'no decoder')
