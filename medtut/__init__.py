@@ -95,6 +95,7 @@ Data:
 Plumbing:
   headers           the elements of a DICOM file, wherever they stand
   layout            what a decoder must know of an image
+  stored_bits       which bits of a pixel are its number
   decoding          stored pixel values, whatever their compression
   uptake            what makes uptake of a PET image: dose, weight, decay, a vendor's factors
   units             what stored values mean: Hounsfield units, doses, uptake

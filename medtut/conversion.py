@@ -24,7 +24,7 @@ from .files import any_file_name
 from .folders import contents_of, files_below, table_row
 from .nifti import save_nifti
 from .planes import VolumeError, read_images
-from .series import split_volumes, without_copies
+from .series import split_volumes, without_copies, without_place
 from .stacks import stack
 from .volumes import load_series, spacing
 from .wording import messages_of, some_of
@@ -40,7 +40,8 @@ def _geometry(stacked):
 def _row_of_table(uid, images):
     "What `series_table` says of one series"
     first = images[0]
-    problems = [i.problem for i in images if i.problem]
+    problem = without_place(images)
+    problems = [problem] if problem else []
     stacks = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter('always')
@@ -197,12 +198,10 @@ class _Plan(NamedTuple):
 
 def _plan(images):
     "The volumes of a series, or why there are none"
-    problems = [i.problem for i in images if i.problem]
-    if len(problems) == len(images): return _Plan(images, [], 'left out', problems[0])
-    if problems:
-        reason = (f'no place in the patient for {len(problems)} of {len(images)} images, '
-                  f'so none of them is used; the first: {problems[0]}')
-        return _Plan(images, [], 'failed', reason)
+    reason = without_place(images)
+    if reason:
+        has_slices = any(not image.problem for image in images)
+        return _Plan(images, [], 'failed' if has_slices else 'left out', reason)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter('always')
         try:

@@ -17,6 +17,7 @@ from .decoding import decoding_limits, run_in_process
 from .errors import DicomError
 from .headers import read_whole_number
 from .layout import PIXEL_ELEMENTS, image_layout
+from .stored_bits import without_overshoot
 
 # %% ../nbs/toolbox/hidden_data.ipynb #dicom126b
 def in_stored_bits(
@@ -195,7 +196,6 @@ def _without_gaps(data, ds):
             if begin < end: _clear_around_runs(code, begin, end, size)
     return _cleared_items(data, clear)
 
-
 # %% ../nbs/toolbox/hidden_data.ipynb #dicom126c
 _CLEARED = 'clear unused bits'
 
@@ -276,8 +276,8 @@ def _raw_samples(syntax, data, image):
     for plugin in ('pydicom', 'pylibjpeg', 'pyjpegls', 'gdcm'):
         if plugin not in decoder.available_plugins: continue
         try:
-            samples, _ = decoder.as_array(data, decoding_plugin=plugin, raw=True,
-                                          correct_unused_bits=False, **image)
+            samples, _ = decoder.as_array(data, decoding_plugin=plugin, correct_unused_bits=False,
+                                          raw=True, allow_excess_frames=False, **image)
             return samples
         except Exception as e: failures.append(f'{plugin}: {type(e).__name__}')
     raise DicomError(', '.join(failures) or 'no decoder')
@@ -304,7 +304,7 @@ def _as_rle(samples, image):
 def _compressed_pixels(ds, syntax):
     """Compressed `PixelData` without what hides in comments, around run lengths and in unused bits.
 
-    RLE stays RLE, another becomes native where bits must be cleared."""
+    RLE stays RLE, another becomes native where bits must be cleared; its overshoot is clipped."""
     original, depth = ds['PixelData'].value, _depth(ds)
     is_rle = syntax == pydicom.uid.RLELossless
     if is_rle: data, action = _without_gaps(original, ds), 'clear around run lengths'
@@ -315,7 +315,7 @@ def _compressed_pixels(ds, syntax):
     if not is_rle and _precision(data) <= depth.stored: return untouched
     layout = image_layout(ds)
     samples = _decoded(layout, data)
-    cleared = in_stored_bits(samples, depth.stored, depth.high)
+    cleared = in_stored_bits(without_overshoot(samples, layout), depth.stored, depth.high)
     if cleared is samples: return untouched
     if is_rle: return _Cleared(_as_rle(cleared, layout.options), [*actions, _CLEARED], syntax)
     if layout.options['samples_per_pixel'] > 1:

@@ -24,7 +24,7 @@ from scipy import ndimage as ndi
 
 from .checks import check_spacing
 from .planes import VolumeError, read_images
-from .series import check_kinds, one_series, split_volumes, without_copies
+from .series import check_kinds, one_series, split_volumes, without_copies, without_place
 from .stacks import read_voxels, stack
 from .wording import counted, some_of
 
@@ -169,8 +169,9 @@ def series_stacks(folder, uid=None, volume=None, volumes=False, tolerance=.1, pr
     name = _name_of(folder)
     images = read_images(folder, progress=progress)
     images = without_copies(one_series(images, uid, name))
-    for image in images:
-        if image.problem: raise VolumeError(image.problem)
+    problem = without_place(images)
+    # that of one image names its file
+    if problem: raise VolumeError(problem if len(images) == 1 else f'{name}: {problem}')
     planes = [p for image in images for p in image.planes]
     candidates = split_volumes(planes, tolerance)
     chosen = _volumes_wanted(candidates, volume, volumes, images, name)
@@ -198,6 +199,7 @@ def load_series(
     Reads single images, enhanced and other multi-frame files, and Siemens mosaics. With
     `volumes=True` the array is (x, y, z, volume), and a table that says what each volume is comes
     third (`SeriesVoxels`). Files that can't be read or are no image are left out with a warning.
+    An image without a place is refused: it may be a slice whose header was damaged.
     Padding has no value of its own: it becomes the lowest value of the volume, air in a CT, or 0 if
     that is lower, unless `fill` gives another; `fill=np.nan` keeps it apart.
 

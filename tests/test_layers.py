@@ -20,9 +20,9 @@ files = {module_name(p): p for p in package.rglob('*.py') if not p.name.startswi
 each_module = pytest.mark.parametrize('module', sorted(files))
 
 # What one DICOM file says, shows and gives away: the cellar. In this order, each stands on those
-# before it: errors, headers, layout, decoding, uptake, units, orientation, display, profile,
-# hidden_data, burned_in, identity, summary. `dicom`, which reads pixels and tables of files, is the
-# ground floor.
+# before it: errors, headers, layout, stored_bits, decoding, uptake, units, orientation, display,
+# profile, hidden_data, burned_in, identity, summary. `dicom`, which reads pixels and tables of
+# files, is the ground floor.
 one_file = {'burned_in', 'decoding', 'display', 'errors', 'headers', 'identity', 'orientation',
     'profile', 'summary', 'units', 'uptake'}
 # What lessons share. They never import each other.
@@ -33,11 +33,11 @@ for_lessons = {'batch', 'brain_sets', 'cases', 'checks', 'comparing', 'datasets'
 may_import = dict(
     # one DICOM file
     errors=set(), headers={'errors'}, layout={'errors', 'headers'},
-    decoding={'errors', 'layout'}, uptake={'errors', 'headers'},
-    units={'decoding', 'errors', 'headers', 'uptake'},
+    stored_bits=set(), decoding={'errors', 'layout', 'stored_bits'},
+    uptake={'errors', 'headers'}, units={'decoding', 'errors', 'headers', 'uptake'},
     orientation={'errors', 'headers'},
     display={'decoding', 'errors', 'headers', 'orientation', 'units'},
-    profile={'layout'}, hidden_data={'decoding', 'errors', 'headers', 'layout'},
+    profile={'layout'}, hidden_data={'decoding', 'errors', 'headers', 'layout', 'stored_bits'},
     burned_in={'headers', 'layout'},
     identity={'burned_in', 'errors', 'headers', 'hidden_data', 'profile'},
     summary={'decoding', 'display', 'headers', 'orientation', 'profile', 'units'},
@@ -115,8 +115,8 @@ light = one_file | {'', 'answers', 'exercises', 'batch', 'brain_cases', 'brain_s
     'files', 'film_files', 'film_tables', 'films', 'folders',
     'hidden_data', 'intervals', 'labels', 'layout', 'masks', 'metrics', 'nifti', 'pictures', 'planes',
     'pacs', 'pacs_access', 'pacs_dimse', 'pacs_start', 'pacs_web',
-    'pseudonyms', 'reasons', 'series', 'splits', 'stacks', 'tables', 'volumes',
-    'wording'}
+    'pseudonyms', 'reasons', 'series', 'splits', 'stacks', 'stored_bits', 'tables',
+    'volumes', 'wording'}
 with_fastai = {'chest', 'film_models'}
 frameworks = {'torch', 'torchvision', 'fastai'}
 notebook_tools = {'nbdev', 'IPython', 'ipywidgets', 'ipyniivue', 'jupyterlab', 'notebook', 'sphinx', 'myst_nb'}

@@ -17,7 +17,7 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RLELossless, generate_uid
 
-from medtut.conversion import series_table
+from medtut.conversion import nifti_files, series_table
 from medtut.errors import DicomError
 from medtut.nifti import load_nifti, save_nifti
 from medtut.planes import Plane, VolumeError, read_images
@@ -746,6 +746,41 @@ def test_damaged_headers_give_two_kinds_of_error(tmp_path):
             try: load(path)
             except (VolumeError, DicomError): refused += 1
     assert refused > 30
+
+def captured_screen():
+    "A picture of the series with neither place nor directions, as PS3.3 A.8.1 has it"
+    return image(np.zeros((ROWS, COLUMNS)))
+
+@pytest.mark.parametrize('n', [1, 2])
+def test_pictures_without_a_place_among_slices(tmp_path, n):
+    """They are counted and named, and what the message says to do works.
+
+    A slice that lost its place can't be told from them: without it the volume would be wrong."""
+    folder = write(tmp_path/'ct', all_slices())
+    names = [f'screen{i}.dcm' for i in range(n)]
+    for name in names: captured_screen().save_as(folder/name, enforce_file_format=True)
+    said = (f'no place in the patient for {n} of {SLICES + n} images, so none of them is used: '
+            f'{folder}/screen0.dcm: ImagePositionPatient is None; ')
+    with pytest.raises(VolumeError) as e: load(folder)
+    assert str(e.value).startswith(f'{folder}: {said}')
+    assert all(name in str(e.value) for name in names)
+    assert series_table(folder, progress=False).problem[0].startswith(said)
+    converted = nifti_files(folder, tmp_path/'out', progress=False)
+    assert set(converted.status) == {'failed'}
+    assert converted.reason.str.contains(f'for {n} of {SLICES + n} images').all()
+    advice = '[i.path for i in read_images(folder) if not i.problem]'
+    assert advice in str(e.value)
+    paths = eval(advice, dict(folder=folder, read_images=read_images))
+    np.testing.assert_array_equal(load(paths)[0], truth())
+    for name in names: (folder/name).unlink()
+    np.testing.assert_array_equal(load(folder)[0], truth())
+
+def test_no_picture_with_a_place(tmp_path):
+    folder = write(tmp_path/'cr', [captured_screen() for _ in range(3)])
+    refused(folder, f'{folder}: no place in the patient for any of 3 images; the first: '
+                    f'{folder}/00.*ImagePositionPatient is None')
+    only = write(tmp_path/'one', [captured_screen()])/'000.dcm'
+    refused(only, f'^{only}: ImagePositionPatient is None')
 
 def test_an_unreadable_label_costs_no_slice(tmp_path):
     "A b-value that is no number"

@@ -1,0 +1,132 @@
+"""More frames than `NumberOfFrames` states: the first are read, and a warning says so.
+
+The header is what all else goes by (PS3.3 C.7.6.6.1.1): the places of slices, `frame=`, shapes."""
+import io
+import warnings
+
+import numpy as np
+import pytest
+from openjpeg.utils import encode_array
+from PIL import Image
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.pixels import get_encoder
+from pydicom.uid import (
+    CTImageStorage,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    RLELossless,
+)
+
+from medtut.decoding import stored_values
+from medtut.dicom import read_dicom, scan
+from medtut.errors import DicomError
+
+frames = np.stack([np.full((64, 64), 10*(i + 1), np.uint8) for i in range(4)])
+
+def as_jpeg(x):
+    buffer = io.BytesIO()
+    Image.fromarray(x).save(buffer, 'JPEG')
+    return buffer.getvalue()
+
+def by_run_lengths(x):
+    options = dict(rows=64, columns=64, samples_per_pixel=1, bits_allocated=8, bits_stored=8,
+                   number_of_frames=1, pixel_representation=0,
+                   photometric_interpretation='MONOCHROME2', planar_configuration=0)
+    return get_encoder(RLELossless).encode(x, **options)
+
+def encoder(syntax):
+    return {JPEGBaseline8Bit: as_jpeg, JPEG2000Lossless: encode_array,
+            RLELossless: by_run_lengths}[syntax]
+
+def data_set(path, stated, syntax=ExplicitVRLittleEndian, has_offsets=True, fragments=1, held=4):
+    "A file that holds several frames and states fewer; `None`: none"
+    ds = Dataset()
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = syntax
+    ds.SOPClassUID, ds.SOPInstanceUID = CTImageStorage, '1.2.3'
+    ds.Rows = ds.Columns = 64
+    ds.BitsAllocated = ds.BitsStored = 8
+    ds.HighBit, ds.PixelRepresentation, ds.SamplesPerPixel = 7, 0, 1
+    ds.PhotometricInterpretation = 'MONOCHROME2'
+    if stated is not None: ds.NumberOfFrames = stated
+    if syntax.is_encapsulated:
+        encoded = [encoder(syntax)(x) for x in frames[:held]]
+        ds.PixelData = encapsulate(encoded, fragments_per_frame=fragments, has_bot=has_offsets)
+    else: ds.PixelData = frames[:held].tobytes()
+    ds['PixelData'].VR = 'OB'
+    ds['PixelData'].is_undefined_length = syntax.is_encapsulated
+    ds.save_as(path, enforce_file_format=True)
+    return read_dicom(path)
+
+def read(ds, **kwargs):
+    "The values, and what was said"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always')
+        values = stored_values(ds, **kwargs).values
+    return values, [str(w.message) for w in caught]
+
+each_syntax = pytest.mark.parametrize(
+    'syntax', [ExplicitVRLittleEndian, JPEGBaseline8Bit, JPEG2000Lossless, RLELossless],
+    ids=['native', 'JPEG', 'JPEG 2000', 'RLE'])
+
+@pytest.mark.parametrize('has_offsets', [True, False])
+@pytest.mark.parametrize('stated', [None, 1, 3])
+@each_syntax
+def test_more_frames_than_stated(tmp_path, syntax, stated, has_offsets):
+    path = tmp_path/'more.dcm'
+    ds = data_set(path, stated, syntax, has_offsets)
+    both = (f'NumberOfFrames is {stated or 1}, and the pixel data holds 4 frames; '
+            'set it to 4 if all of them belong to the image')
+    if syntax == RLELossless and stated == 3 and not has_offsets:
+        # pydicom (3.0.2) does not part them
+        with pytest.raises(DicomError, match=f'{path}: .*{both}'): stored_values(ds)
+        return
+    values, said = read(ds)
+    right = frames[:stated] if stated == 3 else frames[0]
+    np.testing.assert_allclose(values, right, atol=1 if syntax == JPEGBaseline8Bit else 0)
+    are_read = 'the first 3 are read' if stated == 3 else 'the first is read'
+    assert said == [f'{path}: {both}; {are_read}']
+
+@each_syntax
+def test_set_as_the_warning_says(tmp_path, syntax):
+    ds = data_set(tmp_path/'more.dcm', 3, syntax)
+    ds.NumberOfFrames = 4
+    values, said = read(ds)
+    assert len(values) == 4
+    assert not said
+
+@pytest.mark.parametrize('syntax', [JPEGBaseline8Bit, JPEG2000Lossless])
+@pytest.mark.parametrize('has_offsets', [True, False])
+def test_fragments_of_one_frame_are_no_frames(tmp_path, syntax, has_offsets):
+    values, said = read(data_set(tmp_path/'one.dcm', 1, syntax, has_offsets, fragments=3, held=1))
+    np.testing.assert_allclose(values, frames[0], atol=1)
+    assert not said
+
+def test_one_frame_of_more(tmp_path):
+    "It is the one asked for; native ones are counted all the same"
+    values, said = read(data_set(tmp_path/'more.dcm', 3), frame=2)
+    np.testing.assert_array_equal(values, frames[2])
+    assert 'NumberOfFrames is 3, and the pixel data holds 4 frames' in said[0]
+
+@pytest.mark.parametrize('rows, columns, bits', [(1, 1, 8), (3, 1, 1), (3, 3, 1)])
+def test_what_makes_a_length_even_is_no_frame(rows, columns, bits):
+    "A byte behind the pixels has room for several frames of a bit (PS3.5 8.1.1)"
+    ds = Dataset()
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.Rows, ds.Columns, ds.SamplesPerPixel = rows, columns, 1
+    ds.BitsAllocated = ds.BitsStored = bits
+    ds.PhotometricInterpretation = 'MONOCHROME2'
+    ds.add_new('PixelData', 'OB', b'\1\0')
+    values, said = read(ds)
+    assert values.shape == (rows, columns)
+    assert not said
+
+def test_scan_has_a_note(tmp_path):
+    for syntax in ExplicitVRLittleEndian, JPEG2000Lossless:
+        data_set(tmp_path/f'{syntax}.dcm', 3, syntax)
+    table = scan(tmp_path, progress=False)
+    assert table.note.str.contains('NumberOfFrames is 3, and the pixel data holds 4').all()
+    assert (table.px_max == 30).all()

@@ -1,0 +1,161 @@
+"""Lossy codestreams that are wider than their numbers.
+
+White beside black swings above the one and below the other (Gibbs). A codestream of `BitsStored`
+bits cuts that off when it is decoded (ITU-T T.81 A.3.1, T.800 G.1.2), a wider one does not: the
+right values are the decoded ones, clipped to the range that `BitsStored` gives (PS3.5 8.1.1)."""
+import io
+import struct
+
+import numpy as np
+import pytest
+from jpeg_ls import encode_array as as_jpeg_ls
+from openjpeg.utils import decode_pixel_data, encode_array
+from PIL import Image
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    JPEG2000,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLSNearLossless,
+)
+from scipy.fft import idctn
+
+from medtut.decoding import stored_values
+from medtut.identity import deidentify
+
+STORED = 12
+WHITE = 2**STORED - 1
+
+def board(high=WHITE):
+    "Black and white in bands, whose edges no block of a coding shares"
+    return np.uint16(high)*(np.indices((64, 64)).sum(axis=0)//11 % 2).astype(np.uint16)
+
+def data_set(frame, syntax, stored=STORED, allocated=16, signed=0, shape=(64, 64), **elements):
+    ds = Dataset()
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = syntax
+    ds.Rows, ds.Columns = shape
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit = allocated, stored, stored - 1
+    ds.PixelRepresentation, ds.SamplesPerPixel = signed, 1
+    ds.PhotometricInterpretation = 'MONOCHROME2'
+    ds.PixelData = encapsulate([frame])
+    ds['PixelData'].VR, ds['PixelData'].is_undefined_length = 'OB', True
+    for keyword, value in elements.items(): setattr(ds, keyword, value)
+    return ds
+
+def stored(*args, **kwargs):
+    return stored_values(data_set(*args, **kwargs)).values.astype(int)
+
+def as_jpeg_2000(x, **how):
+    "A codestream of 16 bits that keeps a quarter of the bytes"
+    buffer = io.BytesIO()
+    Image.fromarray(x).save(buffer, 'JPEG2000', quality_mode='rates', quality_layers=[4],
+                            no_jp2=True, **how)
+    return buffer.getvalue()
+
+def by_openjpeg(frame, dtype):
+    "What the codestream says, all 16 bits of it"
+    return np.frombuffer(decode_pixel_data(frame, version=2), dtype).reshape(64, 64).astype(int)
+
+def overshoots(x, low, high):
+    assert x.min() < low or x.max() > high, 'the test needs a codestream that overshoots'
+    return x
+
+@pytest.mark.parametrize('reversible', [False, True])
+def test_jpeg_2000(reversible):
+    "9-7, and 5-3 that was cut short, which the header alone says"
+    # of black and white 5-3 keeps all in less than a quarter: noise is harder
+    x = np.random.default_rng(0).integers(2, size=(64, 64)).astype(np.uint16)*np.uint16(WHITE)
+    frame = as_jpeg_2000(x, irreversible=not reversible)
+    right = overshoots(by_openjpeg(frame, '<u2'), 0, WHITE).clip(0, WHITE)
+    np.testing.assert_array_equal(stored(frame, JPEG2000, LossyImageCompression='01'), right)
+    if not reversible: np.testing.assert_array_equal(stored(frame, JPEG2000), right)
+
+@pytest.mark.parametrize('signed', [0, 1])
+def test_below_0_with_a_sign_in_the_codestream(signed):
+    "Of a header with a sign it is a number, of one without it lies below the lowest"
+    x = board().astype(np.int16) - (2048 if signed else 0)
+    frame = encode_array(x.astype(np.int16), bits_stored=16, compression_ratios=[8])
+    low, high = (-2048, 2047) if signed else (0, WHITE)
+    right = overshoots(by_openjpeg(frame, '<i2'), low, high).clip(low, high)
+    assert (by_openjpeg(frame, '<i2') < low).any()
+    np.testing.assert_array_equal(stored(frame, JPEG2000, signed=signed), right)
+
+def test_jpeg_ls_within_a_tolerance():
+    x = board()
+    # a codestream takes as many bits as its highest value
+    x[0, 0] = 2**16 - 1
+    frame = bytes(as_jpeg_ls(x, lossy_error=50))
+    right = x.clip(0, WHITE).astype(int)
+    apart = np.abs(stored(frame, JPEGLSNearLossless) - right)
+    assert apart.max() <= 50
+
+def test_jpeg_of_8_bits_with_7():
+    x = board(127).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(x).save(buffer, 'JPEG', quality=60)
+    right = overshoots(np.array(Image.open(buffer)).astype(int), 0, 127).clip(0, 127)
+    found = stored(buffer.getvalue(), JPEGBaseline8Bit, stored=7, allocated=8)
+    np.testing.assert_array_equal(found, right)
+
+def jpeg_of_12_bits(mean, wave, step=16):
+    "One block of 8 x 8 in extended JPEG: its mean and one wave along its rows (T.81 B.2, F.1.2)"
+    def segment(marker, content):
+        return struct.pack('>BBH', 0xff, marker, len(content) + 2) + content
+    def size(value): return abs(value).bit_length()
+    def bits_of(value):
+        # one below 0 is written less 1, its highest bit 0
+        positive = value if value > 0 else value + 2**size(value) - 1
+        return f'{positive:b}'.zfill(size(value))
+    def table(kind, *symbols):
+        # codes 0, 10, 110 ...: one of each length
+        lengths = bytes(int(i < len(symbols)) for i in range(16))
+        return segment(0xc4, bytes([kind]) + lengths + bytes(symbols))
+    # one code for the mean; for the wave its size, and the end of the block
+    coded = '0' + bits_of(mean) + '0' + bits_of(wave) + '10'
+    coded += '1'*(-len(coded) % 8)
+    scan = int(coded, 2).to_bytes(len(coded)//8, 'big').replace(b'\xff', b'\xff\0')
+    return (b'\xff\xd8' + segment(0xdb, b'\0' + bytes([step]*64))
+            + segment(0xc1, struct.pack('>BHHB', 12, 8, 8, 1) + b'\1\x11\0')
+            + table(0, size(mean)) + table(0x10, size(wave), 0)
+            + segment(0xda, b'\1\1\0\0\x3f\0') + scan + b'\xff\xd9')
+
+@pytest.mark.parametrize('middle', [900, 100])
+def test_extended_jpeg_of_12_bits_with_10(middle):
+    step, wave = 16, 106
+    mean = 8*(middle - 2**11)//step  # samples are shifted by half their range (T.81 A.3.1)
+    waves = np.zeros((8, 8))
+    waves[0, :2] = mean*step, wave*step
+    exact = idctn(waves, norm='ortho') + 2**11
+    right = overshoots(exact, 0, 1023).clip(0, 1023)
+    found = stored(jpeg_of_12_bits(mean, wave), JPEGExtended12Bit, stored=10, shape=(8, 8))
+    np.testing.assert_allclose(found, right, atol=1)
+
+def test_deidentifying_wraps_nothing():
+    "A copy in which bits above the number are cleared is not compressed any more"
+    frame = as_jpeg_2000(board(), irreversible=True)
+    right = overshoots(by_openjpeg(frame, '<u2'), 0, WHITE).clip(0, WHITE)
+    clean = deidentify(data_set(frame, JPEG2000))
+    assert not clean.file_meta.TransferSyntaxUID.is_compressed
+    np.testing.assert_array_equal(stored_values(clean).values, right)
+
+# what must stay as it was
+
+def test_what_a_lossless_codestream_holds_above_the_number_is_dropped():
+    "An overlay in bit 15, in either transfer syntax"
+    x = board()
+    overlay = x | np.uint16(0x8000)
+    frame = encode_array(overlay, bits_stored=16)
+    for syntax in JPEG2000, JPEG2000Lossless:
+        np.testing.assert_array_equal(stored(frame, syntax), x)
+
+def test_a_sign_that_the_codestream_does_not_know_is_a_bit():
+    "12 bits of two's complement in 16 without a sign, as near as the tolerance of JPEG-LS"
+    x = np.repeat(np.array([5, 100, 0xfff - 5, 0xfff - 100], np.uint16), 1024).reshape(64, 64)
+    x[0, 0] = 2**15
+    frame = bytes(as_jpeg_ls(x, lossy_error=1))
+    right = np.where(x > 2047, x.astype(int) - 4096, x)
+    right[0, 0] = 0
+    assert np.abs(stored(frame, JPEGLSNearLossless, signed=1) - right)[1:].max() <= 1
