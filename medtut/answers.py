@@ -56,7 +56,7 @@ def number_of_text(text, unit):
     if re.fullmatch(r'[-+]?\d+,\d+', text):
         raise Unreadable('write a decimal point, and nothing between thousands')
     written = WRITTEN.fullmatch(text)
-    if not written: raise Unreadable('a number is asked, and this text is none')
+    if not written: raise Unreadable('a number is asked for, and this text is none')
     value, said = float(written[1]), written[2].strip()
     if said == '%' and not unit: return value/100
     if said and said != unit:
@@ -72,14 +72,14 @@ def finite(value):
 def number_of(answer, unit):
     "The answer as a float"
     if isinstance(answer, (bool, np.bool_)):
-        raise Unreadable('a number is asked, not True or False')
+        raise Unreadable('a number is asked for, not True or False')
     if isinstance(answer, str): return finite(number_of_text(answer, unit))
     try: values = np.asarray(float(answer) if isinstance(answer, (Real, Decimal)) else answer)
     except (ValueError, OverflowError): values = np.asarray(None)
     if values.dtype.kind not in 'iuf':
-        raise Unreadable(f'a number is asked, and this is {type_name(answer)}')
+        raise Unreadable(f'a number is asked for, and this is {type_name(answer)}')
     if values.size != 1:
-        raise Unreadable(f'one number is asked, and these are {values.size}')
+        raise Unreadable(f'one number is asked for, and these are {values.size}')
     return finite(float(values.item()))
 
 # %% ../nbs/toolbox/answers.ipynb #ans013
@@ -121,10 +121,10 @@ class Numbers(Number):
         if isinstance(answer, np.ndarray): answer = answer.ravel().tolist()
         asked = ', '.join(self.names)
         if not isinstance(answer, (list, tuple)):
-            raise Unreadable(f'{len(self.names)} numbers are asked ({asked}), '
+            raise Unreadable(f'{len(self.names)} numbers are asked for ({asked}), '
                              f'and this is {type_name(answer)}')
         if len(answer) != len(self.names):
-            raise Unreadable(f'{len(self.names)} numbers are asked ({asked}), '
+            raise Unreadable(f'{len(self.names)} numbers are asked for ({asked}), '
                              f'and these are {len(answer)}')
         if any(is_empty(part) for part in answer): raise Unreadable(f'asked are {asked}')
         # the name may stand behind the number as a unit does: 12 ml
@@ -161,12 +161,12 @@ def array_of(answer):
     "The answer as an array of numbers"
     try: values = np.asarray(answer)
     except ValueError:
-        raise Unreadable('an array is asked, and here the rows differ in length') from None
+        raise Unreadable('an array is asked for, and here the rows differ in length') from None
     if values.dtype.kind not in 'biuf':
         found = type_name(answer)
         if isinstance(answer, np.ndarray): found = f'an array of {values.dtype}'
-        raise Unreadable(f'an array of numbers is asked, and this is {found}')
-    if values.ndim == 0: raise Unreadable('an array is asked, and this is one number')
+        raise Unreadable(f'an array of numbers is asked for, and this is {found}')
+    if values.ndim == 0: raise Unreadable('an array is asked for, and this is one number')
     return values
 
 # %% ../nbs/toolbox/answers.ipynb #ans019
@@ -246,7 +246,7 @@ class Function(Kind):
     def given_by(self, function): return function
     def read(self, answer):
         if not callable(answer):
-            raise Unreadable('a function is asked: give its name, without calling it')
+            raise Unreadable('a function is asked for: give its name, without calling it')
         return [tried(answer, case) for case in self.cases]
     def same(self, value, expected):
         return all(equal_results(a, b, self.rel) for a, b in zip(value, expected))

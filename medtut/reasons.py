@@ -20,8 +20,8 @@ def factor_reason(factor, unit, is_share=True):
     "What a factor between answer and solution says; the answer may be rounded"
     def about(size): return close(factor, size, rel=.01)
     if about(-1): return 'the sign is wrong'
-    if about(100) and not unit and is_share: return 'per cent, and a share is asked: from 0 to 1'
-    if about(.01) and unit == '%': return 'a share, and per cent is asked: from 0 to 100'
+    if about(100) and not unit and is_share: return 'per cent, and a share is asked for: from 0 to 1'
+    if about(.01) and unit == '%': return 'a share, and per cent is asked for: from 0 to 100'
     where = 'look at the unit' if unit else 'is the point in the right place?'
     for size in (10, 100, 1000, 10**6):
         if about(size) or about(1/size):
@@ -76,7 +76,7 @@ def lying_reason(values, expected, same):
 def shape_reason(values, expected):
     if values.shape == expected.shape: return ''
     if values.shape == expected.shape[::-1]: return 'rows and columns are swapped'
-    return f'the shape is {values.shape}, and {expected.shape} is asked'
+    return f'the shape is {values.shape}, and {expected.shape} is asked for'
 
 # %% ../nbs/toolbox/reasons.ipynb #ans018
 def values_reason(values, expected):
