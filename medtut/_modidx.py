@@ -725,6 +725,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'medtut.heatmaps.ReceptiveField': ('toolbox/heatmaps.html#receptivefield', 'medtut/heatmaps.py'),
                                  'medtut.heatmaps._as_array': ('toolbox/heatmaps.html#_as_array', 'medtut/heatmaps.py'),
                                  'medtut.heatmaps._between': ('toolbox/heatmaps.html#_between', 'medtut/heatmaps.py'),
+                                 'medtut.heatmaps._check_covers': ('toolbox/heatmaps.html#_check_covers', 'medtut/heatmaps.py'),
                                  'medtut.heatmaps._check_field': ('toolbox/heatmaps.html#_check_field', 'medtut/heatmaps.py'),
                                  'medtut.heatmaps._check_maps': ('toolbox/heatmaps.html#_check_maps', 'medtut/heatmaps.py'),
                                  'medtut.heatmaps._hottest': ('toolbox/heatmaps.html#_hottest', 'medtut/heatmaps.py'),

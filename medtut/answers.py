@@ -126,7 +126,7 @@ class Numbers(Number):
         if len(answer) != len(self.names):
             raise Unreadable(f'{len(self.names)} numbers are asked for ({asked}), '
                              f'and these are {len(answer)}')
-        if any(is_empty(part) for part in answer): raise Unreadable(f'asked are {asked}')
+        if any(is_empty(part) for part in answer): raise Unreadable(f'one of {asked} is missing')
         # the name may stand behind the number as a unit does: 12 ml
         parts = [part.strip().removesuffix(name) if isinstance(part, str) else part
                  for part, name in zip(answer, self.names)]

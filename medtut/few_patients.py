@@ -238,9 +238,9 @@ def auc_interval(
     (Newcombe 2006, method 5, doi:10.1002/sim.2324). Several cases of a patient count as fewer, by
     the design effect (Obuchowski 1997, doi:10.2307/2533958).
 
-    95 % mean about 90 (measured on this function's page) for two or three patients of a class who
-    have many cases each, and where the scores of a rare class spread twice as widely as the
-    other's.
+    An interval of 95 % covers about 90 % (measured on this function's page) for two or three
+    patients of a class who have many cases each, and where the scores of a rare class spread twice
+    as widely as the other's.
     Without cases of one class all three are `NaN`, with a warning. Raises `ValueError` for
     lengths that differ, labels other than 0 and 1, groups as `check_ids` refuses them, and a level
     outside 0..1"""

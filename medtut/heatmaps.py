@@ -25,9 +25,18 @@ class ReceptiveField(NamedTuple):
     step:tuple  # from one cell to the next
     width:tuple # how much a cell sees
 
+def _check_covers(field, cells, size):
+    "Refuse the field of another layer, whose cells end before the image does, or after it"
+    for first, step, n, pixels in zip(field.first, field.step, cells, size):
+        left_over = pixels - 1 - (first + step*(n - 1))
+        if -step <= left_over <= first + 2*step: continue
+        raise ValueError(f'{n} cells from pixel {first:g} on, {step:g} apart, do not cover '
+                         f'{pixels} pixels: take receptive_field of the layer that the maps are of')
+
 def _check_field(field, cells, size):
     "Coarse cells have a place on the image only if somebody says where"
-    if isinstance(field, ReceptiveField) or field == 'tiles': return
+    if isinstance(field, ReceptiveField): return _check_covers(field, cells, size)
+    if field == 'tiles': return
     if field is not None:
         raise ValueError(f"field is a ReceptiveField or 'tiles', found {field!r}")
     if tuple(cells) != tuple(size):

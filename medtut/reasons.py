@@ -20,7 +20,8 @@ def factor_reason(factor, unit, is_share=True):
     "What a factor between answer and solution says; the answer may be rounded"
     def about(size): return close(factor, size, rel=.01)
     if about(-1): return 'the sign is wrong'
-    if about(100) and not unit and is_share: return 'per cent, and a share is asked for: from 0 to 1'
+    if about(100) and not unit and is_share:
+        return 'per cent, and a share is asked for: from 0 to 1'
     if about(.01) and unit == '%': return 'a share, and per cent is asked for: from 0 to 100'
     where = 'look at the unit' if unit else 'is the point in the right place?'
     for size in (10, 100, 1000, 10**6):

@@ -695,6 +695,26 @@ def test_best_constant_point_refuses():
         with pytest.raises(ValueError, match='none of them empty'):
             best_constant_point(masks)
 
+def test_the_field_of_another_layer_is_refused():
+    """Before, block 3's field on block 4's coarser map put all heat into the upper left quarter,
+    and block 4's on block 3's spread it over twice the image"""
+    maps = torch.rand(1, 6, 6)
+    upsample(maps, (96, 96), ReceptiveField((0, 0), (16, 16), (97, 97)))
+    with pytest.raises(ValueError, match='6 cells from pixel 0 on, 8 apart, do not cover 96 pixels'):
+        upsample(maps, (96, 96), ReceptiveField((0, 0), (8, 8), (49, 49)))
+    with pytest.raises(ValueError, match='do not cover 48 pixels'):
+        upsample(maps, (48, 48), ReceptiveField((0, 0), (16, 16), (97, 97)))
+
+@pytest.mark.parametrize('first, step, n, pixels', [
+    (0, 8, 12, 96),   # padded
+    (24, 8, 6, 96),   # not padded: as much is left on the right
+    (3.5, 8, 12, 96), # tiles
+    (15, 32, 7, 224), # a ResNet
+    (0, 8, 13, 97)])
+def test_fields_that_cover_are_taken(first, step, n, pixels):
+    field = ReceptiveField((first, first), (step, step), (49, 49))
+    assert upsample(torch.rand(1, n, n), (pixels, pixels), field).shape == (1, pixels, pixels)
+
 def test_upsample_by_pytorch():
     """As PyTorch interpolates tiles; and with the first cell's middle at pixel 0,
     cells keep their values on every step-th pixel"""
