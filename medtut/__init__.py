@@ -103,6 +103,8 @@ Plumbing:
   display           an image in the window that its file asks for
   summary           what a table can hold of one file
   profile           what the basic profile of de-identification says of each element
+  fragments         which part of compressed pixel data is which frame
+  codestreams       compressed frames without what no decoder reads
   hidden_data       pixel data without what hides in it
   coding            names of what is outlined, in the codes that DICOM asks for
   errors            one kind of error for whatever is wrong with a file

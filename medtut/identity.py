@@ -17,6 +17,7 @@ from .burned_in import burned_in_risk
 from .errors import DicomError, data_set_name
 from .headers import elements
 from .hidden_data import ClearedPixels, cleared_pixels
+from .layout import PIXEL_ELEMENTS
 from medtut.profile import (OPTIONS, Treated, Treatment, in_words, option_names, pseudonym,
     rule_of)
 from .wording import counted
@@ -110,6 +111,9 @@ class _Plan(NamedTuple):
     meta: pydicom.Dataset   # the new file meta information
     marks: pydicom.Dataset  # what says that the file was de-identified
 
+# only an icon has pixels in an item (PS3.3 C.7.6.1.1.6), and icons go: these nobody shows or clears
+_NO_PIXELS = {pydicom.tag.Tag(keyword): None for keyword in PIXEL_ELEMENTS}
+
 class _Walk:
     """Goes through a data set at every depth and notes what becomes of each element.
 
@@ -146,15 +150,18 @@ class _Walk:
     def settled_in_words(self, new):
         "The action, for an element that was made before"
         if new is self.pixels.element: return self.pixels.action
+        if new.tag in self.pixels.beside: return 'put offsets right'
         if new.VR == 'SQ': return 'replace'
         return 'new UID' if 'Instance' in new.keyword else f'replace by {in_words(new.value)}'
 
     def treated(self, e, rule, settled):
         "What becomes of a readable element"
-        new = settled.get(e.tag)
-        if new is None: action, new = self.treatment.element(e, rule)
-        elif new == e: action, new = None, e
-        else: action = self.settled_in_words(new)
+        if e.tag not in settled: action, new = self.treatment.element(e, rule)
+        elif settled[e.tag] is None: return Treated('remove', None)
+        elif settled[e.tag] == e: action, new = None, e
+        else:
+            new = settled[e.tag]
+            action = self.settled_in_words(new)
         if e.tag == _PIXEL_DATA and self.pixels.action == _UNREADABLE: action = _UNREADABLE
         return Treated(action, new)
 
@@ -164,10 +171,13 @@ class _Walk:
         elif treated.element is None: around = treated.action
         elif treated.element is not sequence: around = 'remove'
         else: around = 'keep'
-        for item in sequence.value: self.data_set(item, {}, around)
+        settled = {} if around.startswith('remove') else _NO_PIXELS
+        for item in sequence.value: self.data_set(item, settled, around)
 
     def data_set(self, parent, settled, around='keep'):
-        "Go through one data set; `settled` are new elements by tag, that were made before"
+        """Go through one data set; `settled` are new elements by tag, that were made before.
+
+        One that is `None` has to go."""
         for tag in sorted(parent.keys()):
             rule = self.rule(tag, around)
             try: e = parent[tag]
@@ -199,7 +209,7 @@ def _plan(ds, treatment, listing=False):
     if hasattr(ds, 'file_meta'):
         meta = _meta(ds, treatment, pixels.syntax)
         walk.data_set(ds.file_meta, {e.tag: e for e in meta})
-    settled = {e.tag: e for e in marks}
+    settled = {e.tag: e for e in marks} | pixels.beside
     if pixels.element: settled[pixels.element.tag] = pixels.element
     walk.data_set(ds, settled)
     return _Plan(walk.changes, meta, marks)
@@ -240,8 +250,8 @@ def identifying_elements(
     That is what the basic profile of PS3.15 Annex E removes or replaces; elements that the
     dictionary does not know; all private elements (their `action` is 'remove, private'); the 128
     bytes of preamble, where they are not zeros; file meta information; what lies in pixel data
-    beside the pixels ('clear unused bits', 'cut behind the last pixel', 'clear comments',
-    'clear around run lengths').
+    beside the pixels ('clear unused bits', 'cut behind the last pixel', 'cut behind the last
+    frame', 'put offsets right', 'clear comments', 'clear around run lengths').
     `deidentify` refuses a file with an element that 'can not be read'. Names burned into the
     picture are not found: where they are likely (`burned_in_risk`) there is a row 'check the
     picture' for each reason. Raises `DicomError` where the header can't be gone through."""
@@ -284,7 +294,8 @@ def deidentify(
 
     `identifying_elements` lists what is done. Preamble and file meta information are written anew.
     Curves, overlays and private elements are removed, those in sequences too, and so is what the
-    dictionary does not know. Bits of the pixels that hold no pixel are cleared: RLE data is encoded
+    dictionary does not know. Pixels are those of the frames that `NumberOfFrames` states, and what
+    lies behind them is cut. Bits of the pixels that hold no pixel are cleared: RLE data is encoded
     again, other compressed data becomes native where a bit must go. Comments in JPEG and JPEG 2000
     streams are made zero, but for those behind the first scan or tile, which are not looked for,
     and so is what stands around run lengths of RLE; video is left as it is.
@@ -299,8 +310,9 @@ def deidentify(
     into it (`burned_in_risk`) and faces that can be rebuilt from a head scan stay, and so does free
     text in elements that the profile keeps.
     Raises `DicomError`, which quotes no value, where an element can't be read, pixels can't be
-    cleared, or dates can't be shifted for want of a PatientID; `ValueError` for an unknown option
-    and for shifted dates without a key; `TypeError` for a key that is not bytes."""
+    cleared or their frames told apart, or dates can't be shifted for want of a PatientID;
+    `ValueError` for an unknown option and for shifted dates without a key; `TypeError` for a key
+    that is not bytes."""
     retain = option_names(retain)
     is_shifting = 'dates shifted' in retain
     if is_shifting and not key:

@@ -190,20 +190,25 @@ def image_layout(
     is_lossy = read_value(ds, 'LossyImageCompression') == '01'
     return ImageLayout(name, syntax, options, high_bit, data, is_lossy)
 
-# %% ../nbs/toolbox/layout.ipynb #layou10c
+# %% ../nbs/toolbox/layout.ipynb #layou10a
 # the first bytes of a frame in JPEG or JPEG-LS, JPEG 2000, and JPEG 2000 in a file's boxes
 _BEGINNINGS = b'\xff\xd8', b'\xff\x4f\xff\x51', b'\0\0\0\x0cjP  '
 
-def _begins_run_lengths(fragment):
+def begins_codestream(fragment):
+    "Does a fragment begin a frame of JPEG, JPEG-LS or JPEG 2000?"
+    return fragment.startswith(_BEGINNINGS)
+
+def begins_run_lengths(fragment):
     "Has a fragment the header of an RLE frame: 1 to 15 segments, the first behind it (PS3.5 G.5)?"
     segments, first = fragment[:4], fragment[4:8]
     return 1 <= int.from_bytes(segments, 'little') <= 15 and first == b'\x40\0\0\0'
 
+# %% ../nbs/toolbox/layout.ipynb #layou10c
 def _encoded_frames(layout):
     "How many encoded frames there are, as far as they begin as such"
     _, *fragments = generate_fragments(layout.data)  # the first item is the offset table
-    if layout.syntax == pydicom.uid.RLELossless: return sum(map(_begins_run_lengths, fragments))
-    return sum(fragment.startswith(_BEGINNINGS) for fragment in fragments)
+    if layout.syntax == pydicom.uid.RLELossless: return sum(map(begins_run_lengths, fragments))
+    return sum(map(begins_codestream, fragments))
 
 class _NativeFrames(NamedTuple):
     "What there is of native pixel data"

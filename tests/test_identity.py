@@ -292,9 +292,9 @@ def outcome(before, after):
 def in_short(action):
     "An action as `outcome` says it"
     if action.startswith('remove,'): return 'remove'
-    pixels = ('clear unused bits', 'cut behind the last pixel', 'clear comments',
-              'clear around run lengths')
-    return 'pixels' if action in pixels else action
+    pixels = {'clear unused bits', 'cut behind the last pixel', 'cut behind the last frame',
+              'put offsets right', 'clear comments', 'clear around run lengths'}
+    return 'pixels' if set(action.split(', ')) <= pixels else action
 
 def disagreements(ds, **options):
     "Elements of which `identifying_elements` says another thing than `deidentify` does"
@@ -539,11 +539,12 @@ def test_offsets_that_look_like_the_end_of_a_jpeg_stay():
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(buffer, 'JPEG')
     ds = image(np.zeros((2, 8, 8), np.uint8))
     ds.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
-    offsets = struct.pack('<3L', 0, 0x00d9ff00, 0x01000000)
-    frames = encapsulate([buffer.getvalue()]*2, has_bot=False)
-    ds.PixelData = b'\xfe\xff\x00\xe0' + struct.pack('<L', 12) + offsets + frames[8:]
+    code = buffer.getvalue()
+    second = 0x00d9ff00  # in the file FF D9, between other bytes; items have headers of 8 bytes
+    ds.PixelData = encapsulate([code + bytes(second - 8 - len(code)), code])
     ds['PixelData'].VR, ds['PixelData'].is_undefined_length = 'OB', True
-    assert deidentify(ds).PixelData[8:20] == offsets
+    assert ds.PixelData[8:16] == struct.pack('<2L', 0, second)
+    assert deidentify(ds).PixelData[:16] == ds.PixelData[:16]
 
 def dated(**values):
     return image(StudyDate='20240229', StudyTime='101112', ContentDate='20240301',

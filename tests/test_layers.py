@@ -21,8 +21,8 @@ each_module = pytest.mark.parametrize('module', sorted(files))
 
 # What one DICOM file says, shows and gives away: the cellar. In this order, each stands on those
 # before it: errors, headers, layout, stored_bits, decoding, uptake, units, orientation, display,
-# profile, hidden_data, burned_in, identity, summary. `dicom`, which reads pixels and tables of
-# files, is the ground floor.
+# profile, fragments, codestreams, hidden_data, burned_in, identity, summary. `dicom`, which reads
+# pixels and tables of files, is the ground floor.
 one_file = {'burned_in', 'decoding', 'display', 'errors', 'headers', 'identity', 'orientation',
     'profile', 'summary', 'units', 'uptake'}
 # What lessons share. They never import each other.
@@ -37,9 +37,11 @@ may_import = dict(
     uptake={'errors', 'headers'}, units={'decoding', 'errors', 'headers', 'uptake'},
     orientation={'errors', 'headers'},
     display={'decoding', 'errors', 'headers', 'orientation', 'units'},
-    profile={'layout'}, hidden_data={'decoding', 'errors', 'headers', 'layout', 'stored_bits'},
+    profile={'layout'}, fragments={'errors', 'headers'}, codestreams=set(),
+    hidden_data={'codestreams', 'decoding', 'errors', 'fragments', 'headers', 'layout',
+        'stored_bits'},
     burned_in={'headers', 'layout'},
-    identity={'burned_in', 'errors', 'headers', 'hidden_data', 'profile'},
+    identity={'burned_in', 'errors', 'headers', 'hidden_data', 'layout', 'profile'},
     summary={'decoding', 'display', 'headers', 'orientation', 'profile', 'units'},
     # lessons
     dicom=one_file | {'files'}, slices=for_lessons | one_file | {'dicom'},
@@ -109,10 +111,10 @@ may_import = dict(
 # what a table of DICOM files, a volume or a score must not make anyone wait for
 light = one_file | {'', 'answers', 'exercises', 'batch', 'brain_cases', 'brain_sets', 'cases', 'intensities',
     'checks', 'outlines', 'pairs', 'preprocessing',
-    'captures', 'coding', 'reports', 'results', 'segments', 'sources',
+    'captures', 'codestreams', 'coding', 'reports', 'results', 'segments', 'sources',
     'cli', 'cli_base', 'cli_data', 'cli_folders', 'cli_outlines', 'cli_results', 'conversion', 'dicom',
     'evaluate',
-    'files', 'film_files', 'film_tables', 'films', 'folders',
+    'files', 'film_files', 'film_tables', 'films', 'folders', 'fragments',
     'hidden_data', 'intervals', 'labels', 'layout', 'masks', 'metrics', 'nifti', 'pictures', 'planes',
     'pacs', 'pacs_access', 'pacs_dimse', 'pacs_start', 'pacs_web',
     'pseudonyms', 'reasons', 'series', 'splits', 'stacks', 'stored_bits', 'tables',
