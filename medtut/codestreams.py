@@ -148,7 +148,8 @@ def without_gaps(
     if not size: size = end # such a segment is taken to end with the next
     header_end = min(_RLE_HEADER, end)
     n, *offsets = [int.from_bytes(code[i:i + 4], 'little') for i in range(0, header_end, 4)] or [0]
-    starts = sorted(offsets[:n])
+    # a damaged one may lie gigabytes behind the frame
+    starts = sorted(min(offset, end) for offset in offsets[:n])
     first_unused = min(4 + 4*len(starts), header_end)
     code[first_unused:header_end] = bytes(header_end - first_unused)
     at = header_end

@@ -426,3 +426,10 @@ def test_run_lengths_encoded_again_have_their_table():
         struct.unpack('<3Q', clean.ExtendedOffsetTableLengths))
     assert list(struct.unpack('<3Q', clean.ExtendedOffsetTable)) == starts[:3].tolist()
     np.testing.assert_array_equal(pixels(clean), PATTERNS[:3] & 63)
+
+def test_a_place_far_behind_the_frame_costs_nothing():
+    "PS3.5 G.5: offsets of 32 bits, here that of a segment which is not there"
+    frame = encoded(RLELossless)[0]
+    damaged = struct.pack('<3L', 2, 64, 2**32 - 1) + frame[12:]
+    clean = deidentify(holding(in_items(b'', damaged), 1, RLELossless))
+    assert contents(clean)[1] == damaged
