@@ -277,7 +277,9 @@ def _decode_apart(layout, frame):
         if is_safe or not _has_processes(): return _decode_numbers(layout, frame)
         return run_in_process(limits, _decode_numbers, layout, frame)
     except DicomError as e:
-        raise DicomError(f'{layout.name}: {layout.syntax.name} could not be decoded: {e}') from None
+        reason = str(e).removeprefix(f'{layout.name}: ')
+        raise DicomError(
+            f'{layout.name}: {layout.syntax.name} could not be decoded: {reason}') from None
     except OutOfTime as e:
         raise DicomError(
             f'{decoder} {e} and was stopped; compare it with another copy of the file') from e
