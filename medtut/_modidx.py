@@ -860,6 +860,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'medtut.layout._decoder_options': ('toolbox/layout.html#_decoder_options', 'medtut/layout.py'),
                                'medtut.layout._encoded_frames': ('toolbox/layout.html#_encoded_frames', 'medtut/layout.py'),
                                'medtut.layout._native_frames': ('toolbox/layout.html#_native_frames', 'medtut/layout.py'),
+                               'medtut.layout._or_larger_frames': ('toolbox/layout.html#_or_larger_frames', 'medtut/layout.py'),
                                'medtut.layout.image_layout': ('toolbox/layout.html#image_layout', 'medtut/layout.py'),
                                'medtut.layout.more_frames': ('toolbox/layout.html#more_frames', 'medtut/layout.py'),
                                'medtut.layout.overlay_bit': ('toolbox/layout.html#overlay_bit', 'medtut/layout.py'),

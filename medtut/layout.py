@@ -220,7 +220,8 @@ def _begins_run_lengths(fragment):
 
 def _encoded_frames(layout):
     "How many encoded frames there are, as far as they begin as such"
-    _, *fragments = generate_fragments(layout.data)  # the first item is the offset table
+    fragments = generate_fragments(layout.data)
+    next(fragments, None)  # the offset table
     if layout.syntax == pydicom.uid.RLELossless: return sum(map(_begins_run_lengths, fragments))
     return sum(fragment.startswith(_BEGINNINGS) for fragment in fragments)
 
@@ -248,25 +249,40 @@ def without_more_frames(
     if frames is None or frames.count <= layout.options['number_of_frames']: return layout
     return layout._replace(data=layout.data[:frames.stated_bytes])
 
+def _or_larger_frames(layout, stated_bytes):
+    "What else to set where native pixels are a multiple of what is stated, '' where nothing fits"
+    times, rest = divmod(len(layout.data), stated_bytes)
+    if rest > 1: return ''
+    bits = layout.options['bits_allocated']*times
+    if bits in (8, 16, 32):
+        return (f', or, if its numbers are longer, BitsAllocated to {bits}, '
+                'and BitsStored and HighBit with it')
+    if times == 3 and layout.options['samples_per_pixel'] == 1:
+        return (', or, if it is in colour, SamplesPerPixel to 3, '
+                'and PhotometricInterpretation with it')
+    return ''
+
 def more_frames(
     layout:ImageLayout, # as `image_layout` returns it
 )->str: # both numbers and what to do, '' where there are no more
     "What a message says of frames beyond those that the header states"
     stated = layout.options['number_of_frames']
+    count, otherwise = stated, ''
     if layout.syntax.is_encapsulated: count = _encoded_frames(layout)
-    else:
-        frames = _native_frames(layout)
-        count = frames.count if frames else stated
+    elif frames := _native_frames(layout):
+        count, otherwise = frames.count, _or_larger_frames(layout, frames.stated_bytes)
     if count <= stated: return ''
     return (f'is {stated}, and the pixel data holds {count} frames; '
-            f'set it to {count} if all of them belong to the image')
+            f'set it to {count} if all of them belong to the image{otherwise}')
 
 def warn_of_more_frames(
     ds:pydicom.Dataset, # as `read_dicom` returns it
     layout:ImageLayout, # its own
+    frame:int|None=None,# the one that is read, counted from 0; `None`: as many as are stated
 ):
     "Warn, with both numbers, of frames beyond those that the header states"
     more = more_frames(layout)
     stated = layout.options['number_of_frames']
-    are_read = 'the first is read' if stated == 1 else f'the first {stated} are read'
+    are_read = 'only the first is read' if stated == 1 else f'only the first {stated} are read'
+    if frame is not None: are_read = f'frame {frame}, counted from 0, is read'
     if more: warn_of(ds, 'NumberOfFrames', more, are_read)
