@@ -69,7 +69,7 @@ def _check_bits(ds, options):
         high_bit = stored - 1
     return high_bit
 
-_OVERLAY_GROUPS = range(0x6000, 0x6100, 2)
+_OVERLAY_GROUPS = range(0x6000, 0x6020, 2)  # PS3.5 7.6
 
 def overlay_bit(
     ds:pydicom.Dataset, # as `read_dicom` returns it

@@ -150,9 +150,13 @@ def without_overshoot(
     bits = layout.high_bit + 1
     lowest, highest = 0, 2**bits - 1
     if layout.options['pixel_representation']: lowest, highest = -2**(bits - 1), 2**(bits - 1) - 1
-    if lowest <= as_coded.min() and as_coded.max() <= highest: return x
-    numbers = _without_overlay(as_coded.astype(np.int64), layout, coded, lowest)
-    return numbers.clip(lowest, highest).astype(x.dtype)
+    is_outside = (as_coded < lowest) | (as_coded > highest)
+    if not is_outside.any(): return x
+    # few are: the others need no wider numbers
+    numbers = as_coded.copy()
+    nearest = _without_overlay(as_coded[is_outside].astype(np.int64), layout, coded, lowest)
+    numbers[is_outside] = nearest.clip(lowest, highest)
+    return numbers.astype(x.dtype)
 
 def stored_numbers(
     x:np.ndarray, # whole numbers as decoded, all bits of their containers
