@@ -10,8 +10,10 @@ import re
 import warnings
 
 import pydicom
-from .headers import read_value
-from .layout import PIXEL_ELEMENTS
+from pydicom.uid import (
+    HTJ2K, JPEG2000, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
+from .headers import read_value, read_whole_number
+from .layout import PIXEL_ELEMENTS, overlay_bit
 
 # %% ../nbs/toolbox/burned_in.ipynb #dicom108b
 _CAMERAS = {'ES', 'XC'}  # Modality of endoscopes and of photographs
@@ -42,6 +44,17 @@ def _kind_of_picture(ds, text):
     if is_dose_report or 'SCREEN SAVE' in kind: reasons.append('a dose report or a saved screen')
     return reasons
 
+_MAY_BE_LOSSY = JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000, HTJ2K
+
+def _traces_of_overlay(ds):
+    "The reason to look that lies in lossy coding, which mixes an overlay's bit with the others"
+    syntax = getattr(ds, 'file_meta', {}).get('TransferSyntaxUID', '')
+    if syntax not in _MAY_BE_LOSSY: return []
+    high_bit = read_whole_number(ds, 'HighBit')
+    if high_bit is None or overlay_bit(ds, high_bit) is None: return []
+    return ['an overlay in unused bits of pixels that may be lossy: '
+            'traces of it may be in the picture']
+
 def burned_in_risk(
     ds:pydicom.Dataset, # as `read_dicom` returns it, with or without its pixels
 )->list[str]: # reasons to look, none where there is no picture or nothing speaks for text in it
@@ -60,6 +73,7 @@ def burned_in_risk(
         reasons += _kind_of_picture(ds, text)
         if text('RecognizableVisualFeatures') == 'YES':
             reasons.append('RecognizableVisualFeatures is YES')
+        reasons += _traces_of_overlay(ds)
         reasons += _stated_annotation(text('BurnedInAnnotation'))
     return reasons
 

@@ -40,12 +40,12 @@ def _geometry(stacked):
 def _row_of_table(uid, images):
     "What `series_table` says of one series"
     first = images[0]
-    problem = without_place(images)
-    problems = [problem] if problem else []
     stacks = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter('always')
         distinct = without_copies(images, compare_pixels=False)
+        problem = without_place(distinct)
+        problems = [problem] if problem else []
         planes = [p for image in distinct for p in image.planes]
         candidates = split_volumes(planes) if planes else []
         for v in candidates:
@@ -198,15 +198,17 @@ class _Plan(NamedTuple):
 
 def _plan(images):
     "The volumes of a series, or why there are none"
-    reason = without_place(images)
-    if reason:
-        has_slices = any(not image.problem for image in images)
-        return _Plan(images, [], 'failed' if has_slices else 'left out', reason)
+    has_slices = any(not image.problem for image in images)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter('always')
         try:
-            planes = [p for i in without_copies(images) for p in i.planes]
-            volumes = split_volumes(planes)
+            # a picture that makes no volume need not be decoded to be left out
+            distinct = without_copies(images, compare_pixels=has_slices)
+            reason = without_place(distinct)
+            if reason:
+                status = 'failed' if has_slices else 'left out'
+                return _Plan(images, [], status, reason, messages_of(caught))
+            volumes = split_volumes([p for image in distinct for p in image.planes])
         except ValueError as e: return _Plan(images, [], 'failed', str(e), messages_of(caught))
     return _Plan(images, volumes, note=messages_of(caught))
 

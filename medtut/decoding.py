@@ -277,7 +277,9 @@ def _decode_apart(layout, frame):
         if is_safe or not _has_processes(): return _decode_numbers(layout, frame)
         return run_in_process(limits, _decode_numbers, layout, frame)
     except DicomError as e:
-        raise DicomError(f'{layout.name}: {layout.syntax.name} could not be decoded: {e}') from None
+        reason = str(e).removeprefix(f'{layout.name}: ')
+        raise DicomError(
+            f'{layout.name}: {layout.syntax.name} could not be decoded: {reason}') from None
     except OutOfTime as e:
         raise DicomError(
             f'{decoder} {e} and was stopped; compare it with another copy of the file') from e
@@ -293,8 +295,9 @@ def stored_values(
     """The stored values of an image, YBR as RGB.
 
     They are its numbers, without the bits of a pixel that are no part of them.
-    There is an axis for frames or colour only where there are several. Of more frames than
-    `NumberOfFrames` states the first are read, as many as it says, with a warning of both numbers.
+    There is an axis for frames or colour only where there are several. If there are more frames
+    than `NumberOfFrames` states, only the first are read, as many as it says, and a warning names
+    both numbers. With `frame` compressed frames are not counted, and there is no such warning.
     Compressed data is decoded in a process of its own: a native decoder that crashes, hangs or
     swallows memory takes that process with it, and nothing else. Where there are no processes, in
     a browser, it is decoded in this one.
@@ -305,5 +308,5 @@ def stored_values(
         is_compressed = layout.syntax.is_encapsulated
         stored = _decode_apart(layout if is_compressed else without_more_frames(layout), frame)
         # of compressed data one frame is found without a look at the others
-        if frame is None or not is_compressed: warn_of_more_frames(ds, layout)
+        if frame is None or not is_compressed: warn_of_more_frames(ds, layout, frame)
         return stored

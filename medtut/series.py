@@ -53,8 +53,8 @@ def without_place(
         return f'no place in the patient for any of {n} images; the first: {problems[0]}'
     return (f'no place in the patient for {len(problems)} of {n} images, so none of them is used: '
             f'{some_of(problems)}. Take out of the folder what is no slice, such as a scout or '
-            'a captured screen, or give the paths of the others, '
-            '[i.path for i in read_images(folder) if not i.problem]')
+            'a captured screen, or, in Python, give the paths of the others: '
+            '[i.path for i in medtut.planes.read_images(folder) if not i.problem]')
 
 # %% ../nbs/toolbox/series.ipynb #series034
 _SAME_PLACE = 1e-4  # mm; a header holds numbers as text, and its writers round

@@ -13,6 +13,7 @@ import numpy as np
 from pydicom.encaps import generate_frames
 from pydicom.pixels.utils import get_j2k_parameters
 from pydicom.uid import HTJ2K, JPEG2000
+from .errors import DicomError
 
 # %% ../nbs/toolbox/stored_bits.ipynb #sbits006
 def number_bits(
@@ -108,16 +109,39 @@ def _may_overshoot(layout, coded):
     # a sign that only the header knows is one of the bits: their order is not that of numbers
     return coded.is_signed or not layout.options['pixel_representation']
 
+def _check_containers(x, layout, coded):
+    "Raise `DicomError` for samples that had more bits than their containers, and lost them"
+    allocated = x.dtype.itemsize*8
+    if coded.precision is None or coded.precision <= allocated: return
+    enough = 16 if coded.precision <= 16 else 32
+    raise DicomError(
+        f'{layout.name}: BitsAllocated is {allocated}, and the codestream has samples of '
+        f'{coded.precision} bits, more than fit; set BitsAllocated to {enough}, '
+        f'BitsStored to {coded.precision} and HighBit to {coded.precision - 1}')
+
+def _without_overlay(x, layout, coded, lowest):
+    "Whole numbers (int64), as near as whole overlay bits bring them to a range from `lowest` on"
+    bits = layout.high_bit + 1
+    # lossy waves were seen to swing by a range, of noise, never by one and a half
+    bit = layout.overlay_bit or bits + 2
+    if bit >= coded.precision: return x
+    period = 2**bit
+    # as far below the range as above it
+    first = lowest - (period - 2**bits)//2
+    return (x - first) % period + first
+
 def without_overshoot(
     x:np.ndarray, # whole numbers as decoded, all bits of their containers
     layout,       # `ImageLayout` of the image
 )->np.ndarray: # the same array where nothing overshoots, else a new one of its type
     """What lossy coding put above or below the range of the number, clipped to that.
 
-    The range is that of `HighBit` + 1 bits. Other codings are left alone: there the bits above
-    the number mean something else."""
+    The range is that of `HighBit` + 1 bits. An overlay in the bits above is taken away first.
+    Other codings are left alone: there the bits above the number mean something else.
+    Raises `DicomError` where the codestream's samples have more bits than their containers."""
     if not layout.syntax.is_encapsulated: return x
     coded = _first_codestream(layout)
+    _check_containers(x, layout, coded)
     if not _may_overshoot(layout, coded): return x
     sign = 'i' if coded.is_signed else 'u'
     as_coded = x.view(x.dtype.str.replace(x.dtype.kind, sign))
@@ -126,13 +150,20 @@ def without_overshoot(
     bits = layout.high_bit + 1
     lowest, highest = 0, 2**bits - 1
     if layout.options['pixel_representation']: lowest, highest = -2**(bits - 1), 2**(bits - 1) - 1
-    if lowest <= as_coded.min() and as_coded.max() <= highest: return x
-    return as_coded.clip(lowest, highest).astype(x.dtype)
+    is_outside = (as_coded < lowest) | (as_coded > highest)
+    if not is_outside.any(): return x
+    # few are: the others need no wider numbers
+    numbers = as_coded.copy()
+    nearest = _without_overlay(as_coded[is_outside].astype(np.int64), layout, coded, lowest)
+    numbers[is_outside] = nearest.clip(lowest, highest)
+    return numbers.astype(x.dtype)
 
 def stored_numbers(
     x:np.ndarray, # whole numbers as decoded, all bits of their containers
     layout,       # `ImageLayout` of the image
 )->np.ndarray: # the numbers, in the same type
-    "The numbers of decoded pixels, without the bits that are no part of them"
+    """The numbers of decoded pixels, without the bits that are no part of them.
+
+    Raises `DicomError` as `without_overshoot` does."""
     within = without_overshoot(x, layout)
     return number_bits(within, layout.options['bits_stored'], _high_bit(layout))

@@ -2,6 +2,7 @@
 
 The header is what all else goes by (PS3.3 C.7.6.6.1.1): the places of slices, `frame=`, shapes."""
 import io
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -22,6 +23,7 @@ from pydicom.uid import (
 from medtut.decoding import stored_values
 from medtut.dicom import read_dicom, scan
 from medtut.errors import DicomError
+from medtut.layout import ImageLayout, more_frames
 
 frames = np.stack([np.full((64, 64), 10*(i + 1), np.uint8) for i in range(4)])
 
@@ -86,7 +88,11 @@ def test_more_frames_than_stated(tmp_path, syntax, stated, has_offsets):
     values, said = read(ds)
     right = frames[:stated] if stated == 3 else frames[0]
     np.testing.assert_allclose(values, right, atol=1 if syntax == JPEGBaseline8Bit else 0)
-    are_read = 'the first 3 are read' if stated == 3 else 'the first is read'
+    # four times as long as stated, native data may have longer numbers
+    if syntax == ExplicitVRLittleEndian and stated != 3:
+        both += (', or, if its numbers are longer, BitsAllocated to 32, '
+                 'and BitsStored and HighBit with it')
+    are_read = 'only the first 3 are read' if stated == 3 else 'only the first is read'
     assert said == [f'{path}: {both}; {are_read}']
 
 @each_syntax
@@ -106,9 +112,68 @@ def test_fragments_of_one_frame_are_no_frames(tmp_path, syntax, has_offsets):
 
 def test_one_frame_of_more(tmp_path):
     "It is the one asked for; native ones are counted all the same"
-    values, said = read(data_set(tmp_path/'more.dcm', 3), frame=2)
+    path = tmp_path/'more.dcm'
+    values, said = read(data_set(path, 3), frame=2)
     np.testing.assert_array_equal(values, frames[2])
-    assert 'NumberOfFrames is 3, and the pixel data holds 4 frames' in said[0]
+    assert said == [f'{path}: NumberOfFrames is 3, and the pixel data holds 4 frames; '
+                    'set it to 4 if all of them belong to the image; '
+                    'frame 2, counted from 0, is read']
+
+@pytest.mark.parametrize('syntax', [JPEGBaseline8Bit, JPEG2000Lossless, RLELossless])
+def test_one_compressed_frame_is_read_without_a_look_at_the_others(tmp_path, syntax):
+    values, said = read(data_set(tmp_path/'more.dcm', 3, syntax), frame=2)
+    np.testing.assert_allclose(values, frames[2], atol=1)
+    assert not said
+
+def native(path, pixels, stated, bits):
+    "A file whose pixels are other than its header says"
+    ds = data_set(path, stated)
+    ds.BitsAllocated = ds.BitsStored = bits
+    ds.HighBit = bits - 1
+    ds.PixelData = pixels.tobytes()
+    return ds
+
+@pytest.mark.parametrize('stated', [1, 2])
+def test_longer_numbers_look_like_more_frames(tmp_path, stated):
+    "What the message says to do works"
+    x = np.arange(stated*64*64, dtype='<u2').reshape(stated, 64, 64) + 1000
+    path = tmp_path/'long.dcm'
+    ds = native(path, x, stated, 8)
+    are_read = 'only the first is read' if stated == 1 else f'only the first {stated} are read'
+    assert read(ds)[1] == [
+        f'{path}: NumberOfFrames is {stated}, and the pixel data holds {2*stated} frames; '
+        f'set it to {2*stated} if all of them belong to the image, or, if its numbers are longer, '
+        f'BitsAllocated to 16, and BitsStored and HighBit with it; {are_read}']
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit = 16, 16, 15
+    values, said = read(ds)
+    np.testing.assert_array_equal(values, x.squeeze())
+    assert not said
+
+def test_colours_look_like_more_frames(tmp_path):
+    "What the message says to do works"
+    x = np.random.default_rng(0).integers(256, size=(64, 64, 3), dtype=np.uint8)
+    path = tmp_path/'colour.dcm'
+    ds = native(path, x, 1, 8)
+    assert read(ds)[1] == [
+        f'{path}: NumberOfFrames is 1, and the pixel data holds 3 frames; '
+        'set it to 3 if all of them belong to the image, or, if it is in colour, '
+        'SamplesPerPixel to 3, and PhotometricInterpretation with it; only the first is read']
+    ds.SamplesPerPixel, ds.PhotometricInterpretation = 3, 'RGB'
+    values, said = read(ds)
+    np.testing.assert_array_equal(values, x)
+    assert not said
+
+def test_counting_holds_one_fragment_at_a_time():
+    "Not a copy of all pixel data"
+    frame = b'\xff\x4f\xff\x51' + bytes(2**20)
+    data = encapsulate([frame]*32, has_bot=False)
+    options = dict(number_of_frames=1)
+    layout = ImageLayout('many', JPEG2000Lossless, options, 7, data, False)
+    tracemalloc.start()
+    assert 'holds 32 frames' in more_frames(layout)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 4*len(frame)
 
 @pytest.mark.parametrize('rows, columns, bits', [(1, 1, 8), (3, 1, 1), (3, 3, 1)])
 def test_what_makes_a_length_even_is_no_frame(rows, columns, bits):
@@ -128,5 +193,8 @@ def test_scan_has_a_note(tmp_path):
     for syntax in ExplicitVRLittleEndian, JPEG2000Lossless:
         data_set(tmp_path/f'{syntax}.dcm', 3, syntax)
     table = scan(tmp_path, progress=False)
-    assert table.note.str.contains('NumberOfFrames is 3, and the pixel data holds 4').all()
+    note = ('NumberOfFrames is 3, and the pixel data holds 4 frames; '
+            'set it to 4 if all of them belong to the image; only the first 3 are read')
+    for path, said in zip(table.path, table.note):
+        assert said.removeprefix(f'{path}: ') == note
     assert (table.px_max == 30).all()

@@ -33,7 +33,7 @@ for_lessons = {'batch', 'brain_sets', 'cases', 'checks', 'comparing', 'datasets'
 may_import = dict(
     # one DICOM file
     errors=set(), headers={'errors'}, layout={'errors', 'headers'},
-    stored_bits=set(), decoding={'errors', 'layout', 'stored_bits'},
+    stored_bits={'errors'}, decoding={'errors', 'layout', 'stored_bits'},
     uptake={'errors', 'headers'}, units={'decoding', 'errors', 'headers', 'uptake'},
     orientation={'errors', 'headers'},
     display={'decoding', 'errors', 'headers', 'orientation', 'units'},

@@ -17,6 +17,7 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RLELossless, generate_uid
 
+import medtut.planes
 from medtut.conversion import nifti_files, series_table
 from medtut.errors import DicomError
 from medtut.nifti import load_nifti, save_nifti
@@ -768,12 +769,40 @@ def test_pictures_without_a_place_among_slices(tmp_path, n):
     converted = nifti_files(folder, tmp_path/'out', progress=False)
     assert set(converted.status) == {'failed'}
     assert converted.reason.str.contains(f'for {n} of {SLICES + n} images').all()
-    advice = '[i.path for i in read_images(folder) if not i.problem]'
-    assert advice in str(e.value)
-    paths = eval(advice, dict(folder=folder, read_images=read_images))
+    advice = '[i.path for i in medtut.planes.read_images(folder) if not i.problem]'
+    assert str(e.value).endswith(f'or, in Python, give the paths of the others: {advice}')
+    paths = eval(advice, dict(folder=folder, medtut=medtut))
     np.testing.assert_array_equal(load(paths)[0], truth())
     for name in names: (folder/name).unlink()
     np.testing.assert_array_equal(load(folder)[0], truth())
+
+def test_copies_count_once_among_pictures_without_a_place(tmp_path):
+    "The same numbers from `load_series`, `series_table` and `nifti_files`; which copies are told"
+    folder = write(tmp_path/'ct', all_slices(), shuffled=False)
+    captured_screen().save_as(folder/'screen.dcm', enforce_file_format=True)
+    (folder/'twice').mkdir()
+    for name in '000.dcm', 'screen.dcm': shutil.copy(folder/name, folder/'twice')
+    said = f'no place in the patient for 1 of {SLICES + 1} images, so none of them is used: '
+    with pytest.warns(UserWarning, match='2 files are copies'):
+        refused(folder, f'^{folder}: {said}')
+    row, = series_table(folder, progress=False).itertuples()
+    assert row.problem.startswith(said)
+    assert row.note.startswith('2 files are copies of others')
+    plan, = nifti_files(folder, tmp_path/'out', progress=False).itertuples()
+    assert plan.status == 'failed'
+    assert plan.reason.startswith(said)
+    assert plan.note.startswith('2 files are copies of others')
+
+def test_copies_of_pictures_without_a_place_are_left_out(tmp_path):
+    "Whether or not their pixels can be read: nobody needs them"
+    screen = captured_screen()
+    screen.PixelData = screen.PixelData[:10]
+    folder = write(tmp_path/'cr', [screen, screen])
+    row, = series_table(folder, progress=False).itertuples()
+    left_out, = nifti_files(folder, tmp_path/'out', progress=False).itertuples()
+    assert left_out.status == 'left out'
+    for problem in row.problem, left_out.reason:
+        assert problem.startswith(f'{folder}/000.dcm: ImagePositionPatient is None')
 
 def test_no_picture_with_a_place(tmp_path):
     folder = write(tmp_path/'cr', [captured_screen() for _ in range(3)])

