@@ -895,6 +895,37 @@ def test_stored_losses(root):
     tested = json.loads((root/'nbs/06_segmentation.jsonl').read_text().splitlines()[0])['rows']
     assert not {case for case, _, _ in judged[0]} & {row['case'] for row in tested}
 
+@pytest.fixture
+def lesson(monkeypatch):
+    "Cells of lesson 6 by id, and the names that those on stored trainings use"
+    cells = {cell['id']: cell.source for cell in read_nb(nbs/'06_segmentation.ipynb').cells}
+    names = dict(json=json, pd=pd, Path=Path, TUMOUR_REGIONS=TUMOUR_REGIONS,
+                 kind='phantom', epochs=12)
+    monkeypatch.chdir(nbs)
+    exec(cells['seg71s'], names)
+    return cells, names
+
+def test_trainings_on_other_data_stay_where_new_ones_are_stored(lesson, tmp_path):
+    "Before, a training on real patients replaced the scores of the phantoms"
+    _, names = lesson
+    path = tmp_path/'runs.jsonl'
+    path.write_text('{"seed": 0, "data": "phantoms", "epochs": 12}\n')
+    names['kind'] = 'real patient'
+    assert names['runs_in'](path) == []
+    for seed in 1, 2: names['store'](path, [dict(seed=seed, data='real patients', epochs=12)])
+    stored = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(run['seed'], run['data']) for run in stored] == [(0, 'phantoms'), (2, 'real patients')]
+    assert [run['seed'] for run in names['runs_in'](path)] == [2]
+
+@pytest.mark.parametrize('cell', ['seg71t', 'seg71x'])
+def test_run_all_repeats_no_training_whose_scores_are_there(lesson, cell):
+    "In Colab, 'Run all' took more than an hour here. Trainings of another length are others"
+    cells, names = lesson
+    source = cells[cell]
+    exec(source, names | {'reports': None}) # without a network: a training would be an error
+    names['epochs'] = 3
+    with pytest.raises(NameError): exec(source, names | {'reports': None})
+
 @pytest.mark.parametrize('flips', [(1, 2, 3), (-1,), (0, 3)])
 def test_flips_are_axes_of_the_volume(cases, flips):
     "Before, axis 3 mirrored the label and not the image"
