@@ -9,6 +9,10 @@ __all__ = []
 import re
 from typing import NamedTuple
 
+from pydicom.uid import RLELossless
+from .layout import begins_codestream, begins_run_lengths
+
+
 # %% ../nbs/toolbox/codestreams.ipynb #codes006
 class _Segment(NamedTuple):
     "A part of a JPEG or JPEG 2000 codestream, behind its marker and length"
@@ -27,9 +31,22 @@ _END_OF_IMAGE = b'\xff\xd9' # EOI of JPEG, EOC of JPEG 2000
 WITH_MARKERS = {f'1.2.840.10008.1.2.4.{n}'
                 for n in (*range(50, 67), 70, 80, 81, *range(90, 94), 201, 202, 203)}
 _SIZ = 0x51                # sizes and depths of JPEG 2000
-_APP0 = 0xe0               # of JPEG: JFIF
-# COM of JPEG and of JPEG 2000; APP0 to APP15, but for APP8 and APP14, which tell of colours
-_COMMENTS = {0xfe, 0x64, *range(0xe0, 0xf0)} - {0xe8, 0xee}
+# COM of JPEG and of JPEG 2000; APP0 to APP15
+_COMMENTS = {0xfe, 0x64, *range(0xe0, 0xf0)}
+# how application data begins that decoders read, and so many bytes of it: size of a pixel in APP0
+# (ITU-T T.871), colours in APP8 (T.84 F, and what HP's JPEG-LS has) and in APP14 (T.872 6.5.3);
+# four bytes end what SPIFF lists
+_NEEDED = {
+    0xe0: {b'JFIF\0': 14},
+    0xe8: {b'SPIFF\0': 30, b'mrfx': 5, b'\0\0\0\1': 6},
+    0xee: {b'Adobe': 12}}
+
+def _comment_start(segment, code):
+    "Where in a segment that may be a comment ends what a decoder reads"
+    for beginning, length in _NEEDED.get(segment.marker, {}).items():
+        if code.startswith(beginning, segment.start):
+            return min(segment.start + length, segment.end)
+    return segment.start
 
 def _segments(code):
     "Each `_Segment` before the first scan or tile of a JPEG or JPEG 2000 codestream"
@@ -47,14 +64,58 @@ def _segments(code):
         at += 2 + length
         yield _Segment(marker, content, min(at, end))
 
+class _Box(NamedTuple):
+    "A part of a JPEG 2000 file (T.800 I.4), without its length and kind"
+    kind: bytes
+    start: int
+    end: int
+
+_SIGNATURE = b'\0\0\0\x0cjP  '  # the first box, whole but for 4 bytes
+_CODESTREAM, _HEADER, _COLOURS = b'jp2c', b'jp2h', b'colr'
+_BOXES = {b'jP  ', b'ftyp', _HEADER, _CODESTREAM} # what a decoder reads
+_HEADER_BOXES = {b'ihdr', b'bpcc', _COLOURS, b'pclr', b'cmap', b'cdef'} # and in the header
+
+def _boxes(code, at, stop):
+    "Each `_Box` from `at` on, up to `stop` or where no box stands"
+    while at + 8 <= stop:
+        length, start = int.from_bytes(code[at:at + 4], 'big'), at + 8
+        kind = bytes(code[at + 4:start])
+        # a long one has its length behind its kind
+        if length == 1: length, start = int.from_bytes(code[start:start + 8], 'big'), start + 8
+        # 0: up to the end of the file
+        end = min(at + length, stop) if length else stop
+        if end < start: return
+        yield _Box(kind, start, end)
+        at = end
+
+def _codestream(code):
+    "The codestream of a frame, which a file's boxes may surround; empty where there is none"
+    if not code.startswith(_SIGNATURE): return code
+    inside = (box for box in _boxes(code, 0, len(code)) if box.kind == _CODESTREAM)
+    return next((code[box.start:box.end] for box in inside), b'')
+
 def ends_in_header(code):
     "Is a codestream cut off before its first scan or tile?"
-    segments = list(_segments(code))
-    return bool(segments) and segments[-1].end == len(code)
+    inside = _codestream(code)
+    if not inside: return bool(code)
+    segments = list(_segments(inside))
+    return bool(segments) and segments[-1].end == len(inside)
+
+def _begins_rle(fragment, frame): return begins_run_lengths(fragment)
+
+def _begins_image(fragment, frame):
+    "Does a fragment begin an image, and not a small picture in the header of one?"
+    if not begins_codestream(fragment): return False
+    return not frame or not ends_in_header(b''.join(frame))
+
+def beginning(syntax):
+    "What tells whether a fragment begins a frame; `None` for a coding where nobody knows"
+    if syntax == RLELossless: return _begins_rle
+    return _begins_image if syntax in WITH_MARKERS else None
 
 def precision(code):
     "Most bits a sample of a JPEG or JPEG 2000 codestream, as its header has it; 0 without one"
-    bits = [0]
+    bits, code = [0], _codestream(code)
     for marker, start, end in _segments(code):
         if marker in _FRAME_HEADERS and start < end: bits.append(code[start])
         # Rsiz, eight sizes of 4 bytes, Csiz, then the first component's depth
@@ -78,21 +139,31 @@ def _end_of_jpeg(code):
         found = _MARKER.search(code, found.end() + length)
     return None
 
+# EOC; or SOC and SIZ with the first byte of its length, which as pixels are as good as impossible
+_END_OR_IMAGE = re.compile(b'\xff\xd9|\xff\x4f\xff\x51\0')
+
 def _end_of_jpeg_2000(code):
-    "Where a JPEG 2000 image ends, by the lengths of its parts (T.800 A.4); `None` if nobody says"
-    at = 2
+    """Where a JPEG 2000 image ends, by the lengths of its parts (T.800 A.4), or another begins.
+
+    `None` if nobody says"""
+    at, behind_part = 2, None
     while at + 2 <= len(code) and code[at] == 0xff:
         marker = code[at + 1]
         if code[at:at + 2] == _END_OF_IMAGE: return at + 2
-        # the last part may have no length; no marker stands among its pixels (T.800 B.10.1)
+        if code[at:at + 2] in _STARTS_OF_IMAGE: return at
+        # behind a part stands another or the end (T.800 A.3)
+        if at == behind_part and marker != _TILE: return at
+        # the last part may have no length; no end stands among its pixels (T.800 B.10.1)
         if marker == _TILE_DATA:
-            end_of_image = code.find(_END_OF_IMAGE, at)
-            return None if end_of_image < 0 else end_of_image + 2
+            found = _END_OR_IMAGE.search(code, at)
+            if not found: return None
+            return found.end() if found[0] == _END_OF_IMAGE else found.start()
         # of its own segment, and of the part with all its pixels
         length = int.from_bytes(code[at + 2:at + 4], 'big')
         part = int.from_bytes(code[at + 6:at + 10], 'big') if marker == _TILE else 0
         at += part or 2 + length
-    return None
+        behind_part = at if part else None
+    return behind_part
 
 def _end_of_image(code):
     "Where the image of a codestream ends; at the last marker of an end, where nobody says"
@@ -103,24 +174,53 @@ def _end_of_image(code):
     last = code.rfind(_END_OF_IMAGE)
     return len(code) if last < 0 else last + 2
 
+def _zero(code, start, stop): code[start:stop] = bytes(len(code[start:stop]))
+
+def _zero_other_boxes(code, at, stop, kinds):
+    "Make all boxes but the first of each of `kinds` zero, and what is none; return what is left"
+    kept, end = {}, at
+    for box in _boxes(code, at, stop):
+        # a header may describe its colours several times
+        is_first = box.kind not in kept or box.kind == _COLOURS
+        if box.kind in kinds and is_first: kept[box.kind] = box
+        else: _zero(code, box.start, box.end)
+        end = box.end
+    _zero(code, end, stop)
+    return kept
+
+def _without_other_boxes(code):
+    "A JPEG 2000 file without comments; `None` where there is no codestream in it"
+    cleared = bytearray(code)
+    boxes = _zero_other_boxes(cleared, 0, len(code), _BOXES)
+    if _HEADER in boxes:
+        header = boxes[_HEADER]
+        _zero_other_boxes(cleared, header.start, header.end, _HEADER_BOXES)
+    inside = _codestream(code)
+    # another coding, or another file, has no place there
+    if inside[:2] != _STARTS_OF_IMAGE[1]: return None
+    start = boxes[_CODESTREAM].start
+    cleared[start:start + len(inside)] = without_comments(inside)
+    return bytes(cleared)
+
 def without_comments(
     code:bytes, # a frame of JPEG, JPEG-LS or JPEG 2000
-)->bytes: # as many
-    "A codestream with comments, application data and what follows its end made zero"
+)->bytes|None: # as many; `None` for a file of JPEG 2000 whose boxes hold no codestream
+    """A codestream with comments, application data and what follows its end made zero.
+
+    Where a file's boxes surround it, so is what they hold beside it that no decoder reads."""
+    if code.startswith(_SIGNATURE): return _without_other_boxes(code)
     cleared = bytearray(code)
-    for marker, start, stop in _segments(code):
-        # the first 14 bytes of APP0 are what JFIF needs
-        if marker == _APP0: start = min(start + 14, stop)
-        if marker in _COMMENTS: cleared[start:stop] = bytes(stop - start)
+    for segment in _segments(code):
+        if segment.marker in _COMMENTS: _zero(cleared, _comment_start(segment, code), segment.end)
     # only now: a small picture in the application data had an end of its own
     behind = _end_of_image(bytes(cleared))
     # padding may stay: zeros, or 0xff in front of a marker
-    if code[behind:].strip(b'\0\xff'): cleared[behind:] = bytes(len(code) - behind)
+    if code[behind:].strip(b'\0\xff'): _zero(cleared, behind, len(code))
     return bytes(cleared)
 
 # %% ../nbs/toolbox/codestreams.ipynb #codes012
 _RLE_HEADER = 64 # bytes: how many segments, and the places of 15 (PS3.5 G.5)
-_NO_RUN = b'\x80' # gives no byte (PS3.5 G.3.1), where a zero would give one
+_NO_RUN = b'\x80' # gives no byte (PS3.5 G.3.2), where a zero would give one
 
 def _end_of_runs(code, at, stop, size):
     "Where the run lengths from `at` on have given `size` bytes (PS3.5 G.3.2)"

@@ -14,14 +14,13 @@ import pydicom
 from pydicom.datadict import tag_for_keyword
 from pydicom.pixels import get_decoder
 from pydicom.uid import UID, MPEGTransferSyntaxes
-from medtut.codestreams import (WITH_MARKERS, ends_in_header, precision, without_comments,
+from medtut.codestreams import (WITH_MARKERS, beginning, precision, without_comments,
     without_gaps)
 from .decoding import decoding_limits, run_in_process
 from .errors import DicomError, data_set_name
 from .fragments import encapsulated, extended_offsets, items, stated_frames
 from .headers import read_whole_number
-from medtut.layout import (PIXEL_ELEMENTS, begins_codestream, begins_run_lengths,
-    image_layout)
+from .layout import PIXEL_ELEMENTS, begins_codestream, image_layout
 from .stored_bits import without_overshoot
 
 # %% ../nbs/toolbox/hidden_data.ipynb #dicom126b
@@ -182,27 +181,16 @@ def _codestreams_cleared(ds, syntax, frames):
         elif syntax in WITH_MARKERS:
             if not begins_codestream(code): raise _not_as_coded(ds, syntax, i)
             code = without_comments(code)
+            if code is None: raise _not_as_coded(ds, syntax, i)
         cleared.append(_cut_alike(code, fragments))
     return cleared
-
-def _begins_rle(fragment, frame): return begins_run_lengths(fragment)
-
-def _begins_image(fragment, frame):
-    "Does a fragment begin an image, and not a small picture in the header of one?"
-    if not begins_codestream(fragment): return False
-    return not frame or not ends_in_header(b''.join(frame))
-
-def _beginning(syntax):
-    "What tells whether a fragment begins a frame; `None` for a coding where nobody knows"
-    if syntax == pydicom.uid.RLELossless: return _begins_rle
-    return _begins_image if syntax in WITH_MARKERS else None
 
 _NO_COMMENTS = 'clear comments'
 
 def _stated_pixels(ds, syntax):
     "Compressed pixels of the frames that are stated, without what no decoder reads of them"
     original = ds['PixelData'].value
-    stated = stated_frames(ds, _beginning(syntax))
+    stated = stated_frames(ds, beginning(syntax))
     frames = _codestreams_cleared(ds, syntax, stated.frames)
     data = encapsulated(frames, stated.has_offsets)
     actions = ['cut behind the last frame'] if stated.is_cut else []

@@ -37,7 +37,7 @@ may_import = dict(
     uptake={'errors', 'headers'}, units={'decoding', 'errors', 'headers', 'uptake'},
     orientation={'errors', 'headers'},
     display={'decoding', 'errors', 'headers', 'orientation', 'units'},
-    profile={'layout'}, fragments={'errors', 'headers'}, codestreams=set(),
+    profile={'layout'}, fragments={'errors', 'headers'}, codestreams={'layout'},
     hidden_data={'codestreams', 'decoding', 'errors', 'fragments', 'headers', 'layout',
         'stored_bits'},
     burned_in={'headers', 'layout'},

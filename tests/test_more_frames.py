@@ -352,7 +352,7 @@ def test_a_coding_that_pydicom_does_not_know_stays_byte_for_byte(stored):
     assert deidentify(through_a_file(ds)).PixelData == ds.PixelData
 
 def test_a_video_stays_as_it_is():
-    "One stream in any number of fragments, whose frames are inside (PS3.5 A.4.4 on)"
+    "One stream in any number of fragments, whose frames are inside (PS3.5 A.4.5 on)"
     plain = in_items(b'', b'\0\0\1\xb3pixels', b'\xff\xd8more of them')
     ds = holding(plain + NAME, 40, MPEG4HP41)
     assert deidentify(ds).PixelData == plain
