@@ -56,6 +56,7 @@ class _Cleared(NamedTuple):
     actions: list  # what was done, in words
     syntax: UID    # transfer syntax
     frames: list|None = None # fragments of each frame; `None` where there are none, or in a video
+    note: str = ''  # what somebody has to know of the copy: numbers, and nothing of a patient's
 
 def _depth(ds):
     "The `_Depth` of an image; `None` where every bit is used, or nobody says"
@@ -80,12 +81,22 @@ def _shared_length(ds, e, length):
         f'the {length:,} of the frames it states, had each pixel colours of its own: which of '
         'them are shown can not be told; correct NumberOfFrames or PhotometricInterpretation')
 
+def _number_of_frames(ds): return max(read_whole_number(ds, 'NumberOfFrames', 1) or 1, 1)
+
+def _note_of_frames(ds, kept, count):
+    "What a copy says that holds `kept` of `count` frames; '' where none is lost"
+    if count <= kept: return ''
+    found = 'absent'
+    if 'NumberOfFrames' in ds: found = read_whole_number(ds, 'NumberOfFrames', 'empty or no number')
+    return (f'{kept} of {count} frames kept: NumberOfFrames is {found}; '
+            f'set it to {count} if all of them belong to the image')
+
 def _native_length(ds, e):
     "Bytes of native pixels `e` that a picture shows; `None` where the header does not say"
     sizes = [read_whole_number(ds, k) for k in ('Rows', 'Columns')]
     sizes.append(_FLOAT_BITS.get(e.keyword) or read_whole_number(ds, 'BitsAllocated'))
-    for keyword in 'SamplesPerPixel', 'NumberOfFrames':
-        sizes.append(read_whole_number(ds, keyword) if keyword in ds else 1)
+    # empty or 0 is 1, as for a decoder (`image_layout`)
+    sizes += [read_whole_number(ds, 'SamplesPerPixel', 1) or 1, _number_of_frames(ds)]
     if not all(sizes): return None
     length = -(-math.prod(sizes)//8)  # whole bytes, rounded up
     if ds.get('PhotometricInterpretation') == 'YBR_FULL_422': return _shared_length(ds, e, length)
@@ -110,17 +121,22 @@ def _native_pixels(ds, e, syntax):
     # in big endian words of 16 bits, each two samples of 8 bits are turned round (PS3.5 7.3)
     has_bytes_in_words = e.VR == 'OW' and read_whole_number(ds, 'BitsAllocated') == 8
     data = _cut(ds, e, is_swapped=order == '>' and has_bytes_in_words)
-    actions = [] if data is e.value else ['cut behind the last pixel']
+    actions, note = [], ''
+    if data is not e.value:
+        kept = _number_of_frames(ds)
+        actions = ['cut behind the last pixel']
+        note = _note_of_frames(ds, kept, len(e.value)*kept//_native_length(ds, e))
+    unchanged = _Cleared(data, actions, syntax, note=note)
     depth = None if e.keyword in _FLOAT_BITS else _depth(ds)
-    if depth is None: return _Cleared(data, actions, syntax)
+    if depth is None: return unchanged
     kind = 'i' if depth.signed else 'u'
     dtype = np.dtype(f'{order}{kind}{depth.bits//8}')
     count = len(data)//dtype.itemsize
     samples = np.frombuffer(data, dtype, count)
     cleared = in_stored_bits(samples, depth.stored, depth.high)
-    if cleared is samples: return _Cleared(data, actions, syntax)
+    if cleared is samples: return unchanged
     behind = data[count*dtype.itemsize:]
-    return _Cleared(cleared.tobytes() + behind, [*actions, _CLEARED], syntax)
+    return unchanged._replace(data=cleared.tobytes() + behind, actions=[*actions, _CLEARED])
 
 def _raw_samples(syntax, data, image):
     "Samples of compressed pixels, unused bits and all"
@@ -187,10 +203,32 @@ def _codestreams_cleared(ds, syntax, frames):
 
 _NO_COMMENTS = 'clear comments'
 
+def _not_in_items(ds):
+    return DicomError(
+        f'{data_set_name(ds)}: its transfer syntax is a compressed one, and its pixel data holds '
+        'no item with pixels (PS3.5 A.4); set file_meta.TransferSyntaxUID to the right one, '
+        'if you know it')
+
+def _count_frames(ds, contents, begins):
+    "How many frames there are by how they begin, or by a table of offsets where nobody knows that"
+    table, *fragments = contents
+    if not begins: return len(table)//4 or len(ds.get('ExtendedOffsetTable') or b'')//8
+    count, frame = 0, []
+    for fragment in fragments:
+        if begins(fragment, frame): count, frame = count + 1, []
+        frame.append(fragment)
+    return count
+
+def _not_looked_into(syntax):
+    "What a copy says whose pixels stay as they are coded"
+    coding = syntax.name if syntax.is_valid else 'an unknown coding'
+    return f'pixels in {coding} stay as they are: comments in them are not looked for'
+
 def _stated_pixels(ds, syntax):
     "Compressed pixels of the frames that are stated, without what no decoder reads of them"
-    original = ds['PixelData'].value
-    stated = stated_frames(ds, beginning(syntax))
+    original, begins = ds['PixelData'].value, beginning(syntax)
+    stated = stated_frames(ds, begins)
+    if not stated.frames: raise _not_in_items(ds)
     frames = _codestreams_cleared(ds, syntax, stated.frames)
     data = encapsulated(frames, stated.has_offsets)
     actions = ['cut behind the last frame'] if stated.is_cut else []
@@ -198,20 +236,28 @@ def _stated_pixels(ds, syntax):
     if frames != stated.frames:
         actions.append('clear around run lengths' if is_rle else _NO_COMMENTS)
     if data != original and not actions: actions = ['put offsets right']
-    return _Cleared(data, actions, syntax, frames)
+    notes = [] if begins else [_not_looked_into(syntax)]
+    if stated.is_cut:
+        count = _count_frames(ds, list(items(original)), begins)
+        notes.insert(0, _note_of_frames(ds, len(frames), count))
+    return _Cleared(data, actions, syntax, frames, '; '.join(filter(None, notes)))
 
-def _without_tail(data, syntax):
+def _without_tail(ds, syntax):
     "Pixels of a video, whose frames are not told apart, up to the end of its last item"
-    end = sum(8 + len(content) for content in items(data))
+    data = ds['PixelData'].value
+    contents = list(items(data))
+    # the first holds offsets
+    if not any(contents[1:]): raise _not_in_items(ds)
+    end = sum(8 + len(content) for content in contents)
     actions = ['cut behind the last frame'] if end < len(data) else []
-    return _Cleared(data[:end], actions, syntax)
+    return _Cleared(data[:end], actions, syntax, note=_not_looked_into(syntax))
 
 def _compressed_pixels(ds, syntax):
     """Compressed `PixelData` of the stated frames, without what hides in comments, around run
     lengths and in unused bits.
 
     RLE stays RLE, another becomes native where bits must be cleared; its overshoot is clipped."""
-    if syntax in MPEGTransferSyntaxes: return _without_tail(ds['PixelData'].value, syntax)
+    if syntax in MPEGTransferSyntaxes: return _without_tail(ds, syntax)
     stated, depth = _stated_pixels(ds, syntax), _depth(ds)
     is_rle = syntax == pydicom.uid.RLELossless
     if depth is None: return stated
@@ -225,7 +271,7 @@ def _compressed_pixels(ds, syntax):
     if is_rle:
         data = _as_rle(cleared, layout.options)
         frames = [[fragment] for fragment in list(items(data))[1:]]
-        return _Cleared(data, actions, syntax, frames)
+        return stated._replace(data=data, actions=actions, frames=frames)
     if layout.options['samples_per_pixel'] > 1:
         raise DicomError(
             f'{layout.name}: bits beyond BitsStored are set in its compressed colour pixels, '
@@ -234,7 +280,8 @@ def _compressed_pixels(ds, syntax):
     padding = bytes(len(native) % 2)
     # comments are gone with the coding
     actions = [action for action in actions if action != _NO_COMMENTS]
-    return _Cleared(native + padding, actions, pydicom.uid.ExplicitVRLittleEndian)
+    return _Cleared(
+        native + padding, actions, pydicom.uid.ExplicitVRLittleEndian, note=stated.note)
 
 # %% ../nbs/toolbox/hidden_data.ipynb #hidden007
 class ClearedPixels(NamedTuple):
@@ -243,6 +290,7 @@ class ClearedPixels(NamedTuple):
     syntax: UID|None                   # its transfer syntax now
     action: str                        # what was done, in words; '' for nothing
     beside: dict = {}                  # tag -> element that goes with them; `None`: it has to go
+    note: str = ''                     # what somebody has to know of them; '' for nothing
 
 _TOTAL_LENGTH = 'EncapsulatedPixelDataValueTotalLength'
 
@@ -259,11 +307,29 @@ def _beside(ds, e, cleared):
         elements[tag] = element
     return elements
 
+def _has_items(e):
+    "Are pixels in items, as compressed ones are, whatever the transfer syntax says?"
+    if not e.value: return False
+    contents = list(items(e.value))
+    if e.is_undefined_length: return bool(contents)
+    # where a length was written all the same, they fill it, but for the sequence's delimiter
+    end = sum(8 + len(content) for content in contents)
+    return len(contents) > 1 and end <= len(e.value) and len(e.value) - end in (0, 8)
+
+def _check_native(ds, e, syntax):
+    "Raise `DicomError` for pixels in items under a syntax that has none"
+    if not _has_items(e): return
+    said = f'syntax, {syntax.name}, is a native one' if syntax else 'syntax is missing'
+    raise DicomError(
+        f'{data_set_name(ds)}: its {e.keyword} lies in items, as compressed pixels do '
+        f'(PS3.5 A.4), and its transfer {said}; set file_meta.TransferSyntaxUID to that of the '
+        'coding, such as 1.2.840.10008.1.2.4.50 for JPEG Baseline, if you know it')
+
 def cleared_pixels(ds):
     """The pixels of `ds`, which is left as it is, without what no picture shows
 
-    Raises `DicomError` where bits must be cleared and can't be, and where it can't be told which
-    pixels a picture shows"""
+    Raises `DicomError` where bits must be cleared and can't be, where it can't be told which pixels
+    a picture shows, and for compressed pixels whose syntax is that of others"""
     syntax = UID(getattr(ds, 'file_meta', {}).get('TransferSyntaxUID', ''))
     e = next((ds[k] for k in PIXEL_ELEMENTS if k in ds), None)
     if e is None or not isinstance(e.value, bytes): return ClearedPixels(None, syntax, '')
@@ -271,9 +337,12 @@ def cleared_pixels(ds):
     is_compressed = e.is_undefined_length
     if syntax.is_transfer_syntax: is_compressed = syntax.is_encapsulated
     # numbers in floating point are never compressed (PS3.5 A.4)
-    has_items = is_compressed and e.keyword == 'PixelData' and e.value
-    cleared = _compressed_pixels(ds, syntax) if has_items else _native_pixels(ds, e, syntax)
+    is_compressed = is_compressed and syntax != '' and e.keyword == 'PixelData'
+    if not is_compressed: _check_native(ds, e, syntax)
+    has_frames = is_compressed and e.value
+    cleared = _compressed_pixels(ds, syntax) if has_frames else _native_pixels(ds, e, syntax)
     new = copy.copy(e)
     new.value = cleared.data
     if cleared.syntax != syntax: new.VR, new.is_undefined_length = 'OW', False
-    return ClearedPixels(new, cleared.syntax, ', '.join(cleared.actions), _beside(ds, e, cleared))
+    actions, beside = ', '.join(cleared.actions), _beside(ds, e, cleared)
+    return ClearedPixels(new, cleared.syntax, actions, beside, cleared.note)
