@@ -51,7 +51,7 @@ class _Change(NamedTuple):
     new: pydicom.DataElement|None  # what takes its place, if anything does
 
 _UNREADABLE = 'can not be read'  # the action of an element that must not be kept unread
-_PIXEL_DATA = pydicom.tag.Tag('PixelData')
+_REFUSED = 'can not be cleared: '  # and of pixels, with the reason behind it
 _CHARACTERS = pydicom.tag.Tag('SpecificCharacterSet')
 _PYDICOM_UID = pydicom.uid.PYDICOM_IMPLEMENTATION_UID
 
@@ -110,6 +110,7 @@ class _Plan(NamedTuple):
     changes: list           # a `_Change` for each element, in the order of `elements`
     meta: pydicom.Dataset   # the new file meta information
     marks: pydicom.Dataset  # what says that the file was de-identified
+    note: str               # what somebody has to know of the copy's pixels; '' for nothing
 
 # only an icon has pixels in an item (PS3.3 C.7.6.1.1.6), and icons go: these nobody shows or clears
 _NO_PIXELS = {pydicom.tag.Tag(keyword): None for keyword in PIXEL_ELEMENTS}
@@ -162,7 +163,8 @@ class _Walk:
         else:
             new = settled[e.tag]
             action = self.settled_in_words(new)
-        if e.tag == _PIXEL_DATA and self.pixels.action == _UNREADABLE: action = _UNREADABLE
+        is_refused = self.pixels.action.startswith(_REFUSED)
+        if e.tag in _NO_PIXELS and is_refused: action = self.pixels.action
         return Treated(action, new)
 
     def items(self, sequence, treated):
@@ -200,9 +202,10 @@ def _plan(ds, treatment, listing=False):
 
     Pixels that can't be cleared are an error, or, for a `listing`, a change like others."""
     try: pixels = cleared_pixels(ds)
-    except DicomError:
+    except DicomError as e:
         if not listing: raise
-        pixels = ClearedPixels(None, None, _UNREADABLE)
+        reason = str(e).removeprefix(f'{data_set_name(ds)}: ')
+        pixels = ClearedPixels(None, None, _REFUSED + reason)
     marks = _marks(ds, treatment.retain)
     meta = pydicom.Dataset()
     walk = _Walk(treatment, marks, pixels)
@@ -212,7 +215,7 @@ def _plan(ds, treatment, listing=False):
     settled = {e.tag: e for e in marks} | pixels.beside
     if pixels.element: settled[pixels.element.tag] = pixels.element
     walk.data_set(ds, settled)
-    return _Plan(walk.changes, meta, marks)
+    return _Plan(walk.changes, meta, marks, pixels.note)
 
 # %% ../nbs/toolbox/identity.ipynb #dicom126f
 @contextmanager
@@ -252,9 +255,10 @@ def identifying_elements(
     bytes of preamble, where they are not zeros; file meta information; what lies in pixel data
     beside the pixels ('clear unused bits', 'cut behind the last pixel', 'cut behind the last
     frame', 'put offsets right', 'clear comments', 'clear around run lengths').
-    `deidentify` refuses a file with an element that 'can not be read'. Names burned into the
-    picture are not found: where they are likely (`burned_in_risk`) there is a row 'check the
-    picture' for each reason. Raises `DicomError` where the header can't be gone through."""
+    `deidentify` refuses a file with an element that 'can not be read', or with pixels that 'can not
+    be cleared', for the reason that follows. Names burned into the picture are not found: where
+    they are likely (`burned_in_risk`) there is a row 'check the picture' for each reason. Raises
+    `DicomError` where the header can't be gone through."""
     retain = option_names(retain)
     with _silent(ds):
         unread = copy.deepcopy(ds)  # reading a value changes how its element is kept
@@ -296,9 +300,10 @@ def deidentify(
     Curves, overlays and private elements are removed, those in sequences too, and so is what the
     dictionary does not know. Pixels are those of the frames that `NumberOfFrames` states, and what
     lies behind them is cut. Bits of the pixels that hold no pixel are cleared: RLE data is encoded
-    again, other compressed data becomes native where a bit must go. Comments in JPEG and JPEG 2000
-    streams are made zero, but for those behind the first scan or tile, which are not looked for,
-    and so is what stands around run lengths of RLE; video is left as it is.
+    again, other compressed data becomes native where a bit must go. Comments in JPEG, JPEG-LS and
+    JPEG 2000 are made zero, but for those behind the first scan or tile, which are not looked for,
+    and so is what stands around run lengths of RLE. Video and other codings stay as they are. A
+    warning says so, and how many frames were cut, in numbers alone.
 
     `retain` takes 'patient characteristics' (sex, age, size, weight), 'device', 'institution',
     'UIDs', 'dates', or 'dates shifted': every date becomes earlier by 1 to 3652 days, a number
@@ -332,4 +337,5 @@ def deidentify(
         if hasattr(new, 'file_meta'): new.file_meta.update(plan.meta)
         if getattr(new, 'preamble', None): new.preamble = bytes(128)
         new.filename = None
+    if plan.note: warnings.warn(f'{name}: {plan.note}', stacklevel=2)
     return new

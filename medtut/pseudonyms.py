@@ -23,7 +23,7 @@ from .folders import files_below, is_apple_double, name_below, table_row
 from .burned_in import burned_in_risk
 from .identity import deidentify
 from .profile import option_names
-from .wording import counted
+from .wording import counted, messages_of
 
 # %% ../nbs/toolbox/pseudonyms.ipynb #pseudonyms006
 _LEAST_BYTES = 16  # of a key: 128 bits, which nobody can go through
@@ -110,7 +110,9 @@ def _open_original(path, key, retain):
         raise LeftOut(f'{path}: an index of files by their old names (DICOMDIR)')
     def make(_):
         look = burned_in_risk(ds)
-        copy = deidentify(ds, key, retain=retain)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter('always')
+            copy = deidentify(ds, key, retain=retain)
         buffer = io.BytesIO()
         # a file without what PS3.10 7.1 asks for is written as incomplete as it was read
         is_complete = 'SOPClassUID' in copy and 'SOPInstanceUID' in copy
@@ -120,7 +122,8 @@ def _open_original(path, key, retain):
             raise DicomError(f'{path}: its copy can not be written ({type(e).__name__})') from None
         def save(target):
             with atomic_write(target, durable=False) as f: f.write(buffer.getvalue())
-            return dict(look=look)
+            # kept among the copies, for later runs, and so without the path
+            return dict(look=look, note=messages_of(caught).replace(f'{path}: ', ''))
         return save
     return make
 
@@ -137,10 +140,11 @@ def deidentify_files(
     nothing.
 
     The same key gives the same names, pseudonyms and UIDs. `look` says why somebody should look at
-    a picture before it is shared (`burned_in_risk`). The table leads from the copies back to the
-    patients: keep it where the originals are. Nothing is written for a file that is no DICOM, can't
-    be read or can't be de-identified, and its row says so. Raises `ValueError` for a key that is
-    too short, for an unknown option, where there are no files, and as `make_files` does."""
+    a picture before it is shared (`burned_in_risk`), and `note` how many frames were cut, or which
+    coding was not looked into. The table leads from the copies back to the patients: keep it where
+    the originals are. Nothing is written for a file that is no DICOM, can't be read or can't be
+    de-identified, and its row says so. Raises `ValueError` for a key that is too short, for an
+    unknown option, where there are no files, and as `make_files` does."""
     if len(key) < _LEAST_BYTES:
         raise ValueError(f'key has {counted(len(key), "byte")}; it needs {_LEAST_BYTES} or more, '
                          'as new_key draws them')
@@ -165,5 +169,8 @@ def deidentify_files(
     for path, reason in zip(paths, reasons):
         outcome = Outcome('', 'left out', reason) if reason else next(outcomes)
         facts = outcome.facts or dict(look=[])
-        rows.append(table_row(path, out, outcome) | dict(look='; '.join(facts['look'])))
+        row = table_row(path, out, outcome)
+        notes = [row['note'], facts.get('note')]
+        row |= dict(look='; '.join(facts['look']), note='; '.join(filter(None, notes)))
+        rows.append(row)
     with any_file_name(): return pd.DataFrame(rows, columns=COPY_COLUMNS)
