@@ -198,15 +198,16 @@ class _Plan(NamedTuple):
 
 def _plan(images):
     "The volumes of a series, or why there are none"
-    has_slices = any(not image.problem for image in images)
+    n_placeless = sum(bool(image.problem) for image in images)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter('always')
         try:
-            # a picture that makes no volume need not be decoded to be left out
-            distinct = without_copies(images, compare_pixels=has_slices)
+            # a picture that makes no volume need not be decoded to be left out; nor need slices
+            # beside one that has no place, which make none either
+            distinct = without_copies(images, compare_pixels=not n_placeless)
             reason = without_place(distinct)
             if reason:
-                status = 'failed' if has_slices else 'left out'
+                status = 'failed' if n_placeless < len(images) else 'left out'
                 return _Plan(images, [], status, reason, messages_of(caught))
             volumes = split_volumes([p for image in distinct for p in image.planes])
         except ValueError as e: return _Plan(images, [], 'failed', str(e), messages_of(caught))

@@ -11,6 +11,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 import pydicom
+from .codestreams import WITH_MARKERS
 from .errors import DicomError, data_set_name
 from .headers import read_whole_number
 from .wording import counted
@@ -19,9 +20,8 @@ from .wording import counted
 _ITEM = b'\xfe\xff\x00\xe0'
 _ITEM_HEADER = 8  # bytes: the tag, and a length
 
-def items(data):
-    "The content of each item of encapsulated pixel data (PS3.5 A.4), that of offsets too"
-    at = 0
+def items(data, at=0):
+    "The content of each item of encapsulated pixel data (PS3.5 A.4) from `at` on, offsets too"
     while data[at:at + 4] == _ITEM:
         start = at + _ITEM_HEADER
         at = start + int.from_bytes(data[at + 4:start], 'little')
@@ -40,8 +40,12 @@ def encapsulated(
     frames:list,      # of each frame its fragments
     has_offsets:bool, # write a Basic Offset Table, where its 32 bits are enough?
 )->bytes: # encapsulated pixel data
-    "Frames in items, each fragment as it is"
-    offsets = frame_offsets(frames) if has_offsets else []
+    """Frames in items, each fragment as it is.
+
+    Several frames, one of them in several fragments, get a table in any case."""
+    # without one a reader has to guess where a frame ends
+    needs_offsets = len(frames) > 1 and any(len(fragments) > 1 for fragments in frames)
+    offsets = frame_offsets(frames) if has_offsets or needs_offsets else []
     if offsets and offsets[-1] >= 2**32: offsets = []
     table = struct.pack(f'<{len(offsets)}L', *offsets)
     contents = [table, *(fragment for frame in frames for fragment in frame)]
@@ -59,6 +63,8 @@ def _numbers(content, size, letter):
     if not isinstance(content, bytes) or len(content) % size: return []
     return [number for number, in struct.iter_unpack('<' + letter, content)]
 
+def _is_blank(data): return not data.strip(b'\0')
+
 def _fitting(table, fragments, n, begins):
     "The first fragment of each frame by a table of offsets; `None` where it does not fit"
     starts_of_items = accumulate((_ITEM_HEADER + len(part) for part in fragments), initial=0)
@@ -66,18 +72,37 @@ def _fitting(table, fragments, n, begins):
     starts = [index_at.get(offset) for offset in table]
     if starts[:1] != [0] or len(starts) < n or None in starts: return None
     if starts != sorted(set(starts)): return None
-    if begins and not all(begins(fragments[i], []) for i in starts): return None
+    # a blank fragment, such as an empty tile, begins as no frame does
+    first = [fragments[i] for i in starts]
+    if begins and not all(begins(part, []) or _is_blank(part) for part in first): return None
     return starts
 
-def _by_beginnings(fragments, n, begins):
-    "The first fragment of each frame by how frames begin; `None` where that does not tell"
+def _beginnings(fragments, begins):
+    "Index of each fragment that begins a frame"
     starts = []
     for i, fragment in enumerate(fragments):
-        frame = fragments[starts[-1]:i] if starts else []
-        if begins(fragment, frame): starts.append(i)
-    # with fewer frames than there could be, one of them begins in no known way
-    if starts[:1] != [0] or len(starts) < min(n, len(fragments)): return None
+        # few do: only for these are the ones before them gathered
+        if not begins(fragment, []): continue
+        if not starts or begins(fragment, fragments[starts[-1]:i]): starts.append(i)
+    # what is blank in front of the first frame goes with it
+    if starts and all(map(_is_blank, fragments[:starts[0]])): starts[0] = 0
     return starts
+
+def _by_beginnings(fragments, n, begins, syntax):
+    "The first fragment of each frame by how frames begin; `None` where that does not tell"
+    starts = _beginnings(fragments, begins)
+    if starts[:1] != [0]: return None
+    if len(starts) >= min(n, len(fragments)): return starts
+    # a run that was aborted has fewer frames than its header; with as many fragments as frames,
+    # readers take each for a frame
+    is_short = syntax in WITH_MARKERS and len(fragments) != n
+    return starts if is_short else None
+
+def _as_stated(ds, n):
+    "What a message says of `NumberOfFrames`, which is taken as `n`"
+    stated = read_whole_number(ds, 'NumberOfFrames')
+    if stated is None: return f'NumberOfFrames is missing, so {n}'
+    return f'NumberOfFrames is {stated}' + ('' if stated == n else f', taken as {n}')
 
 def _first_fragments(ds, items, n, begins):
     "Index of the first fragment of each frame; raises `DicomError` where nothing tells"
@@ -86,23 +111,56 @@ def _first_fragments(ds, items, n, begins):
     for offsets in _numbers(table, 4, 'L'), extended:
         starts = _fitting(offsets, fragments, n, begins)
         if starts: return starts
-    starts = _by_beginnings(fragments, n, begins) if begins else None
+    syntax = getattr(ds, 'file_meta', {}).get('TransferSyntaxUID', '')
+    starts = _by_beginnings(fragments, n, begins, syntax) if begins else None
     if starts: return starts
     one_each = list(range(len(fragments)))
     if len(fragments) == n or len(fragments) < 2: return one_each
     if len(fragments) < n and not begins: return one_each
     raise DicomError(
-        f'{data_set_name(ds)}: NumberOfFrames is {n}, its compressed pixels are in '
+        f'{data_set_name(ds)}: {_as_stated(ds, n)}, its compressed pixels are in '
         f'{counted(len(fragments), "fragment")}, and neither a table of offsets nor the bytes in '
         'them say which of these belong to which frame: there may be pixels that no picture shows; '
         'decompress the file first, or write it with a Basic Offset Table')
 
 def _one_frame(fragments, begins):
     "The fragments of a frame, up to one that begins another"
-    if not begins: return fragments
-    for i in range(1, len(fragments)):
-        if begins(fragments[i], fragments[:i]): return fragments[:i]
-    return fragments
+    starts = _beginnings(fragments, begins) if begins else []
+    return fragments[:starts[1]] if len(starts) > 1 else fragments
+
+def _items_with_table(ds, begins):
+    "The content of each item, an empty table first where the file has none"
+    contents = list(items(ds['PixelData'].value))
+    if not contents:
+        raise DicomError(
+            f'{data_set_name(ds)}: its transfer syntax is a compressed one, and its pixel data is '
+            'not in items (PS3.5 A.4); set file_meta.TransferSyntaxUID to the right one, '
+            'if you know it')
+    first = contents[0]
+    if begins and begins(first, []): return [b'', *contents]
+    # the first offset is 0; in a coding that nobody knows, all else may be a frame
+    is_table = first[:4] == bytes(4) or _is_blank(first)
+    if not is_table and (len(contents) == 1 or not begins):
+        raise DicomError(
+            f'{data_set_name(ds)}: the first item of its pixel data is no table of offsets '
+            f'(PS3.5 A.4): it has {counted(len(first), "byte")} of something else, which may be '
+            'pixels; compare it with another copy of the file, or decompress it first')
+    return contents
+
+# PS3.5 7.5.2: what closes the items
+_DELIMITER = b'\xfe\xff\xdd\xe0' + bytes(4)
+
+def _has_tail(ds, n, found):
+    "Is there more behind the items than padding? Raises `DicomError` where frames are missing"
+    data = ds['PixelData'].value
+    end = _bytes_taken(items(data))
+    tail = data[end:]
+    if _is_blank(tail.removeprefix(_DELIMITER)): return False
+    if found >= n: return True
+    raise DicomError(
+        f'{data_set_name(ds)}: {_as_stated(ds, n)}, the items of its pixel data hold '
+        f'{counted(found, "frame")}, and from byte {end} on it has {counted(len(tail), "byte")} '
+        'in no item (PS3.5 A.4): frames may lie there; compare it with another copy of the file')
 
 def stated_frames(
     ds:pydicom.Dataset, # with compressed pixel data
@@ -111,22 +169,18 @@ def stated_frames(
 )->StatedFrames:
     """The frames that `NumberOfFrames` states, without what else is in the pixel data.
 
-    Raises `DicomError` where frames can't be told apart, and where there are no items."""
-    data = ds['PixelData'].value
-    contents = list(items(data))
-    if not contents:
-        raise DicomError(
-            f'{data_set_name(ds)}: its transfer syntax is a compressed one, and its pixel data is '
-            'not in items (PS3.5 A.4); set file_meta.TransferSyntaxUID to the right one, '
-            'if you know it')
+    There may be fewer, of a run that was aborted. Raises `DicomError` where frames can't be told
+    apart, where some are lost behind a damaged item, and where there are no items."""
     n = max(read_whole_number(ds, 'NumberOfFrames', 1) or 1, 1)
+    contents = _items_with_table(ds, begins)
     table, *fragments = contents
     starts = _first_fragments(ds, contents, n, begins)
     all_frames = [fragments[i:j] for i, j in zip(starts, [*starts[1:], len(fragments)])]
     frames = [_one_frame(frame, begins) for frame in all_frames[:n]]
     has_more = sum(map(len, frames)) < len(fragments)
-    has_tail = _bytes_taken(contents) < len(data)
+    has_tail = _has_tail(ds, n, len(frames))
     return StatedFrames(frames, bool(table), has_more or has_tail)
+
 
 # %% ../nbs/toolbox/fragments.ipynb #fragm016
 _EXTENDED = 'ExtendedOffsetTable', 'ExtendedOffsetTableLengths'

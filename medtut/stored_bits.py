@@ -7,13 +7,16 @@ __all__ = ['number_bits', 'jpeg_segments', 'Codestream', 'read_codestream', 'wit
 
 # %% ../nbs/toolbox/stored_bits.ipynb #sbits003
 import struct
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
-from pydicom.encaps import generate_frames
 from pydicom.pixels.utils import get_j2k_parameters
-from pydicom.uid import HTJ2K, JPEG2000
+from pydicom.uid import HTJ2K, JPEG2000, RLELossless
+from .codestreams import ends_in_header
 from .errors import DicomError
+from .fragments import items
+from .layout import begins_codestream
 
 # %% ../nbs/toolbox/stored_bits.ipynb #sbits006
 def number_bits(
@@ -49,6 +52,7 @@ class Codestream(NamedTuple):
     precision: int|None = None # bits of each; `None` where the coding does not state them: RLE
     is_signed: bool = False
     is_lossy: bool = False     # may they differ from what was encoded?
+    tolerance: int = 0         # of JPEG-LS: by how much at most
 
 _JPEG_LS_FRAME = 0xf7
 _LOSSLESS_FRAMES = {0xc3, 0xc7, 0xcb, 0xcf}  # of JPEG
@@ -65,8 +69,8 @@ def _of_jpeg(frame):
             if marker != _JPEG_LS_FRAME: return coded
         if marker == _SCAN and content:
             # behind 2 bytes a component: NEAR, by how much a sample of JPEG-LS may be off
-            near = content[1 + 2*content[0]:][:1]
-            return coded._replace(is_lossy=near > b'\0')
+            near = int.from_bytes(content[1 + 2*content[0]:][:1], 'big')
+            return coded._replace(is_lossy=near > 0, tolerance=near)
     return coded
 
 _SIZES, _CODING = b'\xff\x4f\xff\x51', 0x52
@@ -86,10 +90,32 @@ def read_codestream(
     "What a frame of JPEG, JPEG-LS or JPEG 2000 says of its samples; of another coding nothing"
     return _of_jpeg(frame) if frame[:2] == b'\xff\xd8' else _of_jpeg_2000(frame)
 
+_MOST_OF_HEADER = 2**20  # bytes; those with a colour profile are the longest
+
+def _fragments(data):
+    "Fragments in their order, then those that offsets name: an item before them may be damaged"
+    contents = items(data)
+    table = next(contents, b'')
+    yield from contents
+    # the first offset counts from behind the table, whose item has a header of 8 bytes
+    first = 8 + len(table)
+    for offset, in struct.iter_unpack('<L', table[:len(table)//4*4]):
+        yield from islice(items(data, first + offset), 1)
+
 def _first_codestream(layout):
-    "`Codestream` of the first encoded frame, which speaks for all"
-    frames = generate_frames(layout.data, number_of_frames=layout.options['number_of_frames'])
-    return read_codestream(next(frames, b''))
+    "`Codestream` of the first fragment that begins one, which speaks for all frames"
+    if layout.syntax == RLELossless: return Codestream()
+    parts, size = [], 0
+    for fragment in _fragments(layout.data):
+        if not parts and not begins_codestream(fragment): continue
+        parts.append(fragment[:_MOST_OF_HEADER])
+        size += len(parts[-1])
+        coded = read_codestream(parts[0]) if len(parts) == 1 else Codestream()
+        # a header may be cut in two
+        if coded.precision is not None and not ends_in_header(parts[0]): return coded
+        if size >= _MOST_OF_HEADER: break
+    return read_codestream(b''.join(parts))
+
 
 # %% ../nbs/toolbox/stored_bits.ipynb #sbits012
 def _high_bit(layout):
@@ -130,13 +156,104 @@ def _without_overlay(x, layout, coded, lowest):
     first = lowest - (period - 2**bits)//2
     return (x - first) % period + first
 
+def _reached(starts, between):
+    "Which flags of `starts` lie ahead in a row or column, with nothing but `between` on the way"
+    reached = starts.copy()
+    for axis, step in (0, 1), (0, -1), (1, 1), (1, -1):
+        # views: what is done to a line is done to the whole
+        flags, gates, found = (a.swapaxes(0, axis)[::step] for a in (starts, between, reached))
+        last = np.zeros_like(flags[0])
+        for flag, gate, line in zip(flags, gates, found):
+            last = flag | (gate & last)
+            line |= last
+    return reached
+
+def _grown(flags, n):
+    "Flags of each pixel and of those at most `n` rows and columns away"
+    for axis in (0, 1)*n:
+        grown = flags.copy()
+        old, new = flags.swapaxes(0, axis), grown.swapaxes(0, axis)
+        new[1:] |= old[:-1]
+        new[:-1] |= old[1:]
+        flags = grown
+    return flags
+
+_HIGH, _LOW, _MIDDLE = map(np.uint8, (1, 2, 4))
+
+# of a range: waves of black and white were seen to swing by less, but for noise and where a tenth
+# of the bytes is kept
+_SWING = 3/8
+
+# of pixels: a wave reaches as far in some of them, an overlay does so in most
+_MANY = 1/8
+
+def _spread(is_bit, is_beyond):
+    "Pixels that share the fate of those in `is_bit`: a patch or a frame with many, or next to one"
+    from scipy import ndimage as ndi  # takes a while, and few images need it
+    joins = np.zeros((3,)*is_bit.ndim)
+    joins[..., 1] = 1  # a colour is no neighbour of another
+    if is_bit.ndim == 2: joins[:] = 1
+    patches, n = ndi.label(is_beyond, joins)
+    patches, bits = patches[is_beyond], is_bit[is_beyond]
+    if bits.mean() > _MANY: return is_beyond
+    share = np.bincount(patches, bits, n + 1)/np.maximum(np.bincount(patches, None, n + 1), 1)
+    spread = _grown(is_bit, 1) & is_beyond
+    spread[is_beyond] |= share[patches] > _MANY
+    return spread
+
+def _swings(numbers, is_beyond, is_near, lowest, highest):
+    """Where what lies beyond the range in a frame is a wave that swings, no bit above the number.
+
+    A wave swings by little, and beside numbers of that end of the range. A bit that is added
+    to a dark pixel has dark ones around it, and one added to a bright pixel leads far away."""
+    margin = int((highest - lowest)*_SWING)
+    side = np.where(numbers > highest - margin, _HIGH, _MIDDLE)
+    side[numbers < lowest + margin] = _LOW
+    within = np.where(is_beyond, np.uint8(0), side)
+    around = _reached(within, is_beyond*(_HIGH | _LOW | _MIDDLE))
+    # a frame without a number in its range has nothing to be read from it either
+    is_beside = (around == 0) | ((around | _grown(within, 3)) & side > 0)
+    is_bit = is_beyond & ~(is_beside & is_near)
+    return is_beyond & ~_spread(is_bit, is_beyond)
+
+def _frames(x, layout):
+    "Pixels as frames of rows and columns, with colours behind where there are several"
+    behind = 1 if layout.options.get('samples_per_pixel', 1) > 1 else 0
+    return x.reshape(-1, *x.shape[-2 - behind:])
+
+def _within(as_coded, is_outside, layout, coded, lowest):
+    "Whole numbers with those outside of the range that begins at `lowest` brought back into it"
+    period = 2**(layout.high_bit + 1)
+    highest = lowest + period - 1
+    nearest = _without_overlay(as_coded[is_outside].astype(np.int64), layout, coded, lowest)
+    beyond = np.maximum(nearest - highest, lowest - nearest)
+    clipped = nearest.clip(lowest, highest)
+    masked = (nearest - lowest) % period + lowest
+    # few are outside: the others need no wider numbers
+    numbers = np.ascontiguousarray(as_coded).copy()
+    numbers[is_outside] = clipped
+    if coded.tolerance:
+        numbers[is_outside] = np.where(beyond <= coded.tolerance, clipped, masked)
+        return numbers
+    is_beyond, is_near = (np.zeros(numbers.shape, bool) for _ in range(2))
+    is_beyond[is_outside] = beyond > 0
+    is_near[is_outside] = beyond <= period*_SWING
+    swings = np.zeros(numbers.shape, bool)
+    for frame, *flags, found in zip(*(_frames(a, layout)
+                                      for a in (numbers, is_beyond, is_near, swings))):
+        if flags[0].any(): found[...] = _swings(frame, *flags, lowest, highest)
+    is_clipped = swings[is_outside]
+    numbers[is_outside] = np.where((beyond > 0) & ~is_clipped, masked, clipped)
+    return numbers
+
 def without_overshoot(
     x:np.ndarray, # whole numbers as decoded, all bits of their containers
     layout,       # `ImageLayout` of the image
 )->np.ndarray: # the same array where nothing overshoots, else a new one of its type
     """What lossy coding put above or below the range of the number, clipped to that.
 
-    The range is that of `HighBit` + 1 bits. An overlay in the bits above is taken away first.
+    The range is that of `HighBit` + 1 bits. An overlay in the bits above is taken away first, and
+    what the coding can't have put there loses these bits, stated or not: it may be an overlay.
     Other codings are left alone: there the bits above the number mean something else.
     Raises `DicomError` where the codestream's samples have more bits than their containers."""
     if not layout.syntax.is_encapsulated: return x
@@ -152,11 +269,7 @@ def without_overshoot(
     if layout.options['pixel_representation']: lowest, highest = -2**(bits - 1), 2**(bits - 1) - 1
     is_outside = (as_coded < lowest) | (as_coded > highest)
     if not is_outside.any(): return x
-    # few are: the others need no wider numbers
-    numbers = as_coded.copy()
-    nearest = _without_overlay(as_coded[is_outside].astype(np.int64), layout, coded, lowest)
-    numbers[is_outside] = nearest.clip(lowest, highest)
-    return numbers.astype(x.dtype)
+    return _within(as_coded, is_outside, layout, coded, lowest).astype(x.dtype)
 
 def stored_numbers(
     x:np.ndarray, # whole numbers as decoded, all bits of their containers

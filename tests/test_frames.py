@@ -20,9 +20,11 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from medtut import stored_bits
 from medtut.decoding import stored_values
 from medtut.dicom import read_dicom, scan
 from medtut.errors import DicomError
+from medtut.fragments import items
 from medtut.layout import ImageLayout, more_frames
 
 frames = np.stack([np.full((64, 64), 10*(i + 1), np.uint8) for i in range(4)])
@@ -124,6 +126,49 @@ def test_one_compressed_frame_is_read_without_a_look_at_the_others(tmp_path, syn
     values, said = read(data_set(tmp_path/'more.dcm', 3, syntax), frame=2)
     np.testing.assert_allclose(values, frames[2], atol=1)
     assert not said
+
+@pytest.mark.parametrize('syntax', [JPEGBaseline8Bit, JPEG2000Lossless])
+def test_a_frame_of_a_truncated_file_is_read(tmp_path, syntax):
+    "Nine fragments of three frames, no table of offsets, and ten frames in the header"
+    ds = data_set(tmp_path/'short.dcm', 10, syntax, has_offsets=False, fragments=3, held=3)
+    for i in range(3):
+        np.testing.assert_allclose(read(ds, frame=i)[0], frames[i], atol=1)
+
+@pytest.mark.parametrize('syntax', [JPEGBaseline8Bit, JPEG2000Lossless, RLELossless])
+@pytest.mark.parametrize('at, byte', [(0, 0), (7, 0x7f), (8, 0), (9, 0)])
+def test_a_damaged_first_frame_spoils_no_other(tmp_path, syntax, at, byte):
+    "Its item's tag, its length, or the beginning of its bits"
+    ds = data_set(tmp_path/'damaged.dcm', 4, syntax)
+    data = bytearray(ds.PixelData)
+    # behind the item of the table: a header of 8 bytes, and 4 offsets
+    data[8 + 4*4 + at] = byte
+    ds.PixelData = bytes(data)
+    np.testing.assert_allclose(read(ds, frame=2)[0], frames[2], atol=1)
+
+def layout_of(*contents, syntax=JPEGBaseline8Bit):
+    "A layout whose pixel data has these items"
+    data = b''.join(b'\xfe\xff\0\xe0' + len(x).to_bytes(4, 'little') + x for x in contents)
+    return ImageLayout('made', syntax, dict(number_of_frames=len(contents) - 1), 7, data, False)
+
+def test_what_a_codestream_says_is_read_from_as_little_as_needed(monkeypatch):
+    code, seen = as_jpeg(frames[0]), []
+    def counted(*args):
+        for item in items(*args):
+            seen.append(len(item))
+            yield item
+    monkeypatch.setattr(stored_bits, 'items', counted)
+    def first(*contents, syntax=JPEGBaseline8Bit):
+        seen.clear()
+        return stored_bits._first_codestream(layout_of(*contents, syntax=syntax)).precision
+    assert first(b'', *[code]*1000) == 8
+    assert len(seen) == 2
+    assert first(b'', *[by_run_lengths(frames[0])]*1000, syntax=RLELossless) is None
+    assert not seen
+    # a header may be cut anywhere, and stand behind an empty fragment
+    assert first(b'', b'', code[:40], code[40:90], code[90:]) == 8
+    # what never begins costs no more than to look at it
+    assert first(b'', *[code[:10], *[b'more']*1000]) is None
+    assert len(seen) == 1002
 
 def native(path, pixels, stated, bits):
     "A file whose pixels are other than its header says"

@@ -20,8 +20,8 @@ files = {module_name(p): p for p in package.rglob('*.py') if not p.name.startswi
 each_module = pytest.mark.parametrize('module', sorted(files))
 
 # What one DICOM file says, shows and gives away: the cellar. In this order, each stands on those
-# before it: errors, headers, layout, stored_bits, decoding, uptake, units, orientation, display,
-# profile, fragments, codestreams, hidden_data, burned_in, identity, summary. `dicom`, which reads
+# before it: errors, headers, layout, codestreams, fragments, stored_bits, decoding, uptake, units,
+# orientation, display, profile, hidden_data, burned_in, identity, summary. `dicom`, which reads
 # pixels and tables of files, is the ground floor.
 one_file = {'burned_in', 'decoding', 'display', 'errors', 'headers', 'identity', 'orientation',
     'profile', 'summary', 'units', 'uptake'}
@@ -33,11 +33,13 @@ for_lessons = {'batch', 'brain_sets', 'cases', 'checks', 'comparing', 'datasets'
 may_import = dict(
     # one DICOM file
     errors=set(), headers={'errors'}, layout={'errors', 'headers'},
-    stored_bits={'errors'}, decoding={'errors', 'layout', 'stored_bits'},
+    stored_bits={'codestreams', 'errors', 'fragments', 'layout'},
+    decoding={'errors', 'layout', 'stored_bits'},
     uptake={'errors', 'headers'}, units={'decoding', 'errors', 'headers', 'uptake'},
     orientation={'errors', 'headers'},
     display={'decoding', 'errors', 'headers', 'orientation', 'units'},
-    profile={'layout'}, fragments={'errors', 'headers'}, codestreams={'layout'},
+    profile={'layout'}, codestreams={'layout'},
+    fragments={'codestreams', 'errors', 'headers'},
     hidden_data={'codestreams', 'decoding', 'errors', 'fragments', 'headers', 'layout',
         'stored_bits'},
     burned_in={'headers', 'layout'},

@@ -804,6 +804,17 @@ def test_copies_of_pictures_without_a_place_are_left_out(tmp_path):
     for problem in row.problem, left_out.reason:
         assert problem.startswith(f'{folder}/000.dcm: ImagePositionPatient is None')
 
+def test_copies_that_can_not_be_decoded_among_slices(tmp_path):
+    "Two of one captured screen: the reason is its place, not its pixels"
+    folder = write(tmp_path/'ct', all_slices())
+    screen = captured_screen()
+    screen.PixelData = screen.PixelData[:10]
+    for name in 'screen.dcm', 'again.dcm': screen.save_as(folder/name, enforce_file_format=True)
+    failed, = nifti_files(folder, tmp_path/'out', progress=False).itertuples()
+    assert failed.status == 'failed'
+    assert failed.reason.startswith(f'no place in the patient for 1 of {SLICES + 1} images')
+    assert failed.note.startswith('1 file is a copy of others')
+
 def test_no_picture_with_a_place(tmp_path):
     folder = write(tmp_path/'cr', [captured_screen() for _ in range(3)])
     refused(folder, f'{folder}: no place in the patient for any of 3 images; the first: '

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jpeg_ls import encode_array as as_jpeg_ls
 from openjpeg.utils import decode_pixel_data, encode_array
-from PIL import Image
+from PIL import Image, ImageDraw
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
@@ -182,18 +182,88 @@ def values_and_those_of_a_clean_copy(ds):
     assert not any(e.tag.group == 0x6000 for e in clean)
     return [stored_values(each).values.astype(int) for each in (ds, clean)]
 
-@pytest.mark.parametrize('bit, is_stated', [
-    (12, True), (13, True), (14, True), (15, True), (14, False), (15, False)])
-def test_an_overlay_in_a_lossless_codestream_of_a_lossy_history(bit, is_stated):
-    """Pixels were lossy once, the stream that adds the overlay to them is not.
+each_bit = pytest.mark.parametrize('bit', [12, 13, 14, 15])
 
-    Where no header states the overlay, one in bit 12 or 13 can't be told from overshoot."""
+@pytest.mark.parametrize('is_stated', [True, False])
+@each_bit
+def test_an_overlay_in_a_lossless_codestream_of_a_lossy_history(bit, is_stated):
+    "Pixels were lossy once, the stream that adds the overlay to them is not"
     x = (500 + np.arange(64*64).reshape(64, 64) % 7).astype(np.uint16)
     frame = encode_array(with_overlay(x, bit), bits_stored=16)
     ds = data_set(frame, JPEG2000, LossyImageCompression='01')
     if is_stated: state_overlay(ds, bit, 0x6002)
     clean = deidentify(ds)
     for each in ds, clean: np.testing.assert_array_equal(stored_values(each).values, x)
+
+LETTERS = Image.new('1', (64, 64))
+ImageDraw.Draw(LETTERS).text((4, 2), 'MEIER\nANNA', fill=1)
+# beside letters a bar, which is lit from end to end
+MARKED = np.array(LETTERS) | (np.indices((64, 64))[0] > 50)
+GREYS = np.random.default_rng(1)
+BACKGROUNDS = dict(
+    black=np.zeros((64, 64)),
+    soft=GREYS.normal(1000, 80, (64, 64)),
+    bright=GREYS.normal(3600, 200, (64, 64)),
+    white=np.full((64, 64), WHITE),
+    ramp=np.indices((64, 64))[1]*64,
+    noise=GREYS.integers(0, WHITE + 1, (64, 64)),
+    blobs=np.where(np.indices((64, 64)).sum(axis=0)//16 % 2, 3500, 300))
+
+@pytest.mark.parametrize('signed', [0, 1])
+@pytest.mark.parametrize('background', BACKGROUNDS)
+@each_bit
+def test_letters_in_a_bit_that_no_header_states_are_not_burned_in(bit, background, signed):
+    "On dark and bright, smooth and rough pictures, with a lossy history"
+    x = BACKGROUNDS[background].clip(0, WHITE).astype(np.uint16)
+    marked = np.where(MARKED, x | np.uint16(1 << bit), x).astype(np.uint16)
+    if signed: marked = (marked.astype(int) - 2048).clip(-2**15, 2**15 - 1).astype(np.int16)
+    if signed and bit == 15: return # the sign itself
+    ds = data_set(encode_array(marked, bits_stored=16), JPEG2000, signed=signed,
+                  LossyImageCompression='01')
+    right = x.astype(int) - (2048 if signed else 0)
+    for values in values_and_those_of_a_clean_copy(ds): np.testing.assert_array_equal(values, right)
+
+def test_letters_in_one_frame_beside_overshoot_in_another():
+    "Each frame goes by its own numbers"
+    lossy = encode_array(board(), bits_stored=16, compression_ratios=[8])
+    right = overshoots(by_openjpeg(lossy, '<u2'), 0, WHITE).clip(0, WHITE)
+    x = np.full((64, 64), 500, np.uint16)
+    marked = encode_array(np.where(MARKED, x | np.uint16(1 << 12), x), bits_stored=16)
+    ds = data_set(lossy, JPEG2000, LossyImageCompression='01', NumberOfFrames=2)
+    ds.PixelData = encapsulate([lossy, marked])
+    for values in values_and_those_of_a_clean_copy(ds):
+        np.testing.assert_array_equal(values, [right, x])
+    np.testing.assert_array_equal(stored_values(ds, frame=1).values, x)
+
+@pytest.mark.parametrize('kept', [4, 8, 16])
+def test_bands_and_labels_are_clipped(kept):
+    "Black and white with every edge: a few in a thousand swing too far to tell"
+    white = np.random.default_rng(0).random((16, 16)) > .6
+    labels = np.where(white.repeat(4, 0).repeat(4, 1), WHITE, 500).astype(np.uint16)
+    for x in board(), labels:
+        frame = encode_array(x, bits_stored=16, compression_ratios=[kept])
+        decoded = by_openjpeg(frame, '<u2')
+        right = decoded.clip(0, WHITE)
+        found = stored(frame, JPEG2000, LossyImageCompression='01')
+        assert (found != right).sum() <= .03*(decoded > WHITE).sum()
+
+def test_colours_are_clipped_alike():
+    "Three samples a pixel, rows and columns in front of them"
+    colours = np.stack([board(), board()[::-1], board()[:, ::-1]], axis=-1)
+    frame = encode_array(colours, bits_stored=16, photometric_interpretation=1,
+                         compression_ratios=[8])
+    ds = data_set(frame, JPEG2000, LossyImageCompression='01', SamplesPerPixel=3,
+                  PhotometricInterpretation='RGB', PlanarConfiguration=0)
+    found = stored_values(ds).values.astype(int)
+    assert found.shape == (64, 64, 3)
+    assert np.abs(found - colours).max() < 2048
+
+@pytest.mark.parametrize('bit', [12, 13])
+def test_an_unstated_overlay_in_jpeg_ls_within_a_tolerance(bit):
+    "Further off than the tolerance is no overshoot (ITU-T T.87 A.4.4)"
+    x = np.full((64, 64), 500, np.uint16)
+    ds = data_set(bytes(as_jpeg_ls(with_overlay(x, bit), lossy_error=2)), JPEGLSNearLossless)
+    for values in values_and_those_of_a_clean_copy(ds): assert np.abs(values - 500).max() <= 2
 
 @pytest.mark.parametrize('is_stated', [True, False])
 @pytest.mark.parametrize('grey', [0, 500, WHITE])
