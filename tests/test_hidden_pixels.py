@@ -174,7 +174,7 @@ def test_a_video_without_items_is_refused(data):
 
 @each_coding
 def test_offsets_without_frames_are_refused(syntax):
-    with pytest.raises(DicomError, match='no item .* set file_meta.TransferSyntaxUID'):
+    with pytest.raises(DicomError, match='hold 0 frames, .* in no item|no item .* set file_meta'):
         deidentify(holding(in_items(b'') + encoded(syntax)[0], 1, syntax))
 
 def without_end(code, has_length=True):

@@ -25,10 +25,10 @@ from pydicom.uid import (
     generate_uid,
 )
 
+from medtut.codestreams import _begins_image
 from medtut.dicom import read_dicom
 from medtut.errors import DicomError
 from medtut.fragments import encapsulated, stated_frames
-from medtut.hidden_data import _begins_image
 from medtut.identity import deidentify, identifying_elements
 from medtut.units import pixels
 
@@ -513,6 +513,13 @@ def test_a_blank_fragment_begins_any_frame(empty):
         # what is more goes, also within the last frame of a table
         assert stated(with_table + in_items(three), len(frames)) == (frames, True, True)
     assert stated(in_items(b'', empty, one, two), 2).frames == [[empty, one], [two]]
+
+def test_an_empty_tile_hides_nothing():
+    "Before, one empty tile refused the whole slide: what hides in it can not be told, of no bytes"
+    one, two, *_ = encoded(JPEGBaseline8Bit)
+    offsets = [0, 8 + len(one), 16 + len(one)]
+    data = in_items(struct.pack('<3L', *offsets), one, b'', two)
+    check(holding(data, 3, JPEGBaseline8Bit), [one, b'', two], offsets)
 
 def test_an_empty_fragment_before_each_frame_stays():
     one, two, *_ = encoded(JPEGBaseline8Bit)
