@@ -184,4 +184,4 @@ def test_scores_that_are_no_numbers():
 
 def test_an_answer_of_too_few_numbers():
     from medtut.answers import Numbers, Unreadable
-    with refused(r'asked \(a, b\), and these are 1', Unreadable): Numbers('a', 'b').read([1])
+    with refused(r'asked for \(a, b\), and these are 1', Unreadable): Numbers('a', 'b').read([1])

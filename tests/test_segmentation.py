@@ -974,5 +974,6 @@ def test_the_lesson_calls_nothing_a_phantom_that_may_be_real():
         lines = [line for line in source.splitlines() if not any(d in line for d in defined)]
         said = [line.partition('#')[0] for line in lines]
         assert not any('phantom' in line for line in said), name
-    for name in 'seg71u', 'seg71y': assert "run['data'] == f'{kind}s'" in cells[name]
+    assert "run['data'] == f'{kind}s'" in cells['seg71s']
+    for name in 'seg71u', 'seg71y': assert 'runs_in(' in cells[name]
     assert "if source == 'sample':" in cells['seg171'], 'a bar for scores'
