@@ -158,6 +158,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'medtut.captures.save_overlay': ('toolbox/captures.html#save_overlay', 'medtut/captures.py')},
             'medtut.cases': { 'medtut.cases.Case': ('toolbox/cases.html#case', 'medtut/cases.py'),
                               'medtut.cases._Set': ('toolbox/cases.html#_set', 'medtut/cases.py'),
+                              'medtut.cases._box_of': ('toolbox/cases.html#_box_of', 'medtut/cases.py'),
                               'medtut.cases._check_modalities': ('toolbox/cases.html#_check_modalities', 'medtut/cases.py'),
                               'medtut.cases._digest': ('toolbox/cases.html#_digest', 'medtut/cases.py'),
                               'medtut.cases._facts': ('toolbox/cases.html#_facts', 'medtut/cases.py'),

@@ -201,6 +201,16 @@ def _refuse_names(names, path):
                       'be others in another file; say which each shall have: '
                       f'find_cases(folder, labels={wanted})')
 
+def _box_of(mask):
+    "The box, as slices, outside of which a volume is 0"
+    box = ()
+    for axis in range(mask.ndim):
+        others = tuple(i for i in range(mask.ndim) if i != axis)
+        taken = np.flatnonzero(mask[box].any(axis=others))
+        first, end = (taken[0], taken[-1] + 1) if len(taken) else (0, 0)
+        box += slice(first, end),
+    return box
+
 def _read_mask(case, shape, affine, labels):
     "The mask, on the grid of the image, numbered by `labels`"
     table = _renumbering(case, labels)
@@ -216,7 +226,9 @@ def _read_mask(case, shape, affine, labels):
     check_same_grid(shape, affine, label.shape, label_affine, (f'{case["case"]}: image', 'mask'))
     if case['labels'] is None: return label
     known = [0, *sorted(case['labels'])]
-    if not np.isin(np.arange(256), known)[label].all():
+    # most of a volume is 0, and as a rule stays so
+    box = (slice(None),)*3 if table[0] else _box_of(label)
+    if not np.isin(np.arange(256), known)[label[box]].all():
         unknown = sorted(set(np.unique(label).tolist()) - set(known))
         hint = 'name them in dataset.json, or correct the mask'
         if case['layout'] in LAYOUTS: hint = LAYOUTS[case['layout']].hint
@@ -224,7 +236,8 @@ def _read_mask(case, shape, affine, labels):
                           f'which has {known}; {hint}')
     if case['layout'] == 'brats2023' and case['case'].upper().startswith('BRATS-PED-'):
         warnings.warn(_PED_2024, stacklevel=3)
-    return table[label]
+    label[box] = table[label[box]]
+    return label
 
 # %% ../nbs/toolbox/cases.ipynb #cases024
 def load_case(
