@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from .intensities import standardize
+from .masks import box_of
 from .brain_cases import brats_cases, check_spelling, msd_cases, note_alike
 from .brain_sets import BRATS_LABELS, LAYOUTS, MODALITIES
 from .checks import check_names, check_numbers
@@ -201,16 +202,6 @@ def _refuse_names(names, path):
                       'be others in another file; say which each shall have: '
                       f'find_cases(folder, labels={wanted})')
 
-def _box_of(mask):
-    "The box, as slices, outside of which a volume is 0"
-    box = ()
-    for axis in range(mask.ndim):
-        others = tuple(i for i in range(mask.ndim) if i != axis)
-        taken = np.flatnonzero(mask[box].any(axis=others))
-        first, end = (taken[0], taken[-1] + 1) if len(taken) else (0, 0)
-        box += slice(first, end),
-    return box
-
 def _read_mask(case, shape, affine, labels):
     "The mask, on the grid of the image, numbered by `labels`"
     table = _renumbering(case, labels)
@@ -227,7 +218,7 @@ def _read_mask(case, shape, affine, labels):
     if case['labels'] is None: return label
     known = [0, *sorted(case['labels'])]
     # most of a volume is 0, and as a rule stays so
-    box = (slice(None),)*3 if table[0] else _box_of(label)
+    box = (slice(None),)*3 if table[0] else box_of(label)
     if not np.isin(np.arange(256), known)[label[box]].all():
         unknown = sorted(set(np.unique(label).tolist()) - set(known))
         hint = 'name them in dataset.json, or correct the mask'

@@ -33,6 +33,19 @@ def dice(
     score = _dice(counts, epsilon)
     return undefined('Dice', 'both masks are empty') if np.isnan(score) else score
 
+# %% ../nbs/toolbox/masks.ipynb #maskbox1
+def box_of(
+    mask:np.ndarray, # not 0 where something is
+)->tuple: # a slice for each axis, empty ones where nothing is
+    "The smallest box round all that is not 0"
+    box: list = []
+    for axis in range(mask.ndim):
+        others = tuple(i for i in range(mask.ndim) if i != axis)
+        # each axis looks no further than the box of those before it
+        filled = np.flatnonzero(mask[tuple(box)].any(others))
+        box.append(slice(filled[0], filled[-1] + 1) if len(filled) else slice(0, 0))
+    return tuple(box)
+
 # %% ../nbs/toolbox/masks.ipynb #masks061
 def _surface(mask, spacing):
     "Where the voxels with a face on the outside lie, mm"
@@ -46,21 +59,11 @@ def _surface(mask, spacing):
             inner &= padded[tuple(neighbour)]
     return np.argwhere(mask & ~inner)*spacing
 
-def _box(mask):
-    "The smallest box round all that is True, as a slice for each axis"
-    if not mask.any(): return (slice(0, 0),)*mask.ndim
-    axes, box = set(range(mask.ndim)), []
-    for axis in range(mask.ndim):
-        along_the_others = mask.any(tuple(axes - {axis}))
-        filled = np.flatnonzero(along_the_others)
-        box.append(slice(filled[0], filled[-1] + 1))
-    return tuple(box)
-
 def _distances(truth, prediction, spacing):
     """From each surface voxel to the nearest of the other mask's, mm: those of `truth`, those of
     `prediction`; infinite if the other has none"""
     from scipy.spatial import cKDTree
-    box = _box(truth | prediction)
+    box = box_of(truth | prediction)
     true = _surface(truth[box], spacing)
     predicted = _surface(prediction[box], spacing)
     if not (len(true) and len(predicted)):
@@ -269,7 +272,7 @@ def segmentation_report(
     for name, parts in regions.items():
         labels_of[name] = _members(parts, classes, name)
     # nearly all voxels are background in both: look at the box that holds the rest
-    box = _box((truth != 0) | (prediction != 0))
+    box = box_of((truth != 0) | (prediction != 0))
     labels = np.array([0, *classes])
     true = _class_index(truth[box], labels, 'truth')
     predicted = _class_index(prediction[box], labels, 'prediction')

@@ -15,7 +15,7 @@ from torch import nn
 from torchvision.models import resnet18, resnet50
 
 from medtut.brain_sets import BRATS_LABELS, MODALITIES, MSD_LABELS
-from medtut.cases import _box_of, find_cases, load_case
+from medtut.cases import find_cases, load_case
 from medtut.grading import GradingDataset, adapt_resnet
 from medtut.nifti import save_nifti
 from medtut.planes import VolumeError
@@ -764,15 +764,3 @@ def test_other_models_are_refused():
         adapt_resnet(without_fc)
     with pytest.raises(ValueError, match='at least one channel'):
         adapt_resnet(resnet18(), 0)
-
-@pytest.mark.parametrize('n_voxels', [0, 1, 2, 5, 60])
-def test_the_box_of_a_mask_holds_all_of_it_and_no_more(n_voxels):
-    "`load_case` looks no further than it: a mask outside of it would be lost"
-    rng = np.random.default_rng(n_voxels)
-    for _ in range(20):
-        mask = np.zeros((5, 4, 3), np.uint8)
-        mask.flat[rng.choice(60, n_voxels, replace=False)] = rng.integers(1, 255, n_voxels)
-        box = _box_of(mask)
-        assert mask[box].sum() == mask.sum()
-        assert mask[box].shape == tuple(np.ptp(axis) + 1 if n_voxels else 0
-                                        for axis in np.nonzero(mask))[:3]

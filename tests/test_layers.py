@@ -73,8 +73,8 @@ may_import = dict(
     doctor=set(), intensities=set(), brain_sets={'files', 'planes'}, patches=set(), unet={'weights'},
     brain_cases={'brain_sets', 'files', 'planes', 'splits'}, pairs={'files', 'planes'},
     outlines={'checks', 'nifti', 'planes', 'segments', 'volumes'},
-    cases={'brain_cases', 'brain_sets', 'checks', 'intensities', 'nifti', 'outlines', 'pairs', 'planes',
-        'volumes'},
+    cases={'brain_cases', 'brain_sets', 'checks', 'intensities', 'masks', 'nifti', 'outlines',
+        'pairs', 'planes', 'volumes'},
     preprocessing={'cases', 'checks', 'intensities', 'nifti', 'planes', 'volumes'},
     tiles={'modes', 'patches'}, nnunet={'cases', 'checks', 'files', 'nifti'},
     # sample data: only `datasets` reaches for phantoms, and only when asked to

@@ -13,7 +13,7 @@ from scipy.ndimage import binary_erosion, gaussian_filter
 from scipy.spatial.distance import cdist
 from sklearn import metrics as sk
 
-from medtut.masks import TUMOUR_REGIONS, dice, hausdorff95, segmentation_report, surface_dice, volume_ml
+from medtut.masks import TUMOUR_REGIONS, box_of, dice, hausdorff95, segmentation_report, surface_dice, volume_ml
 from medtut.metrics import ppv, sensitivity, specificity
 
 examples = settings(max_examples=200, deadline=None, derandomize=True)
@@ -252,3 +252,15 @@ def test_a_report_refuses_a_tolerance_that_is_none(tolerance):
     with pytest.raises(ValueError, match='tolerance must be 0 mm or more'):
         segmentation_report(truth=mask, prediction=mask, spacing=(1, 1, 1), classes={1: 'core'},
                             tolerance=tolerance)
+
+@pytest.mark.parametrize('n_voxels', [0, 1, 2, 5, 60])
+def test_the_box_of_a_mask_holds_all_of_it_and_no_more(n_voxels):
+    "`load_case` and the scores look no further than it: what lies outside would be lost"
+    rng = np.random.default_rng(n_voxels)
+    for _ in range(20):
+        mask = np.zeros((5, 4, 3), np.uint8)
+        mask.flat[rng.choice(60, n_voxels, replace=False)] = rng.integers(1, 255, n_voxels)
+        inside = mask[box_of(mask)]
+        assert inside.sum() == mask.sum()
+        assert inside.shape == tuple(np.ptp(axis) + 1 if n_voxels else 0
+                                     for axis in np.nonzero(mask))
