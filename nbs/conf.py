@@ -24,7 +24,7 @@ from fold import gives_away
 from glossary import with_targets, within_the_site
 from lessons import config, filled, notebooks, read_lesson
 from rooms import rooms
-from signatures import line_number, with_signature
+from signatures import line_numbers, with_signature
 
 # nbdev runs a page's imports to document what it exports, and warns of each cell in which other
 # lines stand beside them
@@ -121,7 +121,7 @@ def in_order(cells, module):
     "nbdev documents the names of one cell from the last to the first; here, as they are defined"
     def place(cell):
         name = documented_name(cell)
-        return line_number(module, name) if name else 0
+        return line_numbers(module)[name] if name else 0
     for is_documentation, run in groupby(cells, shows_documentation):
         found = list(run)
         yield from sorted(found, key=place) if is_documentation else found

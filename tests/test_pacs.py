@@ -837,7 +837,7 @@ def test_memory_does_not_grow_with_the_series(tmp_path, protocol):
             'print(re.search(r"VmHWM:\\s+([0-9]+)", Path("/proc/self/status").read_text())[1])')
     peaks = []
     with archive('stand-in') as a:
-        for n in (10, 150): # slices of half a megabyte: 5 and 75 MB
+        for n in (10, 110): # slices of half a megabyte: 5 and 55 MB
             uid = write_series(tmp_path/f'sent{n}', n, rows=512)
             arguments = [getattr(a, protocol), uid, tmp_path/f'sent{n}', tmp_path/f'back{n}']
             command = [sys.executable, '-c', code, *map(str, arguments)]

@@ -6,6 +6,7 @@ import ast
 import inspect
 import re
 import textwrap
+from functools import cache
 from importlib import import_module
 
 from api import comment_of
@@ -69,10 +70,13 @@ def comments(function):
         else: name = None # the end, and what is returned
     return said
 
-def line_number(module, name):
-    "Where a name stands in its module"
-    o = getattr(import_module(module), name)
-    return inspect.getsourcelines(o)[1]
+@cache
+def line_numbers(module):
+    "Where a module defines its functions and classes: `{name: line}`"
+    # `inspect` would parse the module anew for each class
+    defined = ast.parse(inspect.getsource(import_module(module))).body
+    kinds = ast.FunctionDef, ast.ClassDef
+    return {node.name: node.lineno for node in defined if isinstance(node, kinds)}
 
 def whole_paragraph(m):
     "The first paragraph of a docstring, all of it in italics"
