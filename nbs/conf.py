@@ -1,6 +1,8 @@
 """The docs site: `make site`.
 
 nbdev processes each notebook as Sphinx reads it; MyST-NB renders its stored outputs."""
+import atexit
+import gc
 import json
 import re
 import sys
@@ -275,8 +277,15 @@ def run_in_the_browser(app, exception):
     is_the_site = app.builder.format == 'html' and app.config.root_doc == 'index'
     if is_the_site and not exception: build_browser(Path(app.outdir)/'lite')
 
+def leave_at_once(app, exception):
+    """IPython collects garbage at exit for the shell of every page: with the million objects of a
+    build in sight, that took longer than the build"""
+    gc.freeze()
+
 def setup(app):
+    atexit.register(gc.unfreeze)  # called last: shells that are made later go before
     app.connect('build-finished', run_in_the_browser)
+    app.connect('build-finished', leave_at_once)
     app.connect('source-read', prepare)
     app.connect('doctree-read', add_synonyms)
     app.connect('doctree-resolved', describes_pictures)

@@ -222,8 +222,9 @@ def test_colab_where_it_installs(visit, name):
 def test_search_finds(open_page, words, name):
     "In the reader's words too, which the page may not use"
     page = open_page(f'search.html?q={quote(words)}')
+    # results come one by one
+    expect(page.locator('.search-summary')).to_contain_text('Search finished')
     links = page.locator('#search-results li a').filter(visible=True)
-    links.first.wait_for()
     hrefs = links.evaluate_all('all => all.map(a => a.href)')
     assert f'{name}.html' in {urlparse(href).path.rpartition('/')[2] for href in hrefs}
 
