@@ -91,7 +91,7 @@ def archive(
         Path(settings['folder']).mkdir(parents=True, exist_ok=True)
         process, version = _started(kind, orthanc, settings, top, wait, ports)
         try: yield _as_archive(kind, version, settings, process)
-        finally: _stop(process)
+        finally: _stop(process, files_stay=folder is not None)
     finally: shutil.rmtree(top, ignore_errors=True)
 
 def _as_archive(kind, version, settings, process):
@@ -186,9 +186,10 @@ def _started(kind, orthanc, settings, top, wait, ports):
             # a port that was free may be another program's by now; one that was named stays
             if not isinstance(e, _PortTaken) or ports or not tries_left: raise
 
-def _stop(process):
-    "End a process: asked to, and after a while made to"
-    process.terminate()
+def _stop(process, files_stay=True):
+    "End a process: one whose files stay is asked to, and after a while made to"
+    if files_stay: process.terminate()
+    else: process.kill()  # Orthanc takes seconds to go when it is asked to
     try: process.wait(15)
     except subprocess.TimeoutExpired:
         process.kill()

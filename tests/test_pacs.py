@@ -24,6 +24,8 @@ from lessons import config, nbs
 from nbdev.test import test_nb as run_notebook
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
+from pynetdicom import build_context
+from pynetdicom.sop_class import Verification
 
 from medtut import cli_results, pacs_access, pacs_dimse, pacs_start, pacs_web
 from medtut.files import half_path
@@ -115,6 +117,16 @@ def test_names_in_other_letters(here, tmp_path):
     quiet_store(here.web, path)
     found = find_series(here.dicom, names=True, PatientName='Ωμέγα*')
     assert found.name.tolist() == ['Ωμέγα^Άλφα']
+
+@pytest.mark.skipif(not hasattr(socket, 'TCP_QUICKACK'), reason="a switch of Linux's")
+def test_answers_are_acknowledged_at_once(here):
+    """Else an archive that sends an answer in two parts, as Orthanc does, sends the second a
+    twentieth of a second later"""
+    there = pacs_dimse.DimseArchive(pacs_access.read_address(here.dicom), Access())
+    with there.associate([build_context(Verification)]) as association:
+        for _ in range(30): assert association.send_c_echo().Status == 0
+        connection = association.dul.socket.socket
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK)
 
 def test_a_key_that_is_none(here):
     with pytest.raises(ValueError, match='no keyword'): find_series(here.web, Patient='x')
