@@ -6,6 +6,9 @@ CONSTRAINTS ?= constraints.txt
 # Large pages for large arrays, and what was freed is kept for the next one: a fifth off a 3D training step. Of Linux's C library from 2.35 on; others take no notice.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=268435456
 
+# Containers often forbid Python to keep what it has compiled, and then each of the thousand processes that tests start compiles all that it imports: pandas came in 1.2 s, and comes in 0.3; fastai in 11.5, and in 4.6.
+unexport PYTHONDONTWRITEBYTECODE
+
 bin := .venv/bin
 stamp := .venv/.whole
 min_python := $(shell sed -n 's/^min_python *= *//p' settings.ini)
