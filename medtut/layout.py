@@ -277,7 +277,8 @@ def more_frames(
     elif frames := _native_frames(layout):
         count, otherwise = frames.whole, _or_larger_frames(layout, frames.stated_bytes)
     if count <= stated: return ''
-    return (f'is {stated}, and the pixel data holds {count} frames; '
+    is_said = f'is {stated}' if stated > 1 else 'counts as 1'  # it may be absent, empty or 0
+    return (f'{is_said}, and the pixel data holds {count} frames; '
             f'set it to {count} if all of them belong to the image{otherwise}')
 
 def warn_of_more_frames(

@@ -57,16 +57,15 @@ def lite(request, tmp_path_factory):
 
 # About how many seconds files take in which kills, set-ups and pages in a browser are: `make quick`
 # leaves them out
-SECONDS = dict(test_site=300, test_benchmarks=100, test_scale=80, test_cli=80, test_folders=80,
-    test_crash=70, test_lint=60, test_dicom_damaged=50, test_cli_outlines=50, test_fuzz=45,
-    test_datasets=35, test_slices=35, test_packaging=20, test_evaluate=10, test_edition=10)
+SECONDS = dict(test_site=170, test_folders=55, test_benchmarks=45, test_scale=40, test_crash=35,
+    test_cli=35, test_dicom_damaged=35, test_fuzz=25, test_datasets=20, test_cli_outlines=15,
+    test_slices=15, test_lint=10, test_packaging=10, test_evaluate=10, test_edition=10)
 # and others that no worker should begin last
-LONG = dict(test_pacs=100, test_grading=20, test_dicom=30, test_intervals=15, test_identity=15,
-    test_segmentation=10, test_chest_phantom=10, test_volumes=10, test_layers=10)
+LONG = dict(test_pacs=50, test_cam=25, test_grading=20, test_dicom=20, test_predict=20,
+    test_identity=15, test_intervals=10, test_results=10, test_segmentation=10, test_layers=10)
 # and pages that are no lessons; lessons say their minutes themselves
-PAGE_SECONDS = dict(brain=85, capstone=70, breast=60, chest=45, capstone_volumes=45,
-    at_work=25, datasets=25, more_machines=20, brain_files=20, predict=20, cli_folders=15,
-    brain_anatomy=10, cli_data=10, brain_tumour=10)
+PAGE_SECONDS = dict(brain=40, breast=35, capstone=30, capstone_volumes=20, datasets=20, chest=15,
+    predict=10, brain_files=10, at_work=10, more_machines=10, cli_folders=10, brain_tumour=10)
 
 
 def seconds_of_notebook(path):
