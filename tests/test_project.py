@@ -1,6 +1,7 @@
 "The notebooks and all that is made from them agree"
 import ast
 import builtins
+import os
 import re
 import shutil
 import subprocess
@@ -181,3 +182,14 @@ def test_notebooks_name_no_machine():
     for path in notebooks():
         found = re.findall(MACHINE, path.read_text(encoding='utf-8'))
         assert not found, name(path)
+
+@pytest.mark.skipif(not shutil.which('make'), reason='make is not installed')
+def test_make_lets_python_keep_what_it_compiled(root, tmp_path):
+    "Else each process that starts compiles all that it imports"
+    more = tmp_path/'more.mk'
+    more.write_text('environment: ; @env\n')
+    command = ['make', '-f', 'Makefile', '-f', more, 'environment']
+    said = subprocess.run(command, cwd=root, env=os.environ | dict(PYTHONDONTWRITEBYTECODE='1'),
+                          capture_output=True, text=True, check=True).stdout
+    assert 'PATH=' in said
+    assert 'PYTHONDONTWRITEBYTECODE' not in said
