@@ -2,8 +2,9 @@
 
 Patches of a small tumour by `PatchSampler` and by rejection; `standardize` and a double loop;
 `predict_volume` and MONAI's `sliding_window_inference`; a training step of `UNet3D` and of MONAI's
-`BasicUNet` or `DynUNet`, whichever has as many levels. Every contender is a process of its own, so that its peak memory is its own; the
-contenders of a comparison take turns. Speeds of this machine mean little elsewhere; ratios do."""
+`BasicUNet` or `DynUNet`, whichever has as many levels. Every contender is a process of its own, so
+that its peak memory is its own; the contenders of a comparison take turns. Speeds of this machine
+mean little elsewhere; ratios do."""
 import argparse
 import multiprocessing
 import resource

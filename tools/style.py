@@ -20,7 +20,7 @@ GENERATED = {'_modidx.py', 'README.md'}
 WIDTH, CELL_WIDTH, WIDEST = 100, 88, 120
 LONGEST_BODY = 40
 # What `--check` allows for all files together. These only fall.
-CEILINGS = dict(wide_share=.005, widest=5, median=8, p90=16, long_bodies=0)
+CEILINGS = dict(wide_share=.005, widest=0, median=8, p90=16, long_bodies=0)
 
 
 @dataclass
