@@ -1142,6 +1142,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'medtut.pacs_dimse._Receiver.news': ('toolbox/pacs_dimse.html#_receiver.news', 'medtut/pacs_dimse.py'),
                                    'medtut.pacs_dimse._Receiver.on_store': ( 'toolbox/pacs_dimse.html#_receiver.on_store',
                                                                              'medtut/pacs_dimse.py'),
+                                   'medtut.pacs_dimse._give_back_answers': ( 'toolbox/pacs_dimse.html#_give_back_answers',
+                                                                             'medtut/pacs_dimse.py'),
                                    'medtut.pacs_dimse._image_contexts': ('toolbox/pacs_dimse.html#_image_contexts', 'medtut/pacs_dimse.py'),
                                    'medtut.pacs_dimse._sent_as_they_are': ( 'toolbox/pacs_dimse.html#_sent_as_they_are',
                                                                             'medtut/pacs_dimse.py'),

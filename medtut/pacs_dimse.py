@@ -56,6 +56,15 @@ def _tls_problem(address, access):
     except OSError as e: return str(e)
     return ''
 
+def _give_back_answers(association):
+    """pynetdicom (3.0.4) has a thread that looks for requests. Where a process is busy, it may take
+    a quick answer away from the call that waits for it; here it puts that back"""
+    serve, messages = association._serve_request, association.dimse.msg_queue
+    def serve_or_give_back(message, context):
+        if message.is_valid_request: serve(message, context)
+        else: messages.put((context, message))
+    association._serve_request = serve_or_give_back
+
 _SYNTAXES = [syntax for syntax in AllTransferSyntaxes if not syntax.is_deflated]
 
 def _image_contexts(sop_class):
@@ -129,6 +138,7 @@ class DimseArchive:
             address.host, address.port, ae_title=address.title, ext_neg=list(roles), tls_args=tls,
             evt_handlers=[*_WITHOUT_DELAY, *handlers])
         if not association.is_established: raise self.no_association(association)
+        _give_back_answers(association)
         try:
             yield association
             if association.is_established: association.release()

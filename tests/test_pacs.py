@@ -25,6 +25,7 @@ from nbdev.test import test_nb as run_notebook
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 from pynetdicom import build_context
+from pynetdicom.dimse_primitives import C_ECHO
 from pynetdicom.sop_class import Verification
 
 from medtut import cli_results, pacs_access, pacs_dimse, pacs_start, pacs_web
@@ -127,6 +128,18 @@ def test_answers_are_acknowledged_at_once(here):
         for _ in range(30): assert association.send_c_echo().Status == 0
         connection = association.dul.socket.socket
         assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK)
+
+def test_an_answer_that_the_other_thread_took_comes_back(here):
+    "pynetdicom's own thread takes it where the process is busy; the call then waited in vain"
+    there = pacs_dimse.DimseArchive(pacs_access.read_address(here.dicom), Access())
+    answer = C_ECHO()
+    answer.MessageIDBeingRespondedTo, answer.Status = 1, 0
+    with there.associate([build_context(Verification)]) as association:
+        association._reactor_checkpoint.clear()
+        while not association._is_paused: time.sleep(.001)
+        association._serve_request(answer, 1)
+        assert association.dimse.get_msg(block=False) == (1, answer)
+        association._reactor_checkpoint.set()
 
 def test_a_key_that_is_none(here):
     with pytest.raises(ValueError, match='no keyword'): find_series(here.web, Patient='x')
